@@ -1,0 +1,16 @@
+/** Cluster state and messages between nodes, over NATS with JetStream. */
+export {
+  Bus,
+  type BusOptions,
+  connectBus,
+  type Handler,
+  type RequestOptions,
+  type Serving,
+} from "./src/bus.ts";
+export {
+  maxPayloadBytes,
+  NatsServer,
+  type NatsServerConfig,
+  type NatsServerOptions,
+  renderNatsConfig,
+} from "./src/nats-server.ts";
