@@ -49,10 +49,14 @@ export class HearthError extends Error {
 
   /** Reads a wire error of a peer; a code this version does not know becomes `internal`, its text kept. */
   static fromWire(wire: { code?: unknown; message?: unknown; details?: unknown }): HearthError {
-    const code = typeof wire.code === "string" && Object.hasOwn(errorRegistry, wire.code) ? (wire.code as HearthErrorCode) : "internal";
+    const code =
+      typeof wire.code === "string" && Object.hasOwn(errorRegistry, wire.code)
+        ? (wire.code as HearthErrorCode)
+        : "internal";
     const options: { message?: string; details?: Record<string, unknown> } = {};
     if (typeof wire.message === "string") options.message = wire.message;
-    if (typeof wire.details === "object" && wire.details !== null) options.details = wire.details as Record<string, unknown>;
+    if (typeof wire.details === "object" && wire.details !== null)
+      options.details = wire.details as Record<string, unknown>;
     return new HearthError(code, options);
   }
 }

@@ -19,35 +19,75 @@ const entry = (status: number, retryable: boolean, text: string): ErrorEntry => 
 
 export const errorRegistry = {
   // requests
-  invalid_argument: entry(400, false, "The request has a field that is not valid; correct the field that is named."),
-  unknown_field: entry(400, false, "The request has a field that nobody knows; remove the field that is named."),
+  invalid_argument: entry(
+    400,
+    false,
+    "The request has a field that is not valid; correct the field that is named.",
+  ),
+  unknown_field: entry(
+    400,
+    false,
+    "The request has a field that nobody knows; remove the field that is named.",
+  ),
   malformed_json: entry(400, false, "The request body is not JSON; send a JSON object."),
-  unauthenticated: entry(401, false, "The token is missing or not valid; send `Authorization: Bearer <token>`."),
+  unauthenticated: entry(
+    401,
+    false,
+    "The token is missing or not valid; send `Authorization: Bearer <token>`.",
+  ),
   permission_denied: entry(403, false, "The token does not allow this; use one with a wider scope."),
   not_found: entry(404, false, "There is nothing at this path; check the path."),
   conflict: entry(409, true, "Something else changed this at the same time; read it again and retry."),
   payload_too_large: entry(413, false, "The request body is larger than this listener takes; send less."),
   internal: entry(500, true, "Hearth failed to do this; the service's log names the cause."),
   unavailable: entry(503, true, "The part that owns this does not answer; try again in a moment."),
-  deadline_exceeded: entry(408, true, "It did not happen within the time limit; wait longer or look at the events."),
-  cancelled: entry(499, false, "The caller went away before this was done."),
-  not_implemented: entry(501, false, "This version of Hearth does not do this yet."),
+  deadline_exceeded: entry(
+    408,
+    true,
+    "It did not happen within the time limit; wait longer or look at the events.",
+  ),
+  cancelled: entry(
+    499,
+    false,
+    "The caller went away before this was done; ask again when it is still wanted.",
+  ),
+  not_implemented: entry(
+    501,
+    false,
+    "This version of Hearth does not do this yet; the changelog says when it does.",
+  ),
 
   // machines
   app_not_found: entry(404, false, "There is no such app; create it first."),
   machine_not_found: entry(404, false, "There is no such machine; list the machines of the app."),
   name_taken: entry(422, false, "The name has already been taken; choose another one."),
-  illegal_transition: entry(412, false, "The machine cannot do this in its present state; wait or look at its state."),
+  illegal_transition: entry(
+    412,
+    false,
+    "The machine cannot do this in its present state; wait or look at its state.",
+  ),
   insufficient_capacity: entry(409, true, "No node has room for this machine; stop one or ask for less."),
   machine_memory_too_small: entry(422, false, "The memory is too small to boot; ask for more."),
   entrypoint_not_found: entry(422, false, "The image has no such program; check the command and the image."),
-  no_command: entry(422, false, "The image names no program and the request gives none; set init.cmd or init.exec."),
+  no_command: entry(
+    422,
+    false,
+    "The image names no program and the request gives none; set init.cmd or init.exec.",
+  ),
 
   // virtual machine monitors
   vmm_start_failed: entry(500, true, "The virtual machine did not start; its console tail says more."),
   vmm_not_running: entry(409, false, "The virtual machine is not running; start the machine."),
-  vmm_unsupported: entry(501, false, "This driver cannot do this on this host; `hearth doctor` says what it can."),
-  vmm_snapshot_invalid: entry(409, false, "The snapshot is incomplete or was made by another kind of VMM; make a new one."),
+  vmm_unsupported: entry(
+    501,
+    false,
+    "This driver cannot do this on this host; `hearth doctor` says what it can.",
+  ),
+  vmm_snapshot_invalid: entry(
+    409,
+    false,
+    "The snapshot is incomplete or was made by another kind of VMM; make a new one.",
+  ),
 
   // guests
   guest_unreachable: entry(504, true, "The guest agent does not answer; look at the machine's console."),
@@ -56,20 +96,40 @@ export const errorRegistry = {
   guest_user_unknown: entry(422, false, "The guest has no such user; check the user and the image."),
 
   // images
-  image_reference_invalid: entry(400, false, "The image reference is not valid; write it as registry/repository:tag."),
+  image_reference_invalid: entry(
+    400,
+    false,
+    "The image reference is not valid; write it as registry/repository:tag.",
+  ),
   image_not_found: entry(404, false, "There is no such image; check the name and the tag."),
   image_unauthorized: entry(401, false, "The registry refused the credentials; log in to the registry."),
-  image_platform_missing: entry(422, false, "The image has no variant for this architecture; use one built for it."),
+  image_platform_missing: entry(
+    422,
+    false,
+    "The image has no variant for this architecture; use one built for it.",
+  ),
   image_digest_mismatch: entry(422, false, "A downloaded part does not match its digest; it was refused."),
-  image_format_unsupported: entry(422, false, "The image has a format that is not supported; push it as OCI or Docker v2."),
+  image_format_unsupported: entry(
+    422,
+    false,
+    "The image has a format that is not supported; push it as OCI or Docker v2.",
+  ),
   image_layer_hostile: entry(422, false, "A layer tries to do what no layer may; the image was refused."),
-  image_too_large: entry(422, false, "The image is larger than this node allows; raise the limit or shrink the image."),
+  image_too_large: entry(
+    422,
+    false,
+    "The image is larger than this node allows; raise the limit or shrink the image.",
+  ),
   image_in_use: entry(409, false, "A machine uses this image; destroy the machine first."),
   registry_unavailable: entry(502, true, "The registry does not answer; try again or check the network."),
   disk_full: entry(507, true, "The disk of this node is full; free some space and try again."),
 
   // hosts
-  host_requirement_missing: entry(500, false, "This host lacks something that Hearth needs; install what is named."),
+  host_requirement_missing: entry(
+    500,
+    false,
+    "This host lacks something that Hearth needs; install what is named.",
+  ),
   network_exhausted: entry(507, true, "No address is left in this network; destroy a machine first."),
 } as const satisfies Record<string, ErrorEntry>;
 

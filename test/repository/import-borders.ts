@@ -1,0 +1,31 @@
+/** One import statement; `target` is a path from the repository root, or a bare specifier. */
+export interface SourceImport {
+  readonly file: string;
+  readonly target: string;
+}
+
+const services = new Set(["regional", "worker", "images", "ingress", "dns", "host-agent"]);
+const room = (path: string): string => {
+  const [first = "", second = ""] = path.split("/");
+  return first === "packages" || first === "services" ? `${first}/${second}` : first;
+};
+
+function refuse({ file, target }: SourceImport): string | undefined {
+  if (target.startsWith("node:")) return undefined;
+  if (target.startsWith("@hearth/")) {
+    const [, name = "", ...inside] = target.split("/");
+    if (inside.length > 0) return "goes past the door of a package";
+    const isOwn = file.startsWith(`services/${name}/`);
+    return services.has(name) && !isOwn && !file.startsWith("test/") ? "imports a service" : undefined;
+  }
+  if (!/^(packages|services|cli|sdk|bench|test|scripts)\//.test(target)) return undefined;
+  return room(file) === room(target) ? undefined : "leaves its room by a relative path";
+}
+
+/** Sentences about every import that crosses a border; empty when all is well. */
+export function borderViolations(imports: readonly SourceImport[]): string[] {
+  return imports.flatMap((one) => {
+    const why = refuse(one);
+    return why === undefined ? [] : [`${one.file} -> ${one.target}: ${why}`];
+  });
+}
