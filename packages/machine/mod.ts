@@ -1,0 +1,2 @@
+export * from "./src/ids.ts";
+export * from "./src/states.ts";
