@@ -1,2 +1,5 @@
+export * from "./src/config.ts";
+export * from "./src/config-schema.ts";
+export * from "./src/duration.ts";
 export * from "./src/ids.ts";
 export * from "./src/states.ts";
