@@ -7,6 +7,7 @@ export {
   type RequestOptions,
   type Serving,
 } from "./src/bus.ts";
+export { BusStream, type BusStreamLimits, maxMessageBytes, windowBytes } from "./src/bus-stream.ts";
 export {
   maxPayloadBytes,
   NatsServer,
@@ -14,3 +15,4 @@ export {
   type NatsServerOptions,
   renderNatsConfig,
 } from "./src/nats-server.ts";
+export { openStream, type StreamHandler, type StreamTarget, serveStreams } from "./src/stream-open.ts";
