@@ -1,0 +1,45 @@
+import { DatabaseSync } from "node:sqlite";
+
+/**
+ * Opens the worker's database: the journal of runs and the ledger of host resources. `synchronous=FULL`,
+ * because an intent that a power cut takes back is an effect that nobody remembers.
+ *
+ * @param path a file, or `:memory:`
+ */
+export function openJournal(path: string): DatabaseSync {
+  const database = new DatabaseSync(path, { enableForeignKeyConstraints: true, timeout: 5000 });
+  database.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;");
+  database.exec(`
+    CREATE TABLE IF NOT EXISTS runs (
+      run_id      TEXT PRIMARY KEY,
+      machine_id  TEXT NOT NULL,
+      kind        TEXT NOT NULL,
+      input       TEXT NOT NULL,
+      state       TEXT NOT NULL CHECK (state IN ('running', 'undoing', 'done', 'failed')),
+      error_code  TEXT,
+      reason      TEXT,
+      created_ms  INTEGER NOT NULL
+    ) STRICT;
+    -- one unfinished run a machine: two writers of one machine are a bug, and the database says so
+    CREATE UNIQUE INDEX IF NOT EXISTS one_open_run ON runs (machine_id) WHERE state IN ('running', 'undoing');
+    CREATE TABLE IF NOT EXISTS steps (
+      run_id    TEXT NOT NULL REFERENCES runs (run_id) ON DELETE CASCADE,
+      name      TEXT NOT NULL,
+      state     TEXT NOT NULL CHECK (state IN ('begun', 'done', 'undone')),
+      attempts  INTEGER NOT NULL,
+      begun_ms  INTEGER NOT NULL,
+      ended_ms  INTEGER,
+      reason    TEXT,
+      PRIMARY KEY (run_id, name)
+    ) STRICT;
+    CREATE TABLE IF NOT EXISTS resources (
+      kind        TEXT NOT NULL,
+      key         TEXT NOT NULL,
+      machine_id  TEXT NOT NULL,
+      created_ms  INTEGER NOT NULL,
+      PRIMARY KEY (kind, key)
+    ) STRICT;
+    CREATE INDEX IF NOT EXISTS resources_of_machine ON resources (machine_id);
+  `);
+  return database;
+}

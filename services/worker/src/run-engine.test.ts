@@ -1,0 +1,132 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { HearthError } from "@hearth/errors";
+import { openJournal } from "./journal.ts";
+import { Ledger } from "./ledger.ts";
+import { RunEngine } from "./run-engine.ts";
+import type { RunDefinition, Step, StepOutcome } from "./run-step.ts";
+
+const never = new AbortController().signal;
+
+/** A host with three switches. A crash is a `do` that has its effect and then never says so. */
+function bench(overrides: Partial<Record<string, (host: Set<string>) => Promise<StepOutcome>>> = {}) {
+  const host = new Set<string>();
+  const effects: string[] = [];
+  const step = (name: string): Step<{ on: boolean }> => ({
+    name,
+    limitMs: 200,
+    maxAttempts: 3,
+    inspect: async () => host.has(name),
+    do: async () => {
+      effects.push(name);
+      const special = overrides[name];
+      if (special !== undefined) return special(host);
+      host.add(name);
+      return { kind: "done" };
+    },
+    undo: async () => {
+      host.delete(name);
+    },
+  });
+  const definition: RunDefinition<{ on: boolean }> = {
+    kind: "machine-start",
+    steps: [step("disk"), step("network"), step("vmm")],
+  };
+  const database = openJournal(":memory:");
+  let clock = 0;
+  const engine = new RunEngine({ database, nowMs: () => clock++, sleep: async () => undefined });
+  const record = () =>
+    engine.record({ runId: "r1", machineId: "m1", kind: "machine-start", input: { on: true } });
+  return { host, effects, definition, database, engine, record };
+}
+
+test("a run does its steps in order, and once", async () => {
+  const { engine, record, definition, effects, host } = bench();
+  record();
+  assert.deepEqual(await engine.resume("r1", definition, never), { kind: "done" });
+  assert.deepEqual(await engine.resume("r1", definition, never), { kind: "done" });
+  assert.deepEqual(effects, ["disk", "network", "vmm"]);
+  assert.deepEqual([...host], ["disk", "network", "vmm"]);
+  assert.deepEqual(engine.unfinished(), []);
+});
+
+test("after a crash past any effect, the next worker goes on and makes no effect twice", async () => {
+  for (const crashed of ["disk", "network", "vmm"]) {
+    const stop = new AbortController();
+    const { engine, record, definition, effects, host } = bench({
+      [crashed]: async (switches) => {
+        switches.add(crashed);
+        stop.abort(new Error("killed"));
+        return { kind: "done" };
+      },
+    });
+    record();
+    await assert.rejects(engine.resume("r1", definition, stop.signal), /killed/);
+    assert.deepEqual(engine.unfinished(), [{ runId: "r1", kind: "machine-start" }]);
+    assert.deepEqual(await engine.resume("r1", definition, never), { kind: "done" });
+    assert.deepEqual(effects, ["disk", "network", "vmm"], crashed);
+    assert.equal(host.size, 3);
+  }
+});
+
+test("an abort undoes everything that was begun, and the run keeps its step and reason", async () => {
+  const { engine, record, definition, host } = bench({
+    vmm: async (switches) => {
+      switches.add("vmm");
+      return { kind: "abort", code: "machine_memory_too_small", reason: "64 MiB do not boot", blame: "user" };
+    },
+  });
+  record();
+  const expected = {
+    kind: "failed",
+    code: "machine_memory_too_small",
+    step: "vmm",
+    reason: "64 MiB do not boot",
+  };
+  assert.deepEqual(await engine.resume("r1", definition, never), expected);
+  assert.equal(host.size, 0);
+  assert.deepEqual(await engine.resume("r1", definition, never), expected, "asked again, it says the same");
+});
+
+test("a step that throws is tried again, and not for ever", async () => {
+  const { engine, record, definition, effects } = bench({
+    network: async () => {
+      throw new HearthError("network_exhausted");
+    },
+  });
+  record();
+  const outcome = await engine.resume("r1", definition, never);
+  assert.equal(outcome.kind, "failed");
+  assert.match(outcome.kind === "failed" ? outcome.reason : "", /^network_exhausted/);
+  assert.deepEqual(effects, ["disk", "network", "network", "network"]);
+});
+
+test("a step that never answers ends at its limit", async () => {
+  const { engine, record, definition } = bench({ disk: () => new Promise<never>(() => undefined) });
+  record();
+  const outcome = await engine.resume("r1", definition, never);
+  assert.match(outcome.kind === "failed" ? outcome.reason : "", /^deadline_exceeded/);
+});
+
+test("a machine has one open run at a time, and recording the same one twice is fine", () => {
+  const { engine, record } = bench();
+  record();
+  record();
+  assert.throws(
+    () => engine.record({ runId: "r2", machineId: "m1", kind: "machine-stop", input: {} }),
+    (thrown) => thrown instanceof HearthError && thrown.code === "conflict",
+  );
+});
+
+test("a resource has one owner, and only its owner releases it", () => {
+  const ledger = new Ledger(openJournal(":memory:"), () => 0);
+  const tap = { kind: "tap", key: "h1a", machineId: "m1" };
+  ledger.claim(tap);
+  ledger.claim(tap);
+  assert.throws(() => ledger.claim({ ...tap, machineId: "m2" }), HearthError);
+  ledger.release({ ...tap, machineId: "m2" });
+  assert.deepEqual(ledger.ofMachine("m1"), [tap]);
+  ledger.release(tap);
+  ledger.release(tap);
+  assert.deepEqual(ledger.ofMachine("m1"), []);
+});

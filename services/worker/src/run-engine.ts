@@ -1,0 +1,187 @@
+/**
+ * Runs a list of named steps, so that the process may die between any two instructions.
+ *
+ * Before an act, `begun` is on disk; after it, `done`. A run that is found unfinished goes on at its first
+ * step that is not done, by the same code that runs it the first time. What was begun and not marked done
+ * may or may not have happened: `inspect` tells, and an effect that is there is not made twice. When a
+ * step aborts, every step that was begun is undone, last first, and the run fails with its reason.
+ */
+import type { DatabaseSync } from "node:sqlite";
+import { HearthError, type HearthErrorCode } from "@hearth/errors";
+import type { RunContext, RunDefinition, Step, StepOutcome } from "./run-step.ts";
+
+export type RunOutcome =
+  | { readonly kind: "done" }
+  | {
+      readonly kind: "failed";
+      readonly code: HearthErrorCode;
+      readonly step: string;
+      readonly reason: string;
+    };
+
+export interface RunEngineDeps {
+  readonly database: DatabaseSync;
+  readonly nowMs: () => number;
+  readonly sleep: (ms: number, signal: AbortSignal) => Promise<void>;
+}
+
+type Abort = Extract<StepOutcome, { kind: "abort" }>;
+
+export class RunEngine {
+  readonly #deps: RunEngineDeps;
+
+  constructor(deps: RunEngineDeps) {
+    this.#deps = deps;
+  }
+
+  /** Records the wish. Nothing has happened on the host when this returns, and nothing can forget it. */
+  record(run: { runId: string; machineId: string; kind: string; input: unknown }): void {
+    const { database, nowMs } = this.#deps;
+    const open = database
+      .prepare("SELECT run_id FROM runs WHERE machine_id = ? AND state IN ('running', 'undoing')")
+      .get(run.machineId);
+    if (open?.run_id === run.runId) return;
+    if (open !== undefined) throw new HearthError("conflict", { details: { open_run: String(open.run_id) } });
+    database
+      .prepare(
+        "INSERT INTO runs (run_id, machine_id, kind, input, state, created_ms) VALUES (?, ?, ?, ?, 'running', ?)",
+      )
+      .run(run.runId, run.machineId, run.kind, JSON.stringify(run.input), nowMs());
+  }
+
+  /** The runs that a worker which starts has to take up again. */
+  unfinished(): { runId: string; kind: string }[] {
+    return this.#deps.database
+      .prepare(
+        "SELECT run_id, kind FROM runs WHERE state IN ('running', 'undoing') ORDER BY created_ms, rowid",
+      )
+      .all()
+      .map((row) => ({ runId: String(row.run_id), kind: String(row.kind) }));
+  }
+
+  /** Takes a recorded run to its end. Throws only when `signal` aborts; the run then stays open. */
+  async resume<Input>(
+    runId: string,
+    definition: RunDefinition<Input>,
+    signal: AbortSignal,
+  ): Promise<RunOutcome> {
+    const row = this.#deps.database.prepare("SELECT * FROM runs WHERE run_id = ?").get(runId);
+    if (row === undefined)
+      throw new HearthError("not_found", { message: `There is no run ${runId}; record it first.` });
+    const input = JSON.parse(String(row.input)) as Input;
+    const context = { runId, machineId: String(row.machine_id), signal };
+    if (row.state === "done") return { kind: "done" };
+    if (row.state === "running") {
+      for (const step of definition.steps) {
+        if (this.#stepState(runId, step.name) === "done") continue;
+        const abort = await this.#complete(step, input, context);
+        if (abort !== undefined) {
+          this.#endRun(runId, "undoing", abort, step.name);
+          break;
+        }
+      }
+      if (this.#runState(runId) === "running") {
+        this.#endRun(runId, "done");
+        return { kind: "done" };
+      }
+    }
+    await this.#undoAll(definition, input, context);
+    return this.#failure(runId);
+  }
+
+  async #complete<Input>(step: Step<Input>, input: Input, context: RunContext): Promise<Abort | undefined> {
+    for (;;) {
+      const attempts = this.#begin(context.runId, step.name);
+      const outcome = await this.#attempt(step, input, context);
+      context.signal.throwIfAborted();
+      if (outcome.kind === "done") {
+        this.#mark(context.runId, step.name, "done");
+        return undefined;
+      }
+      if (outcome.kind === "abort") return outcome;
+      this.#note(context.runId, step.name, outcome.reason);
+      if (attempts >= step.maxAttempts) {
+        return { kind: "abort", code: "internal", blame: "platform", reason: outcome.reason };
+      }
+      await this.#deps.sleep(outcome.afterMs, context.signal);
+    }
+  }
+
+  async #attempt<Input>(step: Step<Input>, input: Input, context: RunContext): Promise<StepOutcome> {
+    const signal = AbortSignal.any([context.signal, AbortSignal.timeout(step.limitMs)]);
+    const limited = { ...context, signal };
+    try {
+      const late = new Promise<never>((_, reject) => {
+        signal.addEventListener("abort", () => reject(new HearthError("deadline_exceeded")), { once: true });
+      });
+      const work = async (): Promise<StepOutcome> =>
+        (await step.inspect(input, limited)) ? { kind: "done" } : await step.do(input, limited);
+      return await Promise.race([work(), late]);
+    } catch (thrown) {
+      const error = HearthError.from(thrown);
+      return { kind: "retry", reason: `${error.code}: ${error.message}`, afterMs: 100 };
+    }
+  }
+
+  async #undoAll<Input>(definition: RunDefinition<Input>, input: Input, context: RunContext): Promise<void> {
+    for (const step of definition.steps.toReversed()) {
+      const state = this.#stepState(context.runId, step.name);
+      if (state === undefined || state === "undone") continue;
+      await step.undo(input, context);
+      this.#mark(context.runId, step.name, "undone");
+    }
+    this.#deps.database.prepare("UPDATE runs SET state = 'failed' WHERE run_id = ?").run(context.runId);
+  }
+
+  #begin(runId: string, name: string): number {
+    const row = this.#deps.database
+      .prepare(
+        `INSERT INTO steps (run_id, name, state, attempts, begun_ms) VALUES (?, ?, 'begun', 1, ?)
+         ON CONFLICT DO UPDATE SET attempts = attempts + 1 RETURNING attempts`,
+      )
+      .get(runId, name, this.#deps.nowMs());
+    return Number(row?.attempts);
+  }
+
+  #mark(runId: string, name: string, state: "done" | "undone"): void {
+    this.#deps.database
+      .prepare("UPDATE steps SET state = ?, ended_ms = ? WHERE run_id = ? AND name = ?")
+      .run(state, this.#deps.nowMs(), runId, name);
+  }
+
+  #note(runId: string, name: string, reason: string): void {
+    this.#deps.database
+      .prepare("UPDATE steps SET reason = ? WHERE run_id = ? AND name = ?")
+      .run(reason, runId, name);
+  }
+
+  #endRun(runId: string, state: "done" | "undoing", abort?: Abort, step?: string): void {
+    const reason = abort === undefined ? null : `${step}\n${abort.reason}`;
+    this.#deps.database
+      .prepare("UPDATE runs SET state = ?, error_code = ?, reason = ? WHERE run_id = ?")
+      .run(state, abort?.code ?? null, reason, runId);
+  }
+
+  #stepState(runId: string, name: string): unknown {
+    return this.#deps.database
+      .prepare("SELECT state FROM steps WHERE run_id = ? AND name = ?")
+      .get(runId, name)?.state;
+  }
+
+  #runState(runId: string): unknown {
+    return this.#deps.database.prepare("SELECT state FROM runs WHERE run_id = ?").get(runId)?.state;
+  }
+
+  #failure(runId: string): RunOutcome {
+    const row = this.#deps.database
+      .prepare("SELECT error_code, reason FROM runs WHERE run_id = ?")
+      .get(runId);
+    const [step = "", ...reason] = String(row?.reason).split("\n");
+    return {
+      kind: "failed",
+      code: String(row?.error_code) as HearthErrorCode,
+      step,
+      reason: reason.join("\n"),
+    };
+  }
+}
