@@ -8,6 +8,7 @@ export {
   type Serving,
 } from "./src/bus.ts";
 export { BusStream, type BusStreamLimits, maxMessageBytes, windowBytes } from "./src/bus-stream.ts";
+export { FactStore, type FactStoreOptions, type PublishOptions } from "./src/facts.ts";
 export {
   maxPayloadBytes,
   NatsServer,
@@ -15,4 +16,5 @@ export {
   type NatsServerOptions,
   renderNatsConfig,
 } from "./src/nats-server.ts";
+export { Outbox, type OutboxOptions } from "./src/outbox.ts";
 export { openStream, type StreamHandler, type StreamTarget, serveStreams } from "./src/stream-open.ts";
