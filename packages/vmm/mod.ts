@@ -1,0 +1,14 @@
+export {
+  type Vmm,
+  type VmmDisk,
+  type VmmExit,
+  VmmExitReason,
+  type VmmHandle,
+  VmmKind,
+  type VmmNic,
+  type VmmRestoreOverrides,
+  type VmmSpec,
+  type VmmStats,
+} from "./src/port.ts";
+export type { Accelerator } from "./src/qemu/arguments.ts";
+export { QemuVmm, type QemuVmmDeps } from "./src/qemu/qemu-vmm.ts";

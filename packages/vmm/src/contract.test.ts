@@ -1,0 +1,108 @@
+/**
+ * What every driver must do, run against each that this host can run.
+ *
+ * The real guest is the smallest there is: the platform's kernel and an initrd whose /init is a busybox shell
+ * that greets on the agent's port and then returns each line. It needs no guest agent, so a failure here is
+ * the driver's.
+ */
+import assert from "node:assert/strict";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { Duplex } from "node:stream";
+import { after, before, describe, it } from "node:test";
+import type { Vmm, VmmExit, VmmSpec } from "../mod.ts";
+import { QemuVmm } from "../mod.ts";
+import { type EchoGuest, makeEchoGuest } from "./testing/echo-guest.ts";
+
+const limitMs = 60_000;
+
+/** Reads until the text occurs. */
+async function readUntil(stream: Duplex, text: string): Promise<string> {
+  let seen = "";
+  const signal = AbortSignal.timeout(limitMs);
+  return await new Promise((resolve, reject) => {
+    const done = (act: () => void) => {
+      stream.off("data", onData).off("close", onClose);
+      signal.removeEventListener("abort", onClose);
+      act();
+    };
+    const onClose = () =>
+      done(() => reject(new Error(`no ${JSON.stringify(text)} in ${JSON.stringify(seen)}`)));
+    const onData = (chunk: Buffer) => {
+      seen += chunk.toString("latin1");
+      if (seen.includes(text)) done(() => resolve(seen));
+    };
+    stream.on("data", onData).on("close", onClose);
+    signal.addEventListener("abort", onClose);
+  });
+}
+
+const exitOf = (vmm: Vmm): Promise<VmmExit> => new Promise((resolve) => vmm.onExit(resolve));
+
+const drivers: { name: string; make(): Vmm; needsGuest: boolean }[] = [
+  { name: "qemu", make: () => new QemuVmm(), needsGuest: true },
+];
+
+for (const driver of drivers) {
+  describe(`the ${driver.name} driver`, { timeout: 5 * limitMs }, () => {
+    const directory = mkdtempSync(join(tmpdir(), "hearth-vmm-"));
+    const started: Vmm[] = [];
+    let guest: EchoGuest = { kernel: "", initrd: "" };
+    let skip: string | false = false;
+    let count = 0;
+
+    before(() => {
+      if (!driver.needsGuest) return;
+      const made = makeEchoGuest(directory);
+      if (typeof made === "string") skip = made;
+      else guest = made;
+    });
+    after(async () => {
+      for (const vmm of started) await vmm.kill();
+      rmSync(directory, { recursive: true, force: true });
+    });
+
+    const make = (): Vmm => {
+      const vmm = driver.make();
+      started.push(vmm);
+      return vmm;
+    };
+    const spec = (): VmmSpec => {
+      const runDir = join(directory, `m${++count}`);
+      const consolePath = join(directory, `m${count}.console`);
+      return {
+        id: `m${count}`,
+        runDir,
+        ...guest,
+        cmdline: "",
+        cpus: 1,
+        memoryMib: 192,
+        disks: [],
+        nics: [],
+        consolePath,
+      };
+    };
+    const behaviour = (sentence: string, body: () => Promise<void>) =>
+      it(sentence, async (context) => (skip === false ? await body() : context.skip(skip)));
+
+    behaviour("boots a guest, carries bytes both ways, and ends it when told", async () => {
+      const vmm = make();
+      const handle = await vmm.start(spec());
+      assert.deepEqual(JSON.parse(JSON.stringify(handle)), handle, "the handle survives being written down");
+      assert.deepEqual(await vmm.start(handle.spec), handle, "starting what runs changes nothing");
+      const channel = await vmm.channel();
+      await readUntil(channel, "ready\n");
+      channel.write("hello\n");
+      await readUntil(channel, "echo hello\n");
+      const stats = await vmm.stats();
+      assert.ok(stats.cpuTimeMs > 0 && stats.residentBytes > 0);
+      const exit = exitOf(vmm);
+      await vmm.kill();
+      assert.equal((await exit).reason, "requested");
+      await vmm.kill();
+      await assert.rejects(vmm.channel(), { code: "vmm_not_running" });
+      await assert.rejects(vmm.pause(), { code: "vmm_not_running" });
+    });
+  });
+}
