@@ -1,0 +1,78 @@
+//! From the kernel's first jump to the image's root: modules, mounts, and the move into the overlay.
+use std::ffi::CString;
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::path::Path;
+
+pub fn boot() -> io::Result<()> {
+    mount("devtmpfs", "/dev", "devtmpfs", 0, "")?;
+    mount("proc", "/proc", "proc", 0, "")?;
+    mount("sysfs", "/sys", "sysfs", 0, "")?;
+    load_modules("/modules")?;
+    wait_for("/dev/vda")?;
+    mount("/dev/vda", "/image", "squashfs", libc::MS_RDONLY, "")?;
+    wait_for("/dev/vdb")?;
+    mount("/dev/vdb", "/scratch", "ext4", libc::MS_NOATIME, "")?;
+    fs::create_dir_all("/scratch/upper")?;
+    fs::create_dir_all("/scratch/work")?;
+    mount("overlay", "/newroot", "overlay", 0, "lowerdir=/image,upperdir=/scratch/upper,workdir=/scratch/work")?;
+    for (path, kind, flags, data) in [
+        ("proc", "proc", 0, ""),
+        ("sys", "sysfs", 0, ""),
+        ("dev", "devtmpfs", 0, ""),
+        ("dev/pts", "devpts", 0, "mode=620,gid=5,ptmxmode=666"),
+        ("dev/shm", "tmpfs", libc::MS_NOSUID | libc::MS_NODEV, "mode=1777"),
+        ("run", "tmpfs", libc::MS_NOSUID | libc::MS_NODEV, "mode=755"),
+        ("sys/fs/cgroup", "cgroup2", 0, ""),
+    ] {
+        mount(kind, &format!("/newroot/{path}"), kind, flags, data)?;
+    }
+    for (link, target) in [("fd", "/proc/self/fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2")] {
+        let _ = std::os::unix::fs::symlink(target, format!("/newroot/dev/{link}"));
+    }
+    // The agent lives in the merged root from here: every path and link then means what the guest means.
+    std::env::set_current_dir("/newroot")?;
+    call_mount(".", "/", "", libc::MS_MOVE, "")?;
+    std::os::unix::fs::chroot(".")?;
+    std::env::set_current_dir("/")
+}
+
+fn load_modules(directory: &str) -> io::Result<()> {
+    for name in fs::read_to_string(format!("{directory}/order")).unwrap_or_default().split_whitespace() {
+        let file = File::open(format!("{directory}/{name}"))?;
+        let result = unsafe { libc::syscall(libc::SYS_finit_module, file.as_raw_fd(), c"".as_ptr(), 0) };
+        let error = io::Error::last_os_error();
+        // Built into this kernel, or loaded already.
+        if result != 0 && error.raw_os_error() != Some(libc::EEXIST) {
+            return Err(named(name, error));
+        }
+    }
+    Ok(())
+}
+
+/// Disks appear a moment after their driver.
+fn wait_for(path: &str) -> io::Result<()> {
+    for _ in 0..5000 {
+        if Path::new(path).exists() {
+            return Ok(());
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    Err(named(path, io::ErrorKind::TimedOut.into()))
+}
+
+fn named(what: &str, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{what}: {error}"))
+}
+
+fn mount(source: &str, target: &str, kind: &str, flags: libc::c_ulong, data: &str) -> io::Result<()> {
+    fs::create_dir_all(target)?;
+    call_mount(source, target, kind, flags, data)
+}
+
+fn call_mount(source: &str, target: &str, kind: &str, flags: libc::c_ulong, data: &str) -> io::Result<()> {
+    let [source, path, kind, data] = [source, target, kind, data].map(|s| CString::new(s).unwrap_or_default());
+    let result = unsafe { libc::mount(source.as_ptr(), path.as_ptr(), kind.as_ptr(), flags, data.as_ptr().cast()) };
+    if result == 0 { Ok(()) } else { Err(named(target, io::Error::last_os_error())) }
+}
