@@ -1,0 +1,152 @@
+/**
+ * The firewall of one node: a table of nftables whose rules never change while machines come and go.
+ *
+ * All that changes is members of sets, so adding a machine is one small transaction. Only sets are used, no
+ * maps, because adding a member that is there already is no error for a set; that makes removing repeatable:
+ * add, then delete, in one transaction.
+ *
+ * What holds: a guest sends only from its own addresses; guests reach each other only when the 32 network
+ * bits of source and destination are a linked pair; guests reach of the host only the services listed; of the
+ * world, everything but link-local (and so cloud metadata), private and multicast ranges; nobody outside
+ * begins a connection to a guest.
+ */
+import { HearthError } from "@hearth/errors";
+import { type ClusterPrefix, formatClusterPrefix } from "./address-plan.ts";
+
+export interface HostService {
+  /** An IPv6 address of the host. */
+  readonly address: string;
+  readonly protocol: "tcp" | "udp";
+  readonly port: number;
+}
+
+export interface FirewallFacts {
+  readonly node: string;
+  readonly prefix: ClusterPrefix;
+  /** Interfaces on which other hosts of the cluster are reached. */
+  readonly meshInterfaces: readonly string[];
+  readonly hostServices: readonly HostService[];
+}
+
+/** One member of one set, as nft writes it. */
+export interface FirewallElement {
+  readonly set: "guest_ifaces" | "guests_v6" | "guests_v4" | "linked_networks";
+  readonly value: string;
+}
+
+const deniedV4 = [
+  "0.0.0.0/8",
+  "10.0.0.0/8",
+  "100.64.0.0/10",
+  "127.0.0.0/8",
+  "169.254.0.0/16",
+  "172.16.0.0/12",
+  "192.168.0.0/16",
+  "224.0.0.0/3",
+];
+const deniedV6 = ["::/96", "::ffff:0:0/96", "64:ff9b::/96", "fc00::/7", "fe80::/10", "fec0::/10", "ff00::/8"];
+
+/** @throws HearthError `invalid_argument` for a node name that cannot be part of a table's name */
+export function firewallTable(node: string): string {
+  if (/^[A-Za-z0-9_-]{1,40}$/.test(node)) return `hearth_${node.replaceAll("-", "_")}`;
+  throw new HearthError("invalid_argument", {
+    message: "A node name has 1 to 40 letters, digits, `-` and `_`.",
+    details: { field: "node" },
+  });
+}
+
+/**
+ * The whole table as one `nft -f` transaction. Sets of machines are declared but not emptied, so that rendering
+ * it again on a node with running machines cuts nobody off.
+ */
+export function renderFirewall(facts: FirewallFacts): string {
+  const table = `inet ${firewallTable(facts.node)}`;
+  const cluster = formatClusterPrefix(facts.prefix);
+  const services = facts.hostServices.map(
+    ({ address, protocol, port }) => `${address} . ${protocol} . ${port}`,
+  );
+  const mesh = facts.meshInterfaces.map((name) => `"${name}"`);
+  const chains = ["prerouting", "input", "forward", "between_guests", "postrouting"];
+  return [
+    `add table ${table}`,
+    `add set ${table} guest_ifaces { type ifname; }`,
+    `add set ${table} guests_v6 { type ifname . ipv6_addr; }`,
+    `add set ${table} guests_v4 { type ifname . ipv4_addr; }`,
+    `add set ${table} linked_networks { typeof @nh,128,32 . @nh,256,32; }`,
+    `add set ${table} mesh_ifaces { type ifname; }`,
+    `add set ${table} host_services { type ipv6_addr . inet_proto . inet_service; }`,
+    `flush set ${table} mesh_ifaces`,
+    `flush set ${table} host_services`,
+    ...(mesh.length > 0 ? [`add element ${table} mesh_ifaces { ${mesh.join(", ")} }`] : []),
+    ...(services.length > 0 ? [`add element ${table} host_services { ${services.join(", ")} }`] : []),
+    `add chain ${table} prerouting { type filter hook prerouting priority raw; policy accept; }`,
+    `add chain ${table} input { type filter hook input priority filter; policy accept; }`,
+    `add chain ${table} forward { type filter hook forward priority filter; policy accept; }`,
+    `add chain ${table} between_guests`,
+    `add chain ${table} postrouting { type nat hook postrouting priority srcnat; policy accept; }`,
+    ...chains.map((chain) => `flush chain ${table} ${chain}`),
+    ...rules(cluster).map(([chain, rule]) => `add rule ${table} ${chain} ${rule}`),
+    "",
+  ].join("\n");
+}
+
+const neighbours =
+  "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert, nd-router-solicit } ip6 hoplimit 255 accept";
+
+function rules(cluster: string): (readonly [chain: string, rule: string])[] {
+  return [
+    ["prerouting", "iifname != @guest_ifaces accept"],
+    ["prerouting", neighbours],
+    ["prerouting", "iifname . ip6 saddr @guests_v6 accept"],
+    ["prerouting", "iifname . ip saddr @guests_v4 accept"],
+    ["prerouting", "counter drop"],
+
+    ["input", "iifname != @guest_ifaces accept"],
+    ["input", "ct state established,related accept"],
+    ["input", neighbours],
+    ["input", "icmpv6 type echo-request accept"],
+    ["input", "ip6 daddr . meta l4proto . th dport @host_services accept"],
+    ["input", "counter drop"],
+
+    ["forward", "iifname != @guest_ifaces oifname != @guest_ifaces accept"],
+    // Between guests first: a pair that is unlinked is cut off at once, also in the middle of a connection.
+    ["forward", `ip6 saddr ${cluster} ip6 daddr ${cluster} goto between_guests`],
+    ["forward", "ct state invalid counter drop"],
+    ["forward", "ct state established,related accept"],
+    ["forward", "oifname @guest_ifaces counter drop"],
+    ["forward", `ip daddr { ${deniedV4.join(", ")} } counter drop`],
+    ["forward", `ip6 daddr { ${deniedV6.join(", ")} } counter drop`],
+
+    ["between_guests", "iifname != @guest_ifaces iifname != @mesh_ifaces counter drop"],
+    ["between_guests", "@nh,128,32 . @nh,256,32 @linked_networks accept"],
+    ["between_guests", "counter drop"],
+
+    ["postrouting", "ip saddr 100.64.0.0/10 oifname != @guest_ifaces masquerade"],
+  ];
+}
+
+/** Guests of `from` may send to guests of `to`; a network is linked with itself to let its own guests talk. */
+export function linkElement(from: number, to: number): FirewallElement {
+  return { set: "linked_networks", value: `${hex32(from)} . ${hex32(to)}` };
+}
+
+const hex32 = (value: number): string => `0x${value.toString(16).padStart(8, "0")}`;
+
+export function renderElements(node: string, elements: readonly FirewallElement[]): string {
+  const table = `inet ${firewallTable(node)}`;
+  return elements.map(({ set, value }) => `add element ${table} ${set} { ${value} }\n`).join("");
+}
+
+/** Removes members whether they are there or not. */
+export function renderElementRemoval(node: string, elements: readonly FirewallElement[]): string {
+  const table = `inet ${firewallTable(node)}`;
+  const removal = ({ set, value }: FirewallElement): string =>
+    `add element ${table} ${set} { ${value} }\ndelete element ${table} ${set} { ${value} }\n`;
+  return elements.map(removal).join("");
+}
+
+/** Removes the table whether it is there or not. */
+export function renderFirewallRemoval(node: string): string {
+  const table = `inet ${firewallTable(node)}`;
+  return `add table ${table}\ndelete table ${table}\n`;
+}
