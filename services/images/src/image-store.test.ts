@@ -1,0 +1,135 @@
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { createServer } from "node:net";
+import { join } from "node:path";
+import { test } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
+import { HearthError, type HearthErrorCode } from "@hearth/errors";
+import { makeTar, run, type Scratch, scratch } from "./fixtures.ts";
+import { ImageStore } from "./image-store.ts";
+
+const { signal } = new AbortController();
+const is = (code: HearthErrorCode) => (error: unknown) => error instanceof HearthError && error.code === code;
+
+async function startRegistry(space: Scratch) {
+  const probe = createServer().listen(0, "127.0.0.1");
+  await once(probe, "listening");
+  const address = probe.address();
+  const port = typeof address === "object" && address !== null ? address.port : 0;
+  probe.close();
+  await once(probe, "close");
+  const config = `version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: ${space.path}/registry\nhttp:\n  addr: 127.0.0.1:${port}\n`;
+  const child = spawn("docker-registry", ["serve", await space.write("registry.yml", config)], {
+    stdio: "ignore",
+  });
+  const exited = once(child, "exit");
+  for (let tries = 0; ; tries++) {
+    const up = await fetch(`http://127.0.0.1:${port}/v2/`).catch(() => undefined);
+    if (up?.ok) break;
+    assert.ok(tries < 200, "the registry starts");
+    await delay(25);
+  }
+  return {
+    host: `127.0.0.1:${port}`,
+    [Symbol.asyncDispose]: async () => {
+      child.kill("SIGKILL");
+      await exited;
+    },
+  };
+}
+
+/** An OCI layout `oci` with an image of two layers. */
+async function makeLayout(space: Scratch): Promise<string> {
+  const layout = join(space.path, "oci");
+  await run("umoci", ["init", "--layout", layout]);
+  await run("umoci", ["new", "--image", `${layout}:t`]);
+  const layers = [
+    await makeTar([
+      { name: "a", content: "a" },
+      { name: "b", content: "b" },
+    ]),
+    await makeTar([
+      { name: ".wh.a", content: "" },
+      { name: "c", content: "c" },
+    ]),
+  ];
+  for (const [index, tar] of layers.entries()) {
+    await run("umoci", [
+      "raw",
+      "add-layer",
+      "--image",
+      `${layout}:t`,
+      await space.write(`${index}.tar`, tar),
+    ]);
+  }
+  const settings = [
+    "--config.entrypoint",
+    "/c",
+    "--config.env",
+    "A=1",
+    "--config.user",
+    "7:8",
+    "--config.workingdir",
+    "/w",
+  ];
+  await run("umoci", ["config", "--image", `${layout}:t`, ...settings, "--config.label", "k=v"]);
+  return layout;
+}
+
+async function startStore(space: Scratch): Promise<ImageStore> {
+  const store = new ImageStore({ directory: join(space.path, "store") });
+  await store.start();
+  return store;
+}
+
+test("an image of a registry is pulled once, merged and kept", async () => {
+  await using space = await scratch();
+  await using registry = await startRegistry(space);
+  const layout = await makeLayout(space);
+  const name = `${registry.host}/team/app:1`;
+  await run("skopeo", [
+    "copy",
+    "--insecure-policy",
+    "--dest-tls-verify=false",
+    `oci:${layout}:t`,
+    `docker://${name}`,
+  ]);
+  const store = await startStore(space);
+  const phases = new Set<string>();
+  const onProgress = (progress: { phase: string }) => phases.add(progress.phase);
+  const [image, twin] = await Promise.all([
+    store.ensure(name, { signal, onProgress }),
+    store.ensure(name, { signal }),
+  ]);
+  assert.deepEqual(image, twin);
+  assert.deepEqual([...phases], ["downloading", "merging"]);
+  assert.deepEqual(image.config.entrypoint, ["/c"]);
+  assert.equal(image.config.user, "7:8");
+  assert.equal(image.config.workdir, "/w");
+  assert.deepEqual(image.config.labels, { k: "v" });
+  const { stdout } = await run("unsquashfs", ["-l", image.rootfsPath]);
+  assert.deepEqual(stdout.trim().split("\n"), ["squashfs-root", "squashfs-root/b", "squashfs-root/c"]);
+  const pinned = await store.ensure(`${registry.host}/team/app@${image.digest}`, { signal });
+  assert.equal(pinned.imageId, image.imageId);
+  await assert.rejects(store.ensure(`${registry.host}/team/none:1`, { signal }), is("image_not_found"));
+});
+
+test("an image in use is not removed, and a removed one is gone", async () => {
+  await using space = await scratch();
+  const store = await startStore(space);
+  const image = await store.import(await makeLayout(space), "local/app:1", { signal });
+  store.retain(image.imageId, "machine-1");
+  await assert.rejects(store.remove("local/app:1"), is("image_in_use"));
+  store.release(image.imageId, "machine-1");
+  assert.equal((await store.list()).length, 1);
+  await store.remove("local/app:1");
+  assert.deepEqual(await store.list(), []);
+  await assert.rejects(store.remove("local/app:1"), is("image_not_found"));
+});
+
+test("a registry that is not there is registry_unavailable", async () => {
+  await using space = await scratch();
+  const store = await startStore(space);
+  await assert.rejects(store.ensure("127.0.0.1:1/app", { signal }), is("registry_unavailable"));
+});
