@@ -6,3 +6,4 @@ export * from "./src/ids.ts";
 export * from "./src/record.ts";
 export * from "./src/restart-policy.ts";
 export * from "./src/states.ts";
+export * from "./src/worker-commands.ts";

@@ -1,0 +1,101 @@
+/**
+ * The one surface of a worker: the commands that it takes over the bus, with the shape of each request.
+ * A worker matches on the name exhaustively; what is not listed here no worker does.
+ */
+import { HearthError } from "@hearth/errors";
+import Type from "typebox";
+import Value from "typebox/value";
+import { MachineConfigInput } from "./config-schema.ts";
+
+const closed = { additionalProperties: false } as const;
+const opt = Type.Optional;
+const machineId = Type.String({ pattern: "^[0-9a-f]{14}$" });
+const instanceId = Type.String({ pattern: "^[0-7][0-9A-HJKMNP-TV-Z]{25}$" });
+const name = Type.String({ minLength: 1, maxLength: 63 });
+const limitMs = Type.Integer({ minimum: 0 });
+const signal = Type.Integer({ minimum: 1, maximum: 64 });
+
+/** The machine, and the nonce of its lease where the caller holds one. */
+const target = { machine_id: machineId, nonce: opt(Type.String()) };
+const guest = Type.Object(
+  { cpus: Type.Integer({ minimum: 1, maximum: 64 }), memory_mb: Type.Integer({ minimum: 64 }) },
+  closed,
+);
+
+export const workerCommands = {
+  /** Holds room for a machine until `expires_at_ms`; `commit` turns it into the machine. */
+  reserve: Type.Object({ machine_id: machineId, guest, expires_at_ms: Type.Integer({ minimum: 0 }) }, closed),
+  commit: Type.Object(
+    {
+      machine_id: machineId,
+      instance_id: instanceId,
+      app: name,
+      name,
+      region: Type.String(),
+      network: Type.Integer({ minimum: 1, maximum: 2 ** 32 - 1 }),
+      config: MachineConfigInput,
+      launch: Type.Boolean(),
+      lease_ttl_ms: opt(limitMs),
+    },
+    closed,
+  ),
+  update: Type.Object(
+    {
+      ...target,
+      instance_id: instanceId,
+      config: MachineConfigInput,
+      launch: Type.Boolean(),
+      /** Refused as a conflict when the machine has another version by now. */
+      current_version: opt(instanceId),
+      lease_ttl_ms: opt(limitMs),
+    },
+    closed,
+  ),
+  start: Type.Object(target, closed),
+  /** Without `signal` and `timeout_ms` the machine's own stop_config counts. */
+  stop: Type.Object({ ...target, signal: opt(signal), timeout_ms: opt(limitMs) }, closed),
+  restart: Type.Object(
+    { ...target, signal: opt(signal), timeout_ms: opt(limitMs), force: opt(Type.Boolean()) },
+    closed,
+  ),
+  signal: Type.Object({ ...target, signal }, closed),
+  destroy: Type.Object({ ...target, force: opt(Type.Boolean()) }, closed),
+  get: Type.Object({ machine_id: machineId }, closed),
+  list: Type.Object({ app: opt(name), include_destroyed: opt(Type.Boolean()) }, closed),
+  events: Type.Object(
+    { machine_id: machineId, limit: opt(Type.Integer({ minimum: 1, maximum: 50 })) },
+    closed,
+  ),
+  versions: Type.Object({ machine_id: machineId }, closed),
+  /** A value of null removes its key; keys that are not named stay. */
+  "set-metadata": Type.Object(
+    { ...target, metadata: Type.Record(Type.String(), Type.Union([Type.String(), Type.Null()])) },
+    closed,
+  ),
+  ps: Type.Object({ machine_id: machineId }, closed),
+} as const;
+
+export type WorkerCommandName = keyof typeof workerCommands;
+export type WorkerRequest<Name extends WorkerCommandName> = Type.Static<(typeof workerCommands)[Name]>;
+export type WorkerCommand = {
+  readonly [Name in WorkerCommandName]: { readonly name: Name; readonly request: WorkerRequest<Name> };
+}[WorkerCommandName];
+
+export const workerCommandNames = Object.keys(workerCommands) as readonly WorkerCommandName[];
+
+export const isWorkerCommandName = (text: string): text is WorkerCommandName =>
+  Object.hasOwn(workerCommands, text);
+
+/** @throws HearthError `not_implemented` for a name that is not listed, `invalid_argument` for another shape */
+export function parseWorkerCommand(commandName: string, request: unknown): WorkerCommand {
+  if (!isWorkerCommandName(commandName))
+    throw new HearthError("not_implemented", { details: { command: commandName } });
+  const schema: Type.TSchema = workerCommands[commandName];
+  if (Value.Check(schema, request)) return { name: commandName, request } as WorkerCommand;
+  const [problem] = Value.Errors(schema, request);
+  const field = problem?.instancePath === "" ? "request" : (problem?.instancePath ?? "request");
+  throw new HearthError("invalid_argument", {
+    message: `${commandName}: ${field} ${problem?.message ?? "is not valid"}.`,
+    details: { command: commandName, field },
+  });
+}
