@@ -5,6 +5,7 @@
  * an envelope, `{ok}` or `{error}`, because NATS has no notion of a failed reply. A handler gets a signal
  * that ends with the caller's time limit, so that work nobody waits for is not begun or goes on for ever.
  */
+import { setTimeout as delay } from "node:timers/promises";
 import { HearthError, type WireError } from "@hearth/errors";
 import {
   type ConnectionOptions,
@@ -26,8 +27,11 @@ export interface BusOptions {
   readonly name?: string;
   readonly connectTimeoutMs?: number;
   readonly reconnectWaitMs?: number;
-  /** Return at once and connect in the background: how a service starts while the bus is down. */
-  readonly waitOnFirstConnect?: boolean;
+  /**
+   * Keep trying the first connection until this is aborted, instead of failing at once. A service that
+   * must start while the bus is down passes the promise on and goes ahead.
+   */
+  readonly retryUntil?: AbortSignal;
 }
 
 export interface RequestOptions {
@@ -123,14 +127,19 @@ export async function connectBus(options: BusOptions): Promise<Bus> {
     reconnectJitter: 100,
     pingInterval: 10_000,
     maxPingOut: 2,
-    waitOnFirstConnect: options.waitOnFirstConnect ?? false,
     ignoreAuthErrorAbort: true,
     ...(options.name === undefined ? {} : { name: options.name }),
   };
-  try {
-    return new Bus(await connect(settings));
-  } catch (cause) {
-    throw new HearthError("unavailable", { message: "The bus does not answer.", cause });
+  for (;;) {
+    try {
+      return new Bus(await connect(settings));
+    } catch (cause) {
+      const { retryUntil } = options;
+      if (retryUntil === undefined || retryUntil.aborted) {
+        throw new HearthError("unavailable", { message: "The bus does not answer.", cause });
+      }
+      await delay(settings.reconnectTimeWait, undefined, { signal: retryUntil }).catch(() => undefined);
+    }
   }
 }
 
