@@ -1,0 +1,124 @@
+import assert from "node:assert/strict";
+import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtempSync, rmSync } from "node:fs";
+import { connect, type Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Duplex } from "node:stream";
+import { after, before, suite, test } from "node:test";
+import { create } from "@bufbuild/protobuf";
+import { HearthError } from "@hearth/errors";
+import { connectGuest, type GuestClient } from "../mod.ts";
+import { ExecRequestSchema } from "./gen/hearth/guest/v1/guest_pb.js";
+
+const crate = join(import.meta.dirname, "../../../guest-agent");
+
+function hasCargo(): boolean {
+  try {
+    execFileSync("cargo", ["--version"], { stdio: "ignore" });
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+async function* requests(script: string, input: Iterable<Uint8Array> = []) {
+  const start = { argv: ["/bin/sh", "-c", script] };
+  yield create(ExecRequestSchema, { request: { case: "start", value: start } });
+  for (const value of input) yield create(ExecRequestSchema, { request: { case: "stdin", value } });
+  yield create(ExecRequestSchema, { request: { case: "closeStdin", value: {} } });
+}
+
+async function exec(client: GuestClient, script: string, input: Iterable<Uint8Array> = []) {
+  const stdout: Uint8Array[] = [];
+  for await (const { response } of client.exec(requests(script, input))) {
+    if (response.case === "stdout") stdout.push(response.value);
+    if (response.case === "exited") return { stdout: Buffer.concat(stdout), exit: response.value };
+  }
+  throw new Error("no exit was reported");
+}
+
+suite("connectGuest", { skip: hasCargo() ? false : "cargo is needed to build the agent" }, () => {
+  const directory = mkdtempSync(join(tmpdir(), "hearth-guest-"));
+  const path = join(directory, "agent.sock");
+  let agent: ChildProcess;
+
+  before(async () => {
+    execFileSync("cargo", ["build", "--quiet"], { cwd: crate, stdio: ["ignore", "ignore", "inherit"] });
+    agent = spawn(join(crate, "target/debug/hearth-guest-agent"), ["--unix", path], { stdio: "inherit" });
+    await dial().then((socket) => socket.destroy());
+  });
+
+  after(async () => {
+    agent.kill();
+    await once(agent, "exit");
+    rmSync(directory, { recursive: true });
+  });
+
+  async function dial(): Promise<Socket> {
+    const limit = AbortSignal.timeout(5_000);
+    for (;;) {
+      limit.throwIfAborted();
+      const socket = connect(path);
+      try {
+        await once(socket, "connect", { signal: limit });
+        return socket;
+      } catch {
+        await new Promise((resolve) => setTimeout(resolve, 5));
+      }
+    }
+  }
+
+  test("an exec returns what the process wrote and its exit code", async () => {
+    await using guest = await connectGuest(await dial());
+    const { stdout, exit } = await exec(guest.client, "cat; exit 7", [Buffer.from("hello")]);
+    assert.equal(stdout.toString(), "hello");
+    assert.deepEqual([exit.code, exit.signal], [7, 0]);
+  });
+
+  test("it works over a stream that is no socket", async () => {
+    const socket = await dial();
+    const plain = Duplex.from({ readable: socket, writable: socket });
+    await using guest = await connectGuest(plain);
+    const { stdout } = await exec(guest.client, "head -c 3000000 /dev/zero");
+    assert.equal(stdout.length, 3_000_000);
+    socket.destroy();
+  });
+
+  test("calls run at the same time over one stream", async () => {
+    await using guest = await connectGuest(await dial());
+    const codes = await Promise.all(
+      [1, 2, 3, 4].map((code) => exec(guest.client, `sleep 0.1; exit ${code}`)),
+    );
+    assert.deepEqual(
+      codes.map(({ exit }) => exit.code),
+      [1, 2, 3, 4],
+    );
+  });
+
+  test("a missing path is guest_path_not_found", async () => {
+    await using guest = await connectGuest(await dial());
+    const failed = guest.client
+      .stat({ path: "/no/such/path" })
+      .catch((error) => Promise.reject(guest.error(error)));
+    await assert.rejects(failed, { code: "guest_path_not_found" });
+  });
+
+  test("a stream that breaks fails the calls on it with guest_channel_broken", async () => {
+    const socket = await dial();
+    await using guest = await connectGuest(socket);
+    await guest.client.hello({});
+    socket.destroy();
+    const failed = guest.client.hello({}).catch((error) => Promise.reject(guest.error(error)));
+    await assert.rejects(failed, { code: "guest_channel_broken" });
+  });
+
+  test("an agent that stays silent is guest_unreachable", async () => {
+    const silent = new Duplex({ read: () => undefined, write: (_chunk, _encoding, done) => done() });
+    await assert.rejects(
+      connectGuest(silent, { timeoutMs: 50 }),
+      (error) => error instanceof HearthError && error.code === "guest_unreachable",
+    );
+  });
+});

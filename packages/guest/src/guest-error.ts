@@ -1,0 +1,24 @@
+import { Code, ConnectError } from "@connectrpc/connect";
+import { HearthError, type HearthErrorCode } from "@hearth/errors";
+
+const codes: Partial<Record<Code, HearthErrorCode>> = {
+  [Code.InvalidArgument]: "invalid_argument",
+  [Code.NotFound]: "guest_path_not_found",
+  [Code.PermissionDenied]: "permission_denied",
+  [Code.AlreadyExists]: "conflict",
+  [Code.FailedPrecondition]: "conflict",
+  [Code.ResourceExhausted]: "disk_full",
+  [Code.DeadlineExceeded]: "deadline_exceeded",
+  [Code.Canceled]: "cancelled",
+  [Code.Unimplemented]: "not_implemented",
+  [Code.Unavailable]: "guest_channel_broken",
+  [Code.Aborted]: "guest_channel_broken",
+};
+
+/** An error of a call to the guest as Hearth's own. The guest's text is a cause: a guest is not trusted. */
+export function guestError(thrown: unknown): HearthError {
+  if (thrown instanceof HearthError) return thrown;
+  const error = ConnectError.from(thrown);
+  if (error.cause instanceof HearthError) return error.cause;
+  return new HearthError(codes[error.code] ?? "internal", { cause: thrown });
+}
