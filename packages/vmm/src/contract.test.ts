@@ -23,6 +23,8 @@ async function readUntil(stream: Duplex, text: string): Promise<string> {
   const signal = AbortSignal.timeout(limitMs);
   return await new Promise((resolve, reject) => {
     const done = (act: () => void) => {
+      // Without this the stream flows on, and what arrives before the next reader is lost.
+      stream.pause();
       stream.off("data", onData).off("close", onClose);
       signal.removeEventListener("abort", onClose);
       act();
@@ -34,6 +36,7 @@ async function readUntil(stream: Duplex, text: string): Promise<string> {
       if (seen.includes(text)) done(() => resolve(seen));
     };
     stream.on("data", onData).on("close", onClose);
+    stream.resume();
     signal.addEventListener("abort", onClose);
   });
 }
@@ -103,6 +106,65 @@ for (const driver of drivers) {
       await vmm.kill();
       await assert.rejects(vmm.channel(), { code: "vmm_not_running" });
       await assert.rejects(vmm.pause(), { code: "vmm_not_running" });
+    });
+
+    behaviour("stops and goes on where it was", async () => {
+      const vmm = make();
+      await vmm.start(spec());
+      const channel = await vmm.channel();
+      await readUntil(channel, "ready\n");
+      await vmm.pause();
+      await vmm.pause();
+      channel.write("later\n");
+      const quiet = (await vmm.stats()).cpuTimeMs;
+      await vmm.resume();
+      await vmm.resume();
+      await readUntil(channel, "echo later\n");
+      assert.ok((await vmm.stats()).cpuTimeMs >= quiet);
+      await vmm.kill();
+    });
+
+    behaviour("is found again by its handle alone", async () => {
+      const first = make();
+      const handle = await first.start(spec());
+      await readUntil(await first.channel(), "ready\n");
+      await first[Symbol.asyncDispose]();
+      const second = make();
+      await second.adopt(JSON.parse(JSON.stringify(handle)));
+      await second.adopt(handle);
+      const channel = await second.channel();
+      channel.write("again\n");
+      await readUntil(channel, "echo again\n");
+      const exit = exitOf(second);
+      await second.kill();
+      assert.equal((await exit).reason, "requested");
+      await assert.rejects(make().adopt(handle), { code: "vmm_not_running" });
+      await assert.rejects(make().adopt({ ...handle, pid: process.pid }), { code: "vmm_not_running" });
+    });
+
+    behaviour("tells a guest that switched itself off from one that panicked", async () => {
+      for (const [line, reason] of [
+        ["poweroff", "guest"],
+        ["panic", "panic"],
+      ] as const) {
+        const vmm = make();
+        await vmm.start(spec());
+        const exit = exitOf(vmm);
+        const channel = await vmm.channel();
+        await readUntil(channel, "ready\n");
+        channel.write(`${line}\n`);
+        assert.equal((await exit).reason, reason);
+      }
+    });
+
+    behaviour("ends a guest that does not react to the power button", async () => {
+      const vmm = make();
+      await vmm.start(spec());
+      await readUntil(await vmm.channel(), "ready\n");
+      const exit = exitOf(vmm);
+      await vmm.stop(50);
+      assert.equal((await exit).reason, "requested");
+      await vmm.stop(50);
     });
   });
 }

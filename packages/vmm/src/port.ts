@@ -106,4 +106,6 @@ export interface Vmm {
   stats(): Promise<VmmStats>;
   /** Calls once, also when the VM is gone already. Returns how to stop listening. */
   onExit(listener: (exit: VmmExit) => void): () => void;
+  /** Lets go of the VM without ending it, as a worker does that shuts down. */
+  [Symbol.asyncDispose](): Promise<void>;
 }

@@ -21,6 +21,7 @@ import {
   type VmmStats,
 } from "../port.ts";
 import { type Accelerator, type QemuMemory, qemuArguments } from "./arguments.ts";
+import { saysPanic } from "./console.ts";
 import { launchQemu } from "./launch.ts";
 import { isSameProcess, killProcess, processStats } from "./process.ts";
 import { QmpClient, type QmpEvent } from "./qmp.ts";
@@ -178,9 +179,12 @@ export class QemuVmm implements Vmm {
   }
 
   #onEvent(event: QmpEvent): void {
-    if (event.event === "GUEST_PANICKED") this.#reason ??= VmmExitReason.panic;
     if (event.event !== "SHUTDOWN" || event.data.guest !== true) return;
-    this.#reason ??= event.data.reason === "guest-panic" ? VmmExitReason.panic : VmmExitReason.guest;
+    const consolePath = this.#handle?.spec.consolePath;
+    // microvm has no panic device, and a panic is a reset to it; the kernel's last words tell them apart.
+    const panicked =
+      event.data.reason === "guest-reset" && consolePath !== undefined && saysPanic(consolePath);
+    this.#reason ??= panicked ? VmmExitReason.panic : VmmExitReason.guest;
   }
 
   #ended(code: number | null, signal: string | null): void {

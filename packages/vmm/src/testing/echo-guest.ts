@@ -27,12 +27,16 @@ done
 exec 3<>$port
 echo "console ready"
 echo ready >&3
-while read -r line <&3; do
-  case $line in
-    poweroff) busybox poweroff -f ;;
-    panic) busybox mount -t proc proc /proc; echo c >/proc/sysrq-trigger ;;
-    *) echo "echo $line" >&3 ;;
-  esac
+# The port reads as ended while nobody is connected on the host's side, so the end is not the end.
+while :; do
+  while read -r line <&3; do
+    case $line in
+      poweroff) busybox poweroff -f ;;
+      panic) busybox mount -t proc proc /proc; echo c >/proc/sysrq-trigger ;;
+      *) echo "echo $line" >&3 ;;
+    esac
+  done
+  busybox usleep 5000
 done
 `;
 
