@@ -8,7 +8,7 @@ export {
   type Serving,
 } from "./src/bus.ts";
 export { BusStream, type BusStreamLimits, maxMessageBytes, windowBytes } from "./src/bus-stream.ts";
-export { FactStore, type FactStoreOptions, type PublishOptions } from "./src/facts.ts";
+export { FactStore, type FactStoreOptions, type PublishOptions, restoreFacts } from "./src/facts.ts";
 export {
   maxPayloadBytes,
   NatsServer,

@@ -81,6 +81,11 @@ export class FactStore {
     }
   }
 
+  /** Sets the key if the stream knows nothing of it, not even a deletion. Throws `conflict` otherwise. */
+  async restore(key: string, value: unknown): Promise<number> {
+    return this.#write(key, JSON.stringify(value), { expectedRevision: 0 });
+  }
+
   async #write(
     key: string,
     text: string | undefined,
@@ -148,6 +153,26 @@ export async function ensureStateStream(manager: JetStreamManager, replicas: num
       allow_direct: true,
     });
   }
+}
+
+/**
+ * Puts back what a new or shortened stream lost, from a replica that has it. A key or deletion that the
+ * stream has by now is newer than the copy and stays. Returns the keys that were put back, to be reported loudly.
+ */
+export async function restoreFacts(
+  facts: Pick<FactStore, "restore">,
+  lost: Iterable<{ readonly key: string; readonly value: unknown }>,
+): Promise<string[]> {
+  const restored: string[] = [];
+  for (const { key, value } of lost) {
+    try {
+      await facts.restore(key, value);
+      restored.push(key);
+    } catch (error) {
+      if (!(error instanceof HearthError) || error.code !== "conflict") throw error;
+    }
+  }
+  return restored;
 }
 
 export function factError(error: unknown): HearthError {

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { HearthError } from "@hearth/errors";
 import type { Bus } from "./bus.ts";
-import { FactStore } from "./facts.ts";
+import { FactStore, restoreFacts } from "./facts.ts";
 import { Replica } from "./replica.ts";
 import type { Fact } from "./replica-store.ts";
 import { startTestServer } from "./test-server.ts";
@@ -104,4 +104,25 @@ test("a replica follows through a restart of the server, and names the facts tha
   assert.equal(replica.get("a")?.value, 1);
   await facts.publish("b", 2);
   await until(() => replica.get("b")?.value === 2);
+  await facts.delete("gone");
+  const restored = await restoreFacts(facts, [
+    ...lost,
+    { key: "b", value: "old" },
+    { key: "gone", value: "old" },
+  ]);
+  assert.deepEqual(restored, ["a"]);
+  await until(() => (replica.get("a")?.revision ?? 0) > 0);
+  assert.deepEqual([replica.get("a")?.value, replica.get("b")?.value], [1, 2]);
+});
+
+test("a value that is not JSON counts as none and does not stop the feed", async () => {
+  await using nats = await startTestServer();
+  await using bus = await nats.connect();
+  const facts = new FactStore({ bus });
+  await facts.start();
+  await using replica = startReplica(bus, join(nats.dir, "replica.db"));
+  await bus.connection.request("state.bad", "{not json");
+  await replica.waitForRevision("good", await facts.publish("good", 1), { timeoutMs });
+  assert.equal(replica.get("bad"), undefined);
+  assert.equal(replica.get("good")?.value, 1);
 });

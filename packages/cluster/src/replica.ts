@@ -42,6 +42,7 @@ export class Replica {
   #store: ReplicaStore | undefined;
   #position: ReplicaPosition = { stream: "", revision: 0, checkedAtMs: Number.NEGATIVE_INFINITY };
   #batch: Fact[] = [];
+  #broken: { readonly error: unknown } | undefined;
   #flushing: NodeJS.Immediate | undefined;
   #loop: Promise<void> | undefined;
 
@@ -154,10 +155,12 @@ export class Replica {
       deliver_policy: DeliverPolicy.StartSequence,
       opt_start_seq: this.#position.revision + 1,
     });
+    this.#broken = undefined;
     const messages = await consumer.consume({ callback: (message) => this.#receive(message) });
     try {
       let stalledAt = -1;
       while (!signal.aborted) {
+        this.#throwIfBroken();
         const askedAtMs = Date.now();
         const { state, created } = await manager.streams.info(stateStream);
         if (created !== this.#position.stream)
@@ -193,11 +196,25 @@ export class Replica {
 
   #receive(message: JsMsg): void {
     const last = this.#batch.at(-1)?.revision ?? this.#position.revision;
-    if (message.seq <= last || this.#stopping.signal.aborted) return; // a feed that was started again
-    const deleted = message.headers?.has(tombstoneHeader) ?? false;
+    if (message.seq <= last || this.#broken !== undefined || this.#stopping.signal.aborted) return;
     const key = message.subject.slice(statePrefix.length);
-    this.#batch.push({ key, value: deleted ? undefined : message.json(), revision: message.seq });
+    this.#batch.push({ key, value: this.#valueOf(message), revision: message.seq });
     this.#flushing ??= setImmediate(() => this.#flush());
+  }
+
+  #throwIfBroken(): void {
+    if (this.#broken !== undefined) throw this.#broken.error;
+  }
+
+  /** A value that cannot be read counts as none: one bad writer must not stop every replica for ever. */
+  #valueOf(message: JsMsg): unknown {
+    if (message.headers?.has(tombstoneHeader)) return undefined;
+    try {
+      return message.json();
+    } catch (error) {
+      this.#options.onError?.(error);
+      return undefined;
+    }
   }
 
   #flush(): void {
@@ -207,8 +224,16 @@ export class Replica {
     const last = batch.at(-1);
     if (last === undefined) return;
     this.#batch = [];
-    this.#position = { ...this.#position, revision: last.revision };
-    this.#save(batch);
+    const before = this.#position;
+    this.#position = { ...before, revision: last.revision };
+    try {
+      this.#save(batch);
+    } catch (error) {
+      // A full disk, say. What is not on disk is not shown; the feed starts again from what is.
+      this.#position = before;
+      this.#broken = { error };
+      return;
+    }
     for (const fact of batch) this.#facts.set(fact.key, fact);
     for (const fact of batch) for (const watcher of this.#watchers) watcher(fact);
     for (const waiter of [...this.#waiters]) waiter();
