@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
+import { readdir } from "node:fs/promises";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -132,4 +133,32 @@ test("a registry that is not there is registry_unavailable", async () => {
   await using space = await scratch();
   const store = await startStore(space);
   await assert.rejects(store.ensure("127.0.0.1:1/app", { signal }), is("registry_unavailable"));
+});
+
+test("a docker archive, an OCI layout and a registry give the same image id", async () => {
+  await using space = await scratch();
+  await using registry = await startRegistry(space);
+  const layout = await makeLayout(space);
+  const archive = join(space.path, "saved.tar");
+  const policy = "--insecure-policy";
+  await run("skopeo", ["copy", policy, `oci:${layout}:t`, `docker-archive:${archive}:local/app:1`]);
+  const name = `${registry.host}/app`;
+  const format = ["--format", "v2s2", "--dest-tls-verify=false"];
+  await run("skopeo", ["copy", policy, ...format, `oci:${layout}:t`, `docker://${name}`]);
+  const store = await startStore(space);
+  const images = [
+    await store.import(archive, "local/archive", { signal }),
+    await store.import(layout, "local/layout", { signal }),
+    await store.ensure(name, { signal }),
+  ];
+  assert.equal(new Set(images.map((image) => image.imageId)).size, 1);
+  assert.equal(new Set(images.map((image) => JSON.stringify(image.config))).size, 1);
+  // The shared rootfs goes with its last name.
+  await store.remove("local/archive");
+  await store.remove("local/layout");
+  assert.deepEqual(await readdir(join(space.path, "store/rootfs")), [`${images[0]?.imageId}.squashfs`]);
+  await store.remove(name);
+  for (const left of ["rootfs", "partial", "work", "references"]) {
+    assert.deepEqual(await readdir(join(space.path, "store", left)), [], left);
+  }
 });

@@ -1,68 +1,71 @@
 /**
- * The images of one node: references resolved, layers fetched and merged, results kept by content.
+ * The images of one node: which references are here, who uses them, what may go.
  *
- * On disk: `rootfs/<imageId>.squashfs`, `references/<hash>.json`, `partial/<digest>` (downloads that may be
- * resumed) and `work/` (emptied at start). A name outside `partial` and `work` appears only by rename, after
- * its contents are complete, so a crash leaves nothing half. A rootfs is shared by all references with the
- * same chain of diff ids.
+ * On disk: `rootfs/<imageId>.squashfs`, `references/<hash>.json`, `partial/` (downloads that may be
+ * resumed) and `work/` (emptied at start). In the first two a name appears only by rename, after its
+ * contents are complete, so a crash leaves nothing half. A rootfs is shared by all references with the same
+ * chain of diff ids, and is never deleted while somebody holds it.
  */
 import { createHash, randomUUID } from "node:crypto";
 import { mkdir, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { HearthError } from "@hearth/errors";
-import { diskFault, fetchBlob, inflateLayer, syncFile } from "./blob-file.ts";
+import { BlobCache } from "./blob-cache.ts";
+import { diskFault } from "./blob-file.ts";
+import { DockerArchiveSource } from "./docker-archive.ts";
+import { type BuiltImage, ImageBuild, type ImageProgress } from "./image-build.ts";
 import type { ImageSource } from "./image-source.ts";
-import { defaultMergeLimits, type MergeLimits, mergeLayers } from "./layer-merge.ts";
-import * as manifests from "./manifest.ts";
+import { defaultMergeLimits, type MergeLimits } from "./layer-merge.ts";
+import { hostPlatform, type Platform } from "./manifest.ts";
 import { OciLayoutSource } from "./oci-layout.ts";
 import { formatReference, type ImageReference, parseReference } from "./reference.ts";
 import { RegistryClient, type RegistryOptions } from "./registry-client.ts";
 import { SharedWork } from "./shared-work.ts";
 
-export interface StoredImage {
+/**
+ * `imageId` is the key of the chain of diff ids: the same layers are the same id, whatever their name.
+ * `digest` is that of the platform's manifest.
+ */
+export interface StoredImage extends BuiltImage {
   readonly reference: string;
-  /** Key of the chain of diff ids: the same layers are the same id, whatever their name. */
-  readonly imageId: string;
-  /** Digest of the platform's manifest. */
-  readonly digest: string;
-  readonly rootfsPath: string;
-  readonly sizeBytes: number;
-  readonly config: manifests.ImageConfig;
 }
-
-export type ImageProgress =
-  | { readonly phase: "downloading"; readonly doneBytes: number; readonly totalBytes: number }
-  | { readonly phase: "merging" };
 
 export interface EnsureOptions {
   readonly signal: AbortSignal;
   readonly onProgress?: (progress: ImageProgress) => void;
+  /** Retains the image for this holder before anybody can remove it. */
+  readonly holder?: string;
 }
 
 export interface ImageStoreOptions {
   readonly directory: string;
-  readonly platform?: manifests.Platform;
+  readonly platform?: Platform;
   readonly limits?: MergeLimits;
   readonly parallelDownloads?: number;
+  /** Unfinished downloads older than this are deleted at start. */
+  readonly staleAfterMs?: number;
   readonly registryOptions?: (registry: string) => RegistryOptions;
 }
 
 export class ImageStore {
   readonly #options: ImageStoreOptions;
-  readonly #images = new SharedWork<StoredImage>();
-  readonly #blobs = new SharedWork<void>();
+  readonly #blobs: BlobCache;
+  readonly #pulls = new SharedWork<StoredImage>();
   readonly #merges = new SharedWork<void>();
+  readonly #listeners = new Map<string, Set<(progress: ImageProgress) => void>>();
   readonly #holders = new Map<string, Set<string>>();
+  #turn: Promise<unknown> = Promise.resolve();
 
   constructor(options: ImageStoreOptions) {
     this.#options = options;
+    this.#blobs = new BlobCache(join(options.directory, "partial"), options.parallelDownloads ?? 4);
   }
 
   /** Makes the directories and throws away what a crash left behind. */
   async start(): Promise<void> {
     await rm(this.#path("work"), { recursive: true, force: true });
-    for (const name of ["rootfs", "references", "partial", "work"])
-      await mkdir(this.#path(name), { recursive: true });
+    for (const name of ["rootfs", "references", "work"]) await mkdir(this.#path(name), { recursive: true });
+    await this.#blobs.start(this.#options.staleAfterMs ?? 24 * 3_600_000, Date.now());
   }
 
   /**
@@ -72,46 +75,75 @@ export class ImageStore {
   async ensure(reference: string, options: EnsureOptions): Promise<StoredImage> {
     const parsed = parseReference(reference);
     const name = formatReference(parsed);
-    return await this.#images.run(name, options.signal, async (signal) => {
-      const stored = await this.#read(name);
+    using _listening = this.#listen(name, options.onProgress);
+    while (true) {
+      const stored = await this.#exclusively(() => this.#claim(name, options.holder));
       if (stored !== undefined) return stored;
-      const registry = this.#options.registryOptions?.(parsed.registry) ?? {};
-      await using source = new RegistryClient(parsed, registry);
-      return await this.#build(parsed, source, { ...options, signal });
-    });
+      await this.#pulls.run(name, options.signal, async (signal) => {
+        const registry = this.#options.registryOptions?.(parsed.registry) ?? {};
+        await using source = new RegistryClient(parsed, registry);
+        return await this.#store(parsed, source, signal);
+      });
+    }
   }
 
-  /** Takes the image from an OCI layout at `path` and stores it as `reference`, replacing what had the name. */
+  /**
+   * Takes the image of an OCI layout (a directory) or of a `docker save` archive (a file) at `path` and
+   * stores it as `reference`, replacing what had the name.
+   */
   async import(path: string, reference: string, options: EnsureOptions): Promise<StoredImage> {
     const parsed = parseReference(reference);
-    await using source = new OciLayoutSource(path);
-    return await this.#build(parsed, source, options);
+    using _listening = this.#listen(formatReference(parsed), options.onProgress);
+    const found = await stat(path).catch((cause: unknown) => {
+      throw new HearthError("image_not_found", { cause });
+    });
+    await using source = found.isDirectory() ? new OciLayoutSource(path) : new DockerArchiveSource(path);
+    return await this.#store(parsed, source, options.signal, options.holder);
   }
 
+  /** All references of this node, in the order of their names. */
   async list(): Promise<StoredImage[]> {
     const images: StoredImage[] = [];
-    for (const file of (await readdir(this.#path("references"))).sort()) {
-      if (!file.endsWith(".json")) continue;
-      images.push(JSON.parse(await readFile(this.#path("references", file), "utf8")) as StoredImage);
+    for (const file of await readdir(this.#path("references"))) {
+      if (file.endsWith(".json")) {
+        const image = await readRecord(this.#path("references", file));
+        images.push({ ...image, rootfsPath: this.#rootfsPath(image.imageId) });
+      }
     }
-    return images;
+    return images.sort((a, b) => (a.reference < b.reference ? -1 : 1));
   }
 
   /** @throws HearthError `image_not_found`, `image_in_use` */
   async remove(reference: string): Promise<void> {
     const name = formatReference(parseReference(reference));
-    const stored = await this.#read(name);
-    if (stored === undefined) throw new HearthError("image_not_found");
-    const others = (await this.list()).filter(
-      (image) => image.imageId === stored.imageId && image.reference !== name,
-    );
-    if (others.length === 0 && this.#holders.has(stored.imageId)) throw new HearthError("image_in_use");
-    // The name goes first: a crash in between leaves a rootfs without a name, which the next pull reuses.
-    await rm(this.#referencePath(name), { force: true });
-    if (others.length === 0) await rm(stored.rootfsPath, { force: true });
+    await this.#exclusively(async () => {
+      const images = await this.list();
+      const image = images.find((candidate) => candidate.reference === name);
+      if (image === undefined) throw new HearthError("image_not_found", { details: { reference: name } });
+      const shared = images.some((other) => other.imageId === image.imageId && other.reference !== name);
+      if (!shared && this.#holders.has(image.imageId)) throw new HearthError("image_in_use");
+      // The name goes first: a crash in between leaves a rootfs without a name, which `collect` finds.
+      await rm(this.#referencePath(name), { force: true });
+      if (!shared) await rm(this.#rootfsPath(image.imageId), { force: true });
+    });
   }
 
-  /** Keeps the rootfs of `imageId` from removal until the same holder releases it. */
+  /** Deletes each rootfs that no reference names and nobody holds; returns their ids. */
+  async collect(): Promise<string[]> {
+    return await this.#exclusively(async () => {
+      const named = new Set((await this.list()).map((image) => image.imageId));
+      const collected: string[] = [];
+      for (const file of await readdir(this.#path("rootfs"))) {
+        const imageId = file.replace(/\.squashfs$/, "");
+        if (named.has(imageId) || this.#holders.has(imageId)) continue;
+        await rm(this.#path("rootfs", file), { force: true });
+        collected.push(imageId);
+      }
+      return collected;
+    });
+  }
+
+  /** Keeps the rootfs of `imageId` from removal until the same holder releases it. Idempotent. */
   retain(imageId: string, holder: string): void {
     const holders = this.#holders.get(imageId) ?? new Set();
     this.#holders.set(imageId, holders.add(holder));
@@ -123,171 +155,93 @@ export class ImageStore {
     if (holders?.size === 0) this.#holders.delete(imageId);
   }
 
-  async #build(reference: ImageReference, source: ImageSource, options: EnsureOptions): Promise<StoredImage> {
-    const workPath = this.#path("work", randomUUID());
-    await mkdir(workPath);
-    try {
-      return await this.#buildIn(workPath, reference, source, options);
-    } catch (error) {
-      throw options.signal.aborted ? error : diskFault(error);
-    } finally {
-      await rm(workPath, { recursive: true, force: true });
-    }
-  }
-
-  async #buildIn(workPath: string, reference: ImageReference, source: ImageSource, options: EnsureOptions) {
-    const platform = this.#options.platform ?? manifests.hostPlatform();
-    const { manifest, digest } = await this.#resolve(reference.digest, source, platform, options.signal);
-    const parts = [manifest.config, ...manifest.layers];
-    const totalBytes = parts.reduce((sum, part) => sum + part.size, 0);
-    const { maxBytes } = this.#limits();
-    if (totalBytes > maxBytes)
-      throw new HearthError("image_too_large", { details: { limitBytes: maxBytes } });
-    if (manifest.config.size > manifests.maxManifestBytes)
-      throw manifests.unsupported("the config is too large");
-    let doneBytes = 0;
-    const onBytes = (count: number): void => {
-      doneBytes += count;
-      options.onProgress?.({ phase: "downloading", doneBytes, totalBytes });
-    };
-    const configPath = await this.#fetch(manifest.config, source, onBytes, options.signal);
-    const { config, diffIds } = manifests.readConfig(await readFile(configPath), platform);
-    if (diffIds.length !== manifest.layers.length)
-      throw manifests.unsupported("layers and diff ids differ in number");
-    const imageId = chainId(diffIds);
-    const rootfsPath = this.#path("rootfs", `${imageId}.squashfs`);
-    await this.#merges.run(imageId, options.signal, async (signal) => {
-      if (await exists(rootfsPath)) return;
-      const blobs = await this.#fetchAll(manifest.layers, source, onBytes, signal);
-      options.onProgress?.({ phase: "merging" });
-      const layerPaths = await this.#inflate(blobs, diffIds, workPath, signal);
-      const outputPath = join(workPath, "rootfs");
-      await mergeLayers({ layerPaths, outputPath, signal, limits: this.#limits() });
-      await syncFile(outputPath);
-      await rename(outputPath, rootfsPath);
-    });
-    const { size: sizeBytes } = await stat(rootfsPath);
-    const image: StoredImage = {
-      reference: formatReference(reference),
-      imageId,
-      digest,
-      rootfsPath,
-      sizeBytes,
-      config,
-    };
-    await writeFile(join(workPath, "reference"), JSON.stringify(image), { flush: true });
-    await rename(join(workPath, "reference"), this.#referencePath(image.reference));
-    // Only now: until the image has its name, a second try profits from what was downloaded.
-    for (const part of parts) await rm(this.#blobPath(part), { force: true });
-    return image;
-  }
-
-  async #resolve(
-    pinned: string | undefined,
+  async #store(
+    reference: ImageReference,
     source: ImageSource,
-    platform: manifests.Platform,
     signal: AbortSignal,
-  ) {
-    let wanted = pinned;
-    // An index may name an index; more than that is nobody's honest image.
-    for (let depth = 0; depth < 3; depth++) {
-      const bytes = await source.manifest(wanted, signal);
-      const digest = `sha256:${createHash("sha256").update(bytes).digest("hex")}`;
-      if (wanted !== undefined && digest !== wanted) throw new HearthError("image_digest_mismatch");
-      const read = manifests.readManifest(bytes, platform);
-      if (manifests.isImageManifest(read)) return { manifest: read, digest };
-      wanted = read.digest;
-    }
-    throw manifests.unsupported("indexes are nested too deeply");
-  }
-
-  async #fetchAll(
-    layers: readonly manifests.Descriptor[],
-    source: ImageSource,
-    onBytes: (count: number) => void,
-    signal: AbortSignal,
-  ) {
-    const paths: string[] = new Array(layers.length);
-    const stop = new AbortController();
-    const both = AbortSignal.any([signal, stop.signal]);
-    const queue = layers.entries();
-    const lane = async (): Promise<void> => {
-      for (const [index, layer] of queue) paths[index] = await this.#fetch(layer, source, onBytes, both);
-    };
-    const lanes = Array.from({ length: this.#options.parallelDownloads ?? 4 }, () =>
-      lane().catch((error: unknown) => {
-        stop.abort(error);
-        throw error;
-      }),
-    );
-    // All lanes end before the first failure is told, so that nothing writes behind the caller's back.
-    await Promise.allSettled(lanes);
-    await Promise.all(lanes);
-    return paths;
-  }
-
-  async #fetch(
-    part: manifests.Descriptor,
-    source: ImageSource,
-    onBytes: (count: number) => void,
-    signal: AbortSignal,
-  ) {
-    const finalPath = this.#blobPath(part);
-    await this.#blobs.run(part.digest, signal, async (shared) => {
-      if (await exists(finalPath)) return;
-      const partialPath = `${finalPath}.part`;
-      await fetchBlob({ source, descriptor: part, partialPath, finalPath, signal: shared, onBytes });
-    });
-    return finalPath;
-  }
-
-  async #inflate(
-    blobs: readonly string[],
-    diffIds: readonly string[],
-    workPath: string,
-    signal: AbortSignal,
-  ) {
-    const paths: string[] = [];
-    let { maxBytes } = this.#limits();
-    for (const [index, blobPath] of blobs.entries()) {
-      const outputPath = join(workPath, `layer-${index}.tar`);
-      maxBytes -= await inflateLayer({
-        blobPath,
-        outputPath,
-        diffId: diffIds[index] ?? "",
-        maxBytes,
-        signal,
+    holder?: string,
+  ): Promise<StoredImage> {
+    const name = formatReference(reference);
+    const builder = `build-${randomUUID()}`;
+    let retained: string | undefined;
+    const retain = (imageId: string): Promise<void> =>
+      this.#exclusively(async () => {
+        retained = imageId;
+        this.retain(imageId, builder);
       });
-      paths.push(outputPath);
+    const build = new ImageBuild(
+      {
+        blobs: this.#blobs,
+        platform: this.#options.platform ?? hostPlatform(),
+        limits: this.#options.limits ?? defaultMergeLimits,
+        rootfsDirectory: this.#path("rootfs"),
+        workDirectory: this.#path("work"),
+        retain,
+      },
+      this.#merges,
+    );
+    const onProgress = (progress: ImageProgress): void => {
+      for (const listener of this.#listeners.get(name) ?? []) listener(progress);
+    };
+    try {
+      const built = await build.run({ source, pinned: reference.digest, signal, onProgress });
+      const image: StoredImage = { reference: name, ...built };
+      await this.#writeRecord(image);
+      if (holder !== undefined) this.retain(image.imageId, holder);
+      return image;
+    } finally {
+      if (retained !== undefined) this.release(retained, builder);
     }
-    return paths;
   }
 
-  async #read(name: string): Promise<StoredImage | undefined> {
-    const bytes = await readFile(this.#referencePath(name), "utf8").catch(() => undefined);
-    const stored = bytes === undefined ? undefined : (JSON.parse(bytes) as StoredImage);
-    return stored !== undefined && (await exists(stored.rootfsPath)) ? stored : undefined;
+  async #writeRecord(image: StoredImage): Promise<void> {
+    const temporary = this.#path("work", randomUUID());
+    try {
+      await writeFile(temporary, JSON.stringify(image), { flush: true });
+      await rename(temporary, this.#referencePath(image.reference));
+    } catch (error) {
+      await rm(temporary, { force: true });
+      throw diskFault(error);
+    }
   }
 
-  #limits = (): MergeLimits => this.#options.limits ?? defaultMergeLimits;
+  /** The stored image, retained for `holder`; undefined when it, or its rootfs, is not here. */
+  async #claim(name: string, holder: string | undefined): Promise<StoredImage | undefined> {
+    const image = await readRecord(this.#referencePath(name)).catch((error: NodeJS.ErrnoException) => {
+      if (error.code === "ENOENT") return undefined;
+      throw error;
+    });
+    if (image === undefined) return undefined;
+    const rootfs = await stat(this.#rootfsPath(image.imageId)).catch(() => undefined);
+    if (rootfs === undefined) return undefined;
+    if (holder !== undefined) this.retain(image.imageId, holder);
+    // The directory may have moved since the record was written.
+    return { ...image, rootfsPath: this.#rootfsPath(image.imageId) };
+  }
+
+  #listen(name: string, listener: ((progress: ImageProgress) => void) | undefined): Disposable {
+    if (listener === undefined) return { [Symbol.dispose]: () => undefined };
+    const listeners = this.#listeners.get(name) ?? new Set();
+    this.#listeners.set(name, listeners.add(listener));
+    const stop = (): void => {
+      listeners.delete(listener);
+      if (listeners.size === 0 && this.#listeners.get(name) === listeners) this.#listeners.delete(name);
+    };
+    return { [Symbol.dispose]: stop };
+  }
+
+  /** Short critical sections, one after the other: claiming an image and removing it must not interleave. */
+  async #exclusively<T>(section: () => Promise<T>): Promise<T> {
+    const mine = this.#turn.then(section);
+    this.#turn = mine.catch(() => undefined);
+    return await mine;
+  }
+
   #path = (...parts: string[]): string => join(this.#options.directory, ...parts);
-  #blobPath = (part: manifests.Descriptor): string => this.#path("partial", part.digest.replace(":", "-"));
+  #rootfsPath = (imageId: string): string => this.#path("rootfs", `${imageId}.squashfs`);
   #referencePath = (name: string): string =>
     this.#path("references", `${createHash("sha256").update(name).digest("hex")}.json`);
 }
 
-/** OCI image spec, "Layer ChainID". */
-function chainId(diffIds: readonly string[]): string {
-  const sha256 = (text: string): string => createHash("sha256").update(text).digest("hex");
-  const [first, ...rest] = diffIds;
-  if (first === undefined) return sha256("");
-  return rest
-    .reduce((chain, diffId) => `sha256:${sha256(`${chain} ${diffId}`)}`, first)
-    .slice("sha256:".length);
-}
-
-const exists = (path: string): Promise<boolean> =>
-  stat(path).then(
-    () => true,
-    () => false,
-  );
+const readRecord = async (path: string): Promise<StoredImage> =>
+  JSON.parse(await readFile(path, "utf8")) as StoredImage;

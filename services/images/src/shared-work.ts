@@ -1,22 +1,25 @@
 /**
  * One piece of work for all who want the same thing at the same time. The work goes on while anybody
- * waits; when the last one gives up, it is aborted.
+ * waits. When the last one gives up it is aborted, and that caller waits for its end, so that nothing
+ * writes behind anybody's back; the work must therefore honour its signal.
  */
 export class SharedWork<T> {
-  readonly #running = new Map<
-    string,
-    { promise: Promise<T>; controller: AbortController; waiting: number }
-  >();
+  readonly #running = new Map<string, SharedJob<T>>();
 
   async run(key: string, signal: AbortSignal, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
     signal.throwIfAborted();
-    let shared = this.#running.get(key);
-    // Work that is being aborted still holds its files: wait for it to end, then start afresh.
-    while (shared?.controller.signal.aborted) {
-      await shared.promise.catch(() => undefined);
-      shared = this.#running.get(key);
+    let job = this.#running.get(key);
+    // Work that is being aborted still holds its files: let it end, then start afresh.
+    while (job?.controller.signal.aborted) {
+      await job.promise.catch(() => undefined);
+      signal.throwIfAborted();
+      job = this.#running.get(key);
     }
-    const job = shared ?? this.#start(key, work);
+    job ??= this.#start(key, work);
+    return await this.#join(job, signal);
+  }
+
+  async #join(job: SharedJob<T>, signal: AbortSignal): Promise<T> {
     job.waiting++;
     const gaveUp = Promise.withResolvers<never>();
     const onAbort = (): void => gaveUp.reject(signal.reason);
@@ -25,11 +28,14 @@ export class SharedWork<T> {
       return await Promise.race([job.promise, gaveUp.promise]);
     } finally {
       signal.removeEventListener("abort", onAbort);
-      if (--job.waiting === 0) job.controller.abort();
+      if (--job.waiting === 0) {
+        job.controller.abort();
+        await job.promise.catch(() => undefined);
+      }
     }
   }
 
-  #start(key: string, work: (signal: AbortSignal) => Promise<T>) {
+  #start(key: string, work: (signal: AbortSignal) => Promise<T>): SharedJob<T> {
     const controller = new AbortController();
     const promise = work(controller.signal).finally(() => this.#running.delete(key));
     promise.catch(() => undefined);
@@ -37,4 +43,10 @@ export class SharedWork<T> {
     this.#running.set(key, job);
     return job;
   }
+}
+
+interface SharedJob<T> {
+  readonly promise: Promise<T>;
+  readonly controller: AbortController;
+  waiting: number;
 }
