@@ -1,82 +1,14 @@
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
-import { once } from "node:events";
 import { readdir } from "node:fs/promises";
-import { createServer } from "node:net";
 import { join } from "node:path";
 import { test } from "node:test";
-import { setTimeout as delay } from "node:timers/promises";
 import { HearthError, type HearthErrorCode } from "@hearth/errors";
-import { makeTar, run, type Scratch, scratch } from "./fixtures.ts";
+import { run, type Scratch, scratch } from "./fixtures.ts";
 import { ImageStore } from "./image-store.ts";
+import { makeLayout, startRegistry } from "./registry-fixtures.ts";
 
 const { signal } = new AbortController();
 const is = (code: HearthErrorCode) => (error: unknown) => error instanceof HearthError && error.code === code;
-
-async function startRegistry(space: Scratch) {
-  const probe = createServer().listen(0, "127.0.0.1");
-  await once(probe, "listening");
-  const address = probe.address();
-  const port = typeof address === "object" && address !== null ? address.port : 0;
-  probe.close();
-  await once(probe, "close");
-  const config = `version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: ${space.path}/registry\nhttp:\n  addr: 127.0.0.1:${port}\n`;
-  const child = spawn("docker-registry", ["serve", await space.write("registry.yml", config)], {
-    stdio: "ignore",
-  });
-  const exited = once(child, "exit");
-  for (let tries = 0; ; tries++) {
-    const up = await fetch(`http://127.0.0.1:${port}/v2/`).catch(() => undefined);
-    if (up?.ok) break;
-    assert.ok(tries < 200, "the registry starts");
-    await delay(25);
-  }
-  return {
-    host: `127.0.0.1:${port}`,
-    [Symbol.asyncDispose]: async () => {
-      child.kill("SIGKILL");
-      await exited;
-    },
-  };
-}
-
-/** An OCI layout `oci` with an image of two layers. */
-async function makeLayout(space: Scratch): Promise<string> {
-  const layout = join(space.path, "oci");
-  await run("umoci", ["init", "--layout", layout]);
-  await run("umoci", ["new", "--image", `${layout}:t`]);
-  const layers = [
-    await makeTar([
-      { name: "a", content: "a" },
-      { name: "b", content: "b" },
-    ]),
-    await makeTar([
-      { name: ".wh.a", content: "" },
-      { name: "c", content: "c" },
-    ]),
-  ];
-  for (const [index, tar] of layers.entries()) {
-    await run("umoci", [
-      "raw",
-      "add-layer",
-      "--image",
-      `${layout}:t`,
-      await space.write(`${index}.tar`, tar),
-    ]);
-  }
-  const settings = [
-    "--config.entrypoint",
-    "/c",
-    "--config.env",
-    "A=1",
-    "--config.user",
-    "7:8",
-    "--config.workingdir",
-    "/w",
-  ];
-  await run("umoci", ["config", "--image", `${layout}:t`, ...settings, "--config.label", "k=v"]);
-  return layout;
-}
 
 async function startStore(space: Scratch): Promise<ImageStore> {
   const store = new ImageStore({ directory: join(space.path, "store") });
