@@ -3,17 +3,14 @@ use std::ffi::CString;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::path::Path;
 
 pub fn boot() -> io::Result<()> {
     mount("devtmpfs", "/dev", "devtmpfs", 0, "")?;
     mount("proc", "/proc", "proc", 0, "")?;
     mount("sysfs", "/sys", "sysfs", 0, "")?;
     load_modules("/modules")?;
-    wait_for("/dev/vda")?;
-    mount("/dev/vda", "/image", "squashfs", libc::MS_RDONLY, "")?;
-    wait_for("/dev/vdb")?;
-    mount("/dev/vdb", "/scratch", "ext4", libc::MS_NOATIME, "")?;
+    mount(&find_disk(0)?, "/image", "squashfs", libc::MS_RDONLY, "")?;
+    mount(&find_disk(1)?, "/scratch", "ext4", libc::MS_NOATIME, "")?;
     fs::create_dir_all("/scratch/upper")?;
     fs::create_dir_all("/scratch/work")?;
     mount("overlay", "/newroot", "overlay", 0, "lowerdir=/image,upperdir=/scratch/upper,workdir=/scratch/work")?;
@@ -51,15 +48,27 @@ fn load_modules(directory: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// Disks appear a moment after their driver.
-fn wait_for(path: &str) -> io::Result<()> {
+/// The host numbers disks by their serial, as the kernel hands out vda and vdb in an order of its own; a
+/// host that sets no serials has one disk a letter. Disks appear a moment after their driver.
+fn find_disk(number: u8) -> io::Result<String> {
+    let wanted = format!("disk{number}");
+    let letter = format!("vd{}", char::from(b'a' + number));
     for _ in 0..5000 {
-        if Path::new(path).exists() {
-            return Ok(());
+        let mut serials = Vec::new();
+        for entry in fs::read_dir("/sys/block")?.flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if let Ok(serial) = fs::read_to_string(entry.path().join("serial")) {
+                serials.push((serial.trim().to_owned(), name));
+            }
+        }
+        let unnumbered = !serials.is_empty() && serials.iter().all(|(serial, _)| serial.is_empty());
+        let found = serials.iter().find(|(s, n)| *s == wanted || (unnumbered && *n == letter));
+        if let Some((_, name)) = found {
+            return Ok(format!("/dev/{name}"));
         }
         std::thread::sleep(std::time::Duration::from_millis(1));
     }
-    Err(named(path, io::ErrorKind::TimedOut.into()))
+    Err(named(&wanted, io::ErrorKind::TimedOut.into()))
 }
 
 fn named(what: &str, error: io::Error) -> io::Error {

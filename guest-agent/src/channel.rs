@@ -15,6 +15,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::pin::Pin;
 use std::task::{ready, Context, Poll};
+use std::time::Duration;
 
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
@@ -22,6 +23,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 const NONCE: usize = 32;
 /// Longer than any line of the handshake; what is longer is rubbish and is dropped from the front.
 const LINE_MAX: usize = 128;
+const FIND_ATTEMPTS: usize = 2000;
+const FIND_EVERY: Duration = Duration::from_millis(5);
 
 /// Waits for a host to complete the handshake. `Err` means that the stream ended or broke.
 pub async fn synchronise<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) -> io::Result<()> {
@@ -63,7 +66,18 @@ fn token(line: &[u8], word: &[u8]) -> Option<String> {
 pub struct Port(AsyncFd<File>);
 
 impl Port {
-    pub fn open(name: &str) -> io::Result<File> {
+    /// The host tells the names in messages of its own, a moment after the driver is there.
+    pub async fn find(name: &str) -> io::Result<File> {
+        for _ in 0..FIND_ATTEMPTS {
+            if let Ok(file) = Self::open(name) {
+                return Ok(file);
+            }
+            tokio::time::sleep(FIND_EVERY).await;
+        }
+        Self::open(name)
+    }
+
+    fn open(name: &str) -> io::Result<File> {
         for entry in fs::read_dir("/sys/class/virtio-ports")? {
             let entry = entry?;
             let found = fs::read_to_string(entry.path().join("name")).unwrap_or_default();

@@ -60,7 +60,7 @@ fn agent() -> io::Result<service::Service> {
 
 async fn serve_port() -> io::Result<()> {
     let service = agent()?;
-    let file = channel::Port::open(PORT)?;
+    let file = channel::Port::find(PORT).await?;
     loop {
         let port = channel::Port::register(&file)?;
         let _ = converse(port, service.clone()).await;
