@@ -11,4 +11,5 @@ export {
   type VmmStats,
 } from "./src/port.ts";
 export type { Accelerator } from "./src/qemu/arguments.ts";
+export { type KvmProbe, type ProbeKvmOptions, probeKvm } from "./src/qemu/probe-kvm.ts";
 export { QemuVmm, type QemuVmmDeps } from "./src/qemu/qemu-vmm.ts";

@@ -15,7 +15,7 @@ import type { Vmm, VmmExit, VmmSpec } from "../mod.ts";
 import { QemuVmm } from "../mod.ts";
 import { type EchoGuest, makeEchoGuest } from "./testing/echo-guest.ts";
 
-const limitMs = 60_000;
+const limitMs = 30_000;
 
 /** Reads until the text occurs. */
 async function readUntil(stream: Duplex, text: string): Promise<string> {
@@ -165,6 +165,54 @@ for (const driver of drivers) {
       await vmm.stop(50);
       assert.equal((await exit).reason, "requested");
       await vmm.stop(50);
+    });
+
+    behaviour("goes on as two copies of a snapshot, and the copies are copies themselves", async () => {
+      const source = make();
+      await source.start(spec());
+      const channel = await source.channel();
+      await readUntil(channel, "ready\n");
+      channel.write("set source\n");
+      await readUntil(channel, "echo set source\n");
+      const dir = join(directory, `s${++count}`);
+      await source.snapshot(dir);
+      await source.resume();
+      channel.write("get\n");
+      await readUntil(channel, "value source\n");
+
+      const clones: Duplex[] = [];
+      for (const name of ["left", "right"]) {
+        const clone = make();
+        const { id, runDir, consolePath } = spec();
+        await clone.restore(dir, { id, runDir, consolePath });
+        const port = await clone.channel();
+        clones.push(port);
+        port.write("get\n");
+        await readUntil(port, "value source\n");
+        port.write(`set ${name}\n`);
+        await readUntil(port, `echo set ${name}\n`);
+        if (name === "left") continue;
+        const second = join(directory, `s${++count}`);
+        await clone.snapshot(second);
+        const grandchild = make();
+        const next = spec();
+        await grandchild.restore(second, { id: next.id, runDir: next.runDir, consolePath: next.consolePath });
+        const itsPort = await grandchild.channel();
+        itsPort.write("get\n");
+        await readUntil(itsPort, "value right\n");
+        await clone.resume();
+      }
+      for (const [index, name] of ["left", "right"].entries()) {
+        clones[index]?.write("get\n");
+        await readUntil(clones[index] as Duplex, `value ${name}\n`);
+      }
+    });
+
+    behaviour("refuses a directory that holds no whole snapshot", async () => {
+      const { id, runDir, consolePath } = spec();
+      await assert.rejects(make().restore(directory, { id, runDir, consolePath }), {
+        code: "vmm_snapshot_invalid",
+      });
     });
   });
 }

@@ -25,6 +25,7 @@ import { saysPanic } from "./console.ts";
 import { launchQemu } from "./launch.ts";
 import { isSameProcess, killProcess, processStats } from "./process.ts";
 import { QmpClient, type QmpEvent } from "./qmp.ts";
+import { loadSnapshot, memoryPath, readSnapshot, SnapshotMemory, writeSnapshot } from "./snapshot.ts";
 import { hostTscKhz } from "./tsc.ts";
 
 const killLimitMs = 10_000;
@@ -88,12 +89,45 @@ export class QemuVmm implements Vmm {
     await this.#execute("cont");
   }
 
-  async snapshot(_dir: string): Promise<void> {
-    throw new HearthError("vmm_unsupported");
+  async snapshot(dir: string): Promise<void> {
+    const handle = this.#needRunning();
+    await this.pause();
+    const qmp = this.#qmp;
+    if (qmp === null) throw new HearthError("vmm_not_running");
+    try {
+      await writeSnapshot({ qmp, handle, dir, accelerator: this.#accelerator });
+    } catch (cause) {
+      throw HearthError.from(cause);
+    }
   }
 
-  async restore(_dir: string, _overrides: VmmRestoreOverrides): Promise<VmmHandle> {
-    throw new HearthError("vmm_unsupported");
+  async restore(dir: string, overrides: VmmRestoreOverrides): Promise<VmmHandle> {
+    const running = this.#running();
+    if (running !== null) return running;
+    const snapshot = await readSnapshot(dir);
+    const spec: VmmSpec = { ...snapshot.spec, ...overrides };
+    if (
+      snapshot.accelerator !== this.#accelerator ||
+      spec.disks.length !== snapshot.spec.disks.length ||
+      spec.nics.length !== snapshot.spec.nics.length
+    ) {
+      throw new HearthError("vmm_snapshot_invalid", {
+        message:
+          "The snapshot has other devices or was made under another accelerator; restore it on a host like its own.",
+      });
+    }
+    const memory: QemuMemory =
+      snapshot.memory === SnapshotMemory.file ? { kind: "clone", path: memoryPath(dir) } : { kind: "memfd" };
+    const handle = await this.#launch(spec, memory, true);
+    try {
+      if (this.#qmp === null) throw new HearthError("vmm_not_running");
+      await loadSnapshot({ qmp: this.#qmp, snapshot, runDir: spec.runDir, dir });
+      await this.resume();
+    } catch (cause) {
+      await this.kill();
+      throw new HearthError("vmm_start_failed", { cause });
+    }
+    return handle;
   }
 
   async stop(graceMs: number): Promise<void> {

@@ -33,6 +33,8 @@ while :; do
     case $line in
       poweroff) busybox poweroff -f ;;
       panic) busybox mount -t proc proc /proc; echo c >/proc/sysrq-trigger ;;
+      get) echo "value $value" >&3 ;;
+      set*) value=\${line#set }; echo "echo $line" >&3 ;;
       *) echo "echo $line" >&3 ;;
     esac
   done
