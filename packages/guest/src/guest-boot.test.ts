@@ -1,0 +1,211 @@
+/** The agent as process 1 of a real machine: the platform's kernel, a busybox image and a scratch disk. */
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, suite, test } from "node:test";
+import { create } from "@bufbuild/protobuf";
+import { HearthError } from "@hearth/errors";
+import { QemuVmm, type Vmm, type VmmSpec } from "@hearth/vmm";
+import { connectGuest, type GuestClient, type GuestConnection } from "../mod.ts";
+import { ExecRequestSchema } from "./gen/hearth/guest/v1/guest_pb.js";
+
+const repository = join(import.meta.dirname, "../../..");
+const target = "x86_64-unknown-linux-musl";
+const busybox = "/bin/busybox";
+
+/** Why it cannot run here, or false. */
+function missing(): string | false {
+  if (!existsSync(busybox)) return "this host has no /bin/busybox; install busybox-static";
+  for (const [program, flag] of [
+    ["cargo", "--version"],
+    ["qemu-system-x86_64", "--version"],
+    ["mksquashfs", "-version"],
+    ["mkfs.ext4", "-V"],
+  ] as const)
+    try {
+      execFileSync(program, [flag], { stdio: "ignore" });
+    } catch {
+      return `this host has no ${program}`;
+    }
+  return false;
+}
+
+async function* requests(script: string) {
+  yield create(ExecRequestSchema, { request: { case: "start", value: { argv: ["/bin/sh", "-c", script] } } });
+  yield create(ExecRequestSchema, { request: { case: "closeStdin", value: {} } });
+}
+
+async function exec(client: GuestClient, script: string): Promise<{ stdout: string; code: number }> {
+  const parts: Uint8Array[] = [];
+  for await (const { response } of client.exec(requests(script))) {
+    if (response.case === "stdout" || response.case === "stderr") parts.push(response.value);
+    if (response.case === "exited")
+      return { stdout: Buffer.concat(parts).toString(), code: response.value.code };
+  }
+  throw new Error("no exit was reported");
+}
+
+suite("a booted guest", { skip: missing(), timeout: 240_000 }, () => {
+  const directory = mkdtempSync(join(tmpdir(), "hearth-boot-"));
+  const vmm: Vmm = new QemuVmm();
+  const started: Vmm[] = [vmm];
+  let guest: GuestConnection;
+
+  before(async () => {
+    execFileSync("cargo", ["build", "--quiet", "--release", "--target", target], {
+      cwd: join(repository, "guest-agent"),
+      stdio: ["ignore", "ignore", "inherit"],
+    });
+    execFileSync("bash", [join(repository, "scripts/assets.sh")], { stdio: ["ignore", "ignore", "inherit"] });
+    const assets = join(repository, ".hearth/assets");
+    const spec: VmmSpec = {
+      id: "boot",
+      runDir: join(directory, "run"),
+      kernel: join(assets, "vmlinux"),
+      initrd: join(assets, "initrd.cpio"),
+      cmdline: "",
+      cpus: 1,
+      memoryMib: 192,
+      disks: [
+        { path: makeImage(), readOnly: true },
+        { path: makeScratch(), readOnly: false },
+      ],
+      nics: [],
+      consolePath: join(directory, "console"),
+    };
+    await vmm.start(spec);
+    guest = await connectGuest(await vmm.channel(), { timeoutMs: 60_000 }).catch((error) => {
+      throw new Error(`the guest's console: ${readFileSync(spec.consolePath, "utf8")}`, { cause: error });
+    });
+  });
+
+  after(async () => {
+    await guest?.[Symbol.asyncDispose]();
+    for (const each of started) await each.kill();
+    rmSync(directory, { recursive: true });
+  });
+
+  function makeImage(): string {
+    const tree = join(directory, "image");
+    for (const name of ["bin", "etc", "tmp"]) mkdirSync(join(tree, name), { recursive: true });
+    copyFileSync(busybox, join(tree, "bin/busybox"));
+    for (const name of [
+      "sh",
+      "cat",
+      "id",
+      "hostname",
+      "sleep",
+      "head",
+      "ip",
+      "ping",
+      "touch",
+      "pwd",
+      "mount",
+      "ls",
+    ])
+      symlinkSync("busybox", join(tree, "bin", name));
+    writeFileSync(join(tree, "etc/passwd"), "root:x:0:0::/root:/bin/sh\napp:x:1000:1000::/tmp:/bin/sh\n");
+    const image = join(directory, "image.squashfs");
+    execFileSync("mksquashfs", [tree, image, "-quiet", "-no-progress", "-all-root"], { stdio: "ignore" });
+    return image;
+  }
+
+  function makeScratch(): string {
+    const scratch = join(directory, "scratch.ext4");
+    writeFileSync(scratch, "");
+    truncateSync(scratch, 64 << 20);
+    execFileSync("mkfs.ext4", ["-q", "-F", scratch]);
+    return scratch;
+  }
+
+  test("has the agent as process 1 in the image's root", async () => {
+    const hello = await guest.client.hello({});
+    assert.equal(hello.init, true);
+    const { stdout, code } = await exec(
+      guest.client,
+      "cat /proc/1/comm; ls /; echo written >/etc/new && cat /etc/new",
+    );
+    assert.equal(code, 0, stdout);
+    assert.match(stdout, /^(init|hearth-guest-ag)\nbin\ndev\netc\nproc\nrun\nsys\ntmp\nwritten\n$/);
+  });
+
+  test("takes its name and runs its main process as a user", async () => {
+    await guest.client.configure({ hostname: "web-1", env: { COLOUR: "red" } });
+    assert.equal((await exec(guest.client, "hostname; echo $COLOUR")).stdout, "web-1\nred\n");
+    await guest.client.startMain({
+      argv: ["/bin/sh", "-c", "id -u; pwd; exit 5"],
+      user: "app",
+      workdir: "/tmp",
+    });
+    let exited: unknown;
+    for await (const { status } of guest.client.waitMain({}))
+      if (status.case === "exited") exited = status.value.code;
+    assert.equal(exited, 5);
+    let output = "";
+    for await (const { data } of guest.client.logs({})) output += Buffer.from(data).toString();
+    assert.equal(output, "1000\n/tmp\n");
+  });
+
+  test("reaps the orphans that its processes leave", async () => {
+    await exec(guest.client, "(sleep 0.1 &) ; true");
+    await exec(guest.client, "sleep 0.5");
+    const { processes } = await guest.client.listProcesses({});
+    assert.deepEqual(
+      processes.filter(({ state }) => state === "Z"),
+      [],
+    );
+  });
+
+  test("answers a new host after the old one went away in the middle of a transfer", async () => {
+    const stuck = exec(guest.client, "head -c 50000000 /dev/zero").catch(() => "broken");
+    await guest.client.hello({});
+    guest = await connectGuest(await vmm.channel(), { timeoutMs: 30_000 });
+    assert.equal((await exec(guest.client, "echo again")).stdout, "again\n");
+    assert.equal(await stuck, "broken");
+  });
+
+  test("answers a new host after it was restored in the middle of a conversation", async (context) => {
+    const dir = join(directory, "snapshot");
+    await guest.client.hello({});
+    try {
+      await vmm.snapshot(dir);
+    } catch (error) {
+      if (!(error instanceof HearthError) || error.code !== "vmm_unsupported") throw error;
+      return context.skip("the driver takes no snapshots yet");
+    }
+    const clone = new QemuVmm();
+    started.push(clone);
+    const scratch = join(directory, "scratch-clone.ext4");
+    copyFileSync(join(directory, "scratch.ext4"), scratch);
+    await clone.restore(dir, {
+      id: "clone",
+      runDir: join(directory, "run-clone"),
+      consolePath: join(directory, "console-clone"),
+      disks: [
+        { path: join(directory, "image.squashfs"), readOnly: true },
+        { path: scratch, readOnly: false },
+      ],
+    });
+    await using second = await connectGuest(await clone.channel(), { timeoutMs: 30_000 });
+    assert.equal((await exec(second.client, "cat /etc/new")).stdout, "written\n");
+    await vmm.resume();
+  });
+
+  test("switches off when told", async () => {
+    const exit = new Promise((resolve) => vmm.onExit(resolve));
+    await guest.client.shutdown({ graceMs: 1_000 });
+    assert.deepEqual(await exit, { reason: "guest", code: 0, signal: null });
+  });
+});
