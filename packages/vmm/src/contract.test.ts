@@ -12,8 +12,9 @@ import { join } from "node:path";
 import type { Duplex } from "node:stream";
 import { after, before, describe, it } from "node:test";
 import type { Vmm, VmmExit, VmmSpec } from "../mod.ts";
-import { QemuVmm } from "../mod.ts";
+import { QemuVmm, SimHost, SimVmm } from "../mod.ts";
 import { type EchoGuest, makeEchoGuest } from "./testing/echo-guest.ts";
+import { simEchoGuest } from "./testing/sim-echo-guest.ts";
 
 const limitMs = 30_000;
 
@@ -43,8 +44,10 @@ async function readUntil(stream: Duplex, text: string): Promise<string> {
 
 const exitOf = (vmm: Vmm): Promise<VmmExit> => new Promise((resolve) => vmm.onExit(resolve));
 
+const simHost = new SimHost({ guest: simEchoGuest, now: () => performance.now() });
 const drivers: { name: string; make(): Vmm; needsGuest: boolean }[] = [
   { name: "qemu", make: () => new QemuVmm(), needsGuest: true },
+  { name: "sim", make: () => new SimVmm(simHost), needsGuest: false },
 ];
 
 for (const driver of drivers) {
