@@ -32,7 +32,8 @@ pub fn boot() -> io::Result<()> {
     std::env::set_current_dir("/newroot")?;
     call_mount(".", "/", "", libc::MS_MOVE, "")?;
     std::os::unix::fs::chroot(".")?;
-    std::env::set_current_dir("/")
+    std::env::set_current_dir("/")?;
+    crate::net::loopback_up()
 }
 
 fn load_modules(directory: &str) -> io::Result<()> {

@@ -3,6 +3,7 @@ mod boot;
 mod channel;
 mod files;
 mod logs;
+mod net;
 mod process;
 mod service;
 mod system;

@@ -31,6 +31,8 @@ pub struct Agent {
     pub processes: Processes,
     logs: Logs,
     env: Mutex<HashMap<String, String>>,
+    /// What `configure` set, so that a later one can take it back.
+    addresses: Mutex<Vec<Address>>,
     main: Mutex<Option<Main>>,
 }
 
@@ -188,7 +190,7 @@ impl Guest for Service {
 
     async fn configure(&self, request: Request<ConfigureRequest>) -> Reply<ConfigureResponse> {
         let request = request.into_inner();
-        system::configure(&request).map_err(status)?;
+        system::configure(&request, &mut self.0.addresses.lock().unwrap()).map_err(status)?;
         self.0.env.lock().unwrap().extend(request.env);
         Ok(Response::new(ConfigureResponse {}))
     }

@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::files;
+use crate::{files, net};
 use crate::pb::*;
 
 pub fn hello() -> HelloResponse {
@@ -25,7 +25,7 @@ pub fn is_init() -> bool {
 }
 
 /// Outside a machine only `env` and `files` apply: the rest would change the host that runs a test.
-pub fn configure(request: &ConfigureRequest) -> io::Result<()> {
+pub fn configure(request: &ConfigureRequest, applied: &mut Vec<Address>) -> io::Result<()> {
     for file in &request.files {
         let path = Path::new(&file.path);
         if let Some(parent) = path.parent() {
@@ -58,7 +58,7 @@ pub fn configure(request: &ConfigureRequest) -> io::Result<()> {
         let _ = fs::remove_file("/etc/resolv.conf");
         fs::write("/etc/resolv.conf", text)?;
     }
-    Ok(())
+    net::apply(&request.addresses, &request.routes, applied)
 }
 
 pub fn processes() -> io::Result<Vec<Process>> {

@@ -25,6 +25,23 @@ const repository = join(import.meta.dirname, "../../..");
 const target = "x86_64-unknown-linux-musl";
 const busybox = "/bin/busybox";
 
+const isRoot = process.getuid?.() === 0;
+const mac = "02:00:00:00:09:03";
+const taps = isRoot ? [`hg${process.pid}a`, `hg${process.pid}b`] : [];
+
+const ip = (line: string): void => void execFileSync("ip", line.split(" "));
+
+function makeTaps(): void {
+  for (const tap of taps) {
+    ip(`tuntap add dev ${tap} mode tap`);
+    ip(`link set ${tap} up`);
+  }
+  const [first] = taps;
+  if (first === undefined) return;
+  ip(`addr add 198.51.100.1/24 dev ${first}`);
+  ip(`addr add fd09::1/64 dev ${first} nodad`);
+}
+
 /** Why it cannot run here, or false. */
 function missing(): string | false {
   if (!existsSync(busybox)) return "this host has no /bin/busybox; install busybox-static";
@@ -82,9 +99,10 @@ suite("a booted guest", { skip: missing(), timeout: 240_000 }, () => {
         { path: makeImage(), readOnly: true },
         { path: makeScratch(), readOnly: false },
       ],
-      nics: [],
+      nics: taps.slice(0, 1).map((tap) => ({ tap, mac })),
       consolePath: join(directory, "console"),
     };
+    makeTaps();
     await vmm.start(spec);
     guest = await connectGuest(await vmm.channel(), { timeoutMs: 60_000 }).catch((error) => {
       throw new Error(`the guest's console: ${readFileSync(spec.consolePath, "utf8")}`, { cause: error });
@@ -94,6 +112,7 @@ suite("a booted guest", { skip: missing(), timeout: 240_000 }, () => {
   after(async () => {
     await guest?.[Symbol.asyncDispose]();
     for (const each of started) await each.kill();
+    for (const tap of taps) ip(`link del ${tap}`);
     rmSync(directory, { recursive: true });
   });
 
@@ -158,6 +177,31 @@ suite("a booted guest", { skip: missing(), timeout: 240_000 }, () => {
     assert.equal(output, "1000\n/tmp\n");
   });
 
+  test("gets addresses and routes of both families, and gives up those of an earlier call", async (context) => {
+    if (!isRoot) return context.skip("making a tap device needs root");
+    await guest.client.configure({ addresses: [{ device: mac, cidr: "198.51.100.9/32" }] });
+    await guest.client.configure({
+      addresses: ["198.51.100.3/32", "fd09::3/64"].map((cidr) => ({ device: mac, cidr })),
+      routes: ["198.51.100.1", "fd09::1"].map((gateway) => ({ device: mac, gateway })),
+      nameservers: ["fd09::53"],
+    });
+    const { stdout } = await exec(
+      guest.client,
+      "ip -o addr; ip route; ip -6 route; cat /etc/resolv.conf; ping -c1 198.51.100.1; ping -c1 fd09::1",
+    );
+    for (const text of [
+      "inet 127.0.0.1/8",
+      "inet 198.51.100.3/32",
+      "inet6 fd09::3/64",
+      "default via 198.51.100.1 dev eth0",
+      "default via fd09::1 dev eth0",
+      "nameserver fd09::53",
+    ])
+      assert.ok(stdout.includes(text), `${text} in ${stdout}`);
+    assert.ok(!stdout.includes("198.51.100.9"), stdout);
+    assert.equal(stdout.split("1 packets received").length, 3, stdout);
+  });
+
   test("reaps the orphans that its processes leave", async () => {
     await exec(guest.client, "(sleep 0.1 &) ; true");
     await exec(guest.client, "sleep 0.5");
@@ -193,6 +237,7 @@ suite("a booted guest", { skip: missing(), timeout: 240_000 }, () => {
       id: "clone",
       runDir: join(directory, "run-clone"),
       consolePath: join(directory, "console-clone"),
+      nics: taps.slice(1).map((tap) => ({ tap, mac })),
       disks: [
         { path: join(directory, "image.squashfs"), readOnly: true },
         { path: scratch, readOnly: false },

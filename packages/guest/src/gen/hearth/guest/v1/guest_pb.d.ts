@@ -71,6 +71,8 @@ export declare type HelloResponse = Message<"hearth.guest.v1.HelloResponse"> & {
 export declare const HelloResponseSchema: GenMessage<HelloResponse>;
 
 /**
+ * A device is named, or given by its MAC address in lower case.
+ *
  * @generated from message hearth.guest.v1.Address
  */
 export declare type Address = Message<"hearth.guest.v1.Address"> & {
