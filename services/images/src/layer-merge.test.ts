@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 import { HearthError, type HearthErrorCode } from "@hearth/errors";
@@ -81,6 +82,9 @@ test("the same layers give the same bytes", async () => {
   await mergeLayers({ layerPaths, outputPath: first, signal });
   await mergeLayers({ layerPaths, outputPath: second, signal });
   await run("cmp", [first, second]);
+  // A time of the build itself would differ only when a second ticks in between.
+  const { stdout } = await run("unsquashfs", ["-lln", first], { env: { ...process.env, TZ: "UTC" } });
+  assert.match(stdout.split("\n")[0] ?? "", /2023-11-14 22:13 squashfs-root$/);
 });
 
 test("an xattr that is not text comes through unchanged", async () => {
@@ -189,4 +193,35 @@ test("a truncated layer is refused", async () => {
     merging,
     (error) => error instanceof HearthError && error.code === "image_layer_hostile",
   );
+});
+
+test("owners above 21 bits, odd names and links to links come through", async () => {
+  await using space = await scratch();
+  const deep = `${"d/".repeat(60)}f`;
+  const layerPaths = await writeLayers(space, [
+    [
+      { name: "f", content: "x", pax: { uid: "3000000000", gid: "2500000" } },
+      { name: "a\nb [*]", content: "y" },
+      { name: "s", type: "symlink", linkname: "f" },
+      { name: "s2", type: "link", linkname: "s" },
+      { name: deep, content: "deep" },
+      { name: "to-deep", type: "link", linkname: deep },
+    ],
+  ]);
+  await mergeLayers({ layerPaths, outputPath: join(space.path, "out"), signal });
+  await run("unsquashfs", ["-d", join(space.path, "ours"), join(space.path, "out")]);
+  const lines = (await describeTree(join(space.path, "ours"), join(space.path, "a.tar"))).join("\n");
+  assert.match(lines, /^\.\/f file 644 3000000000:2500000 /m);
+  assert.match(lines, /^\.\/s2 hardlink .* \.\/s -$/m);
+  assert.match(lines, /^\.\/to-deep hardlink /m);
+  assert.ok(lines.includes("./a\nb [*] file"));
+});
+
+test("a tree of many small files merges whole, in the order of names whatever the order of the layer", async () => {
+  await using space = await scratch();
+  const names = Array.from({ length: 5000 }, (_, index) => `d${index % 50}/f${index}`);
+  const layerPaths = await writeLayers(space, [names.map((name) => ({ name, content: name }))]);
+  await mergeLayers({ layerPaths, outputPath: join(space.path, "out"), signal });
+  await run("unsquashfs", ["-d", join(space.path, "ours"), join(space.path, "out")]);
+  for (const name of names) assert.equal(await readFile(join(space.path, "ours", name), "utf8"), name);
 });

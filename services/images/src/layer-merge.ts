@@ -64,14 +64,18 @@ export async function mergeLayers(options: MergeOptions): Promise<void> {
 
 async function runSqfstar(tree: LayerTree, tar: Readable, options: MergeOptions): Promise<void> {
   const root = tree.root.inode;
+  // `sqfstar` 4.5 stamps the root and the superblock with the present, whatever -root-time says; only this
+  // variable stops it. It also cuts later times down to itself, hence the latest time of the tree.
+  const env = { ...process.env, SOURCE_DATE_EPOCH: `${latestTime(tree)}` };
   const child = spawn(
     "sqfstar",
     [
-      ...["-comp", "lz4", "-reproducible", "-mkfs-time", "0", "-no-progress", "-quiet", "-exit-on-error"],
+      // Its search for duplicates is quadratic in files of one size: minutes for a large node_modules.
+      ...["-comp", "lz4", "-reproducible", "-no-duplicates", "-no-progress", "-quiet", "-exit-on-error"],
       ...["-root-mode", root.mode.toString(8), "-root-uid", `${root.uid}`, "-root-gid", `${root.gid}`],
-      ...["-root-time", `${root.mtimeSeconds}`, options.outputPath],
+      options.outputPath,
     ],
-    { stdio: ["pipe", "ignore", "pipe"], signal: options.signal, killSignal: "SIGKILL" },
+    { stdio: ["pipe", "ignore", "pipe"], env, signal: options.signal, killSignal: "SIGKILL" },
   );
   let stderr = "";
   child.stderr.setEncoding("utf8").on("data", (chunk: string) => {
@@ -90,4 +94,10 @@ async function runSqfstar(tree: LayerTree, tar: Readable, options: MergeOptions)
   if (missing) throw new HearthError("host_requirement_missing", { details: { program: "sqfstar" } });
   const reason = feeding.status === "rejected" ? feeding.reason : undefined;
   throw new HearthError("internal", { cause: stderr === "" ? reason : new Error(stderr, { cause: reason }) });
+}
+
+function latestTime(tree: LayerTree): number {
+  let latest = tree.root.inode.mtimeSeconds;
+  for (const [, { inode }] of walk(tree.root)) latest = Math.max(latest, inode.mtimeSeconds);
+  return latest;
 }

@@ -7,6 +7,7 @@
  */
 import type { FileHandle } from "node:fs/promises";
 import { HearthError } from "@hearth/errors";
+import { WindowReader } from "./window-reader.ts";
 
 export type TarType = "file" | "directory" | "symlink" | "hardlink" | "fifo" | "device";
 
@@ -34,13 +35,13 @@ const xattrPrefix = "SCHILY.xattr.";
 /** @throws HearthError `image_layer_hostile` when the archive is malformed or hides something. */
 export async function* readTar(file: FileHandle, signal: AbortSignal): AsyncGenerator<TarEntry> {
   const { size: total } = await file.stat();
-  const header = Buffer.alloc(block);
+  const reader = new WindowReader(file);
   let position = 0;
   let globals = new Map<string, string>();
   let local = new Map<string, string>();
   while (position + block <= total) {
     signal.throwIfAborted();
-    await readExactly(file, header, position);
+    const header = await readExactly(reader, position, block);
     position += block;
     if (isZero(header)) break;
     verifyChecksum(header);
@@ -50,8 +51,7 @@ export async function* readTar(file: FileHandle, signal: AbortSignal): AsyncGene
     const padded = Math.ceil(size / block) * block;
     if ("xgLK".includes(kind)) {
       if (size > maxExtensionBytes) throw hostile("an extended header is too large");
-      const body = Buffer.alloc(size);
-      await readExactly(file, body, position);
+      const body = await readExactly(reader, position, size);
       if (kind === "x") local = new Map([...local, ...paxRecords(body)]);
       else if (kind === "g") globals = new Map([...globals, ...paxRecords(body)]);
       else local.set(kind === "L" ? "path" : "linkpath", text(body, 0, size));
@@ -107,8 +107,8 @@ function entryOf(
     linkName,
     xattrs,
     mode: numeric(header, 100, 8) & 0o7777,
-    uid: records.has("uid") ? decimal(records.get("uid")) : numeric(header, 108, 8),
-    gid: records.has("gid") ? decimal(records.get("gid")) : numeric(header, 116, 8),
+    uid: identity(records.has("uid") ? decimal(records.get("uid")) : numeric(header, 108, 8), name),
+    gid: identity(records.has("gid") ? decimal(records.get("gid")) : numeric(header, 116, 8), name),
     // squashfs keeps unsigned 32-bit seconds; out of that range there is nothing true to store.
     mtimeSeconds: clamp(
       mtime === undefined ? signedNumeric(header, 136, 12) : Math.floor(Number(mtime)),
@@ -182,6 +182,12 @@ function decimal(digits: string | undefined): number {
   return value;
 }
 
+/** Linux ids have 32 bits, and the last one means "no id". */
+function identity(id: number, name: string): number {
+  if (id >= 0xffffffff) throw hostile("an owner is out of range", name);
+  return id;
+}
+
 function clamp(value: number, most: number): number {
   return Number.isFinite(value) ? Math.min(Math.max(value, 0), most) : 0;
 }
@@ -202,11 +208,8 @@ function isZero(header: Buffer): boolean {
   return header.every((byte) => byte === 0);
 }
 
-async function readExactly(file: FileHandle, into: Buffer, position: number): Promise<void> {
-  let done = 0;
-  while (done < into.length) {
-    const { bytesRead } = await file.read(into, done, into.length - done, position + done);
-    if (bytesRead === 0) throw hostile("it ends in the middle of a header");
-    done += bytesRead;
-  }
+async function readExactly(reader: WindowReader, position: number, size: number): Promise<Buffer> {
+  const bytes = await reader.read(position, size);
+  if (bytes.length < size) throw hostile("it ends in the middle of a header");
+  return bytes;
 }

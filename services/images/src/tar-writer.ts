@@ -1,12 +1,37 @@
 /** Writes a merged tree as one pax archive, directories before what they hold, names in byte order. */
 import type { FileHandle } from "node:fs/promises";
 import type { Inode, TreeNode } from "./layer-tree.ts";
+import { WindowReader } from "./window-reader.ts";
 
 const block = 512;
 const chunkBytes = 1024 * 1024;
 
 /** `layers[i]` holds the contents of inodes whose `layer` is `i`. The root itself is not written. */
-export async function* writeTar(root: TreeNode, layers: readonly FileHandle[]): AsyncGenerator<Buffer> {
+export function writeTar(root: TreeNode, layers: readonly FileHandle[]): AsyncGenerator<Buffer> {
+  return coalesce(
+    pieces(
+      root,
+      layers.map((file) => new WindowReader(file)),
+    ),
+  );
+}
+
+/** Most pieces are a header of 512 bytes; a pipe wants large writes. */
+async function* coalesce(small: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+  let held: Buffer[] = [];
+  let size = 0;
+  for await (const piece of small) {
+    held.push(piece);
+    size += piece.length;
+    if (size < chunkBytes) continue;
+    yield Buffer.concat(held, size);
+    held = [];
+    size = 0;
+  }
+  yield Buffer.concat(held, size);
+}
+
+async function* pieces(root: TreeNode, layers: readonly WindowReader[]): AsyncGenerator<Buffer> {
   const seen = new Map<Inode, string>();
   for (const [path, node] of walk(root)) {
     const { inode } = node;
@@ -40,15 +65,15 @@ export function* walk(root: TreeNode): Generator<[string, TreeNode]> {
   }
 }
 
-async function* contents(inode: Inode, layers: readonly FileHandle[]): AsyncGenerator<Buffer> {
-  const file = layers[inode.layer];
-  if (file === undefined) throw new Error("an inode names a layer that is not open");
+async function* contents(inode: Inode, layers: readonly WindowReader[]): AsyncGenerator<Buffer> {
+  const layer = layers[inode.layer];
+  if (layer === undefined) throw new Error("an inode names a layer that is not open");
   for (let done = 0; done < inode.size; ) {
     const wanted = Math.min(chunkBytes, inode.size - done);
-    const { bytesRead, buffer } = await file.read(Buffer.alloc(wanted), 0, wanted, inode.offset + done);
-    if (bytesRead === 0) throw new Error("a layer file became shorter while it was read");
-    yield buffer.subarray(0, bytesRead);
-    done += bytesRead;
+    const chunk = await layer.read(inode.offset + done, wanted);
+    if (chunk.length < wanted) throw new Error("a layer file became shorter while it was read");
+    yield chunk;
+    done += wanted;
   }
   const rest = inode.size % block;
   if (rest > 0) yield Buffer.alloc(block - rest);
