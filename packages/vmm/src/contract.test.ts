@@ -14,33 +14,10 @@ import { after, before, describe, it } from "node:test";
 import type { Vmm, VmmExit, VmmSpec } from "../mod.ts";
 import { QemuVmm, SimHost, SimVmm } from "../mod.ts";
 import { type EchoGuest, makeEchoGuest } from "./testing/echo-guest.ts";
+import { readUntil } from "./testing/read-until.ts";
 import { simEchoGuest } from "./testing/sim-echo-guest.ts";
 
 const limitMs = 30_000;
-
-/** Reads until the text occurs. */
-async function readUntil(stream: Duplex, text: string): Promise<string> {
-  let seen = "";
-  const signal = AbortSignal.timeout(limitMs);
-  return await new Promise((resolve, reject) => {
-    const done = (act: () => void) => {
-      // Without this the stream flows on, and what arrives before the next reader is lost.
-      stream.pause();
-      stream.off("data", onData).off("close", onClose);
-      signal.removeEventListener("abort", onClose);
-      act();
-    };
-    const onClose = () =>
-      done(() => reject(new Error(`no ${JSON.stringify(text)} in ${JSON.stringify(seen)}`)));
-    const onData = (chunk: Buffer) => {
-      seen += chunk.toString("latin1");
-      if (seen.includes(text)) done(() => resolve(seen));
-    };
-    stream.on("data", onData).on("close", onClose);
-    stream.resume();
-    signal.addEventListener("abort", onClose);
-  });
-}
 
 const exitOf = (vmm: Vmm): Promise<VmmExit> => new Promise((resolve) => vmm.onExit(resolve));
 

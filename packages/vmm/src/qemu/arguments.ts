@@ -46,12 +46,13 @@ function memoryArguments(memory: QemuMemory, sizeMib: number): string[] {
 
 /**
  * The bus is named for each device, as QEMU would otherwise hand them out in an order of its own. Guests do
- * not find what is on bus 0 (seen with QEMU 7.2 and Linux 6.1), so they are counted from 1.
+ * not find what is on bus 0, and find the others from the last to the first (seen with QEMU 7.2 and Linux
+ * 6.1): so they are counted down to 1, and the first disk becomes vda, the first nic eth0.
  */
 function deviceArguments(spec: VmmSpec): string[] {
   const list: string[] = [];
-  let bus = 1;
-  const nextBus = () => `bus=virtio-mmio-bus.${bus++}`;
+  let bus = 1 + spec.disks.length + spec.nics.length;
+  const nextBus = () => `bus=virtio-mmio-bus.${bus--}`;
   list.push("-device", `virtio-serial-device,id=serial,${nextBus()}`);
   list.push("-device", "virtserialport,bus=serial.0,chardev=agent,name=hearth.agent");
   for (const [index, disk] of spec.disks.entries()) {

@@ -46,6 +46,7 @@ export async function launchQemu(options: LaunchOptions): Promise<Launched> {
   } finally {
     closeSync(log);
   }
+  const ended = new AbortController();
   const exited = Promise.withResolvers<never>();
   exited.promise.catch(() => undefined);
   child.once("error", (cause) => exited.reject(cause));
@@ -53,19 +54,20 @@ export async function launchQemu(options: LaunchOptions): Promise<Launched> {
     exited.reject(new Error(`QEMU ended (${signal ?? code}): ${readFileSync(logPath, "utf8").slice(-2000)}`)),
   );
   try {
-    const qmp = await Promise.race([connectQmp(options), exited.promise]);
+    const qmp = await Promise.race([connectQmp(options, ended.signal), exited.promise]);
     const pid = child.pid ?? 0;
     const startTime = processStartTime(pid);
     if (startTime === null) throw new Error("QEMU ended while it started");
     child.unref();
     return { child, pid, startTime, qmp };
   } catch (cause) {
+    ended.abort();
     child.kill("SIGKILL");
     throw new HearthError("vmm_start_failed", { cause });
   }
 }
 
-async function connectQmp(options: LaunchOptions): Promise<QmpClient> {
+async function connectQmp(options: LaunchOptions, ended: AbortSignal): Promise<QmpClient> {
   const deadline = Date.now() + socketLimitMs;
   for (;;) {
     try {
@@ -75,6 +77,6 @@ async function connectQmp(options: LaunchOptions): Promise<QmpClient> {
       // QEMU has not come to its sockets yet; everything else is final.
       if ((code !== "ENOENT" && code !== "ECONNREFUSED") || Date.now() > deadline) throw error;
     }
-    await delay(socketPollMs);
+    await delay(socketPollMs, undefined, { signal: ended });
   }
 }

@@ -41,9 +41,10 @@ export class QmpClient {
       this.#fail();
       gone.resolve();
     });
-    // The close event follows an error and says all that matters here.
-    socket.on("error", () => undefined);
-    createInterface({ input: socket }).on("line", (line) => this.#take(line));
+    const lines = createInterface({ input: socket });
+    lines.on("line", (line) => this.#take(line));
+    // The close event follows an error and says all that matters here. The line reader passes the error on.
+    for (const emitter of [socket, lines]) emitter.on("error", () => undefined);
   }
 
   /** Connects and negotiates. Rejects with the system's error when nobody listens yet. */

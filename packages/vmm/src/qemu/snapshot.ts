@@ -99,8 +99,11 @@ export async function loadSnapshot(options: {
   await qmp.execute("migrate-incoming", { uri: `unix:${path}` });
   const socket = connect(path);
   try {
-    await pipeline(createReadStream(statePath(dir)), socket);
+    // QEMU closes once it has the last byte, which the pipeline may take for a broken connection. Whether
+    // the state is whole is for QEMU to say: with too little it fails.
+    const sent = pipeline(createReadStream(statePath(dir)), socket).catch(() => undefined);
     await migrationDone(qmp);
+    await sent;
   } finally {
     socket.destroy();
     await rm(path, { force: true });

@@ -33,6 +33,12 @@ while :; do
     case $line in
       poweroff) busybox poweroff -f ;;
       panic) busybox mount -t proc proc /proc; echo c >/proc/sysrq-trigger ;;
+      disks)
+        for disk in vda vdb vdc; do
+          at=/sys/block/$disk
+          echo "$disk $(busybox cat $at/size) ro=$(busybox cat $at/ro) $(busybox cat $at/serial)" >&3
+        done
+        echo "disks end" >&3 ;;
       get) echo "value $value" >&3 ;;
       set*) value=\${line#set }; echo "echo $line" >&3 ;;
       *) echo "echo $line" >&3 ;;
