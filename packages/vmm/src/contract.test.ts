@@ -6,7 +6,7 @@
  * the driver's.
  */
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readdirSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Duplex } from "node:stream";
@@ -156,6 +156,9 @@ for (const driver of drivers) {
       await readUntil(channel, "echo set source\n");
       const dir = join(directory, `s${++count}`);
       await source.snapshot(dir);
+      for (const name of readdirSync(dir)) {
+        assert.equal(statSync(join(dir, name)).mode & 0o077, 0, `${name} is closed to others`);
+      }
       await source.resume();
       channel.write("get\n");
       await readUntil(channel, "value source\n");

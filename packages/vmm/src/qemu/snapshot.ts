@@ -9,7 +9,7 @@
  */
 import { execFile } from "node:child_process";
 import { createReadStream, createWriteStream } from "node:fs";
-import { mkdir, open, readdir, readFile, readlink, rename, rm, stat } from "node:fs/promises";
+import { mkdir, open, readdir, readFile, readlink, rename, rm, stat, writeFile } from "node:fs/promises";
 import { connect, createServer } from "node:net";
 import { join } from "node:path";
 import { pipeline } from "node:stream/promises";
@@ -73,7 +73,9 @@ export async function writeSnapshot(options: {
   await receiveState(qmp, join(handle.spec.runDir, "state.sock"), statePath(dir));
   await rm(memoryPath(dir), { force: true });
   if (sharedMemory !== null) {
-    await promisify(execFile)("cp", ["--sparse=always", "--no-preserve=mode", sharedMemory, memoryPath(dir)]);
+    // A guest's RAM holds its secrets: the file is closed to others before there is anything in it.
+    await writeFile(memoryPath(dir), "", { mode: 0o600 });
+    await promisify(execFile)("cp", ["--sparse=always", sharedMemory, memoryPath(dir)]);
   }
   const manifest: QemuSnapshot = {
     version: formatVersion,

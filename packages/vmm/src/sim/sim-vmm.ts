@@ -64,7 +64,7 @@ export class SimVmm implements Vmm {
     machine.pause();
     const snapshot: SimSnapshot = { kind: "sim", spec: machine.handle.spec, state: machine.save() };
     await mkdir(dir, { recursive: true });
-    await writeFile(join(dir, "snapshot.json.new"), JSON.stringify(snapshot));
+    await writeFile(join(dir, "snapshot.json.new"), JSON.stringify(snapshot), { mode: 0o600 });
     await rename(join(dir, "snapshot.json.new"), join(dir, "snapshot.json"));
   }
 
