@@ -6,6 +6,7 @@ import { HearthError } from "@hearth/errors";
 import Type from "typebox";
 import Value from "typebox/value";
 import { MachineConfigInput } from "./config-schema.ts";
+import { GuestPath } from "./worker-streams.ts";
 
 const closed = { additionalProperties: false } as const;
 const opt = Type.Optional;
@@ -73,6 +74,14 @@ export const workerCommands = {
     closed,
   ),
   ps: Type.Object({ machine_id: machineId }, closed),
+  "file-list": Type.Object({ machine_id: machineId, path: GuestPath }, closed),
+  "file-stat": Type.Object({ machine_id: machineId, path: GuestPath }, closed),
+  "file-mkdir": Type.Object({ machine_id: machineId, path: GuestPath, parents: opt(Type.Boolean()) }, closed),
+  "file-remove": Type.Object(
+    { machine_id: machineId, path: GuestPath, recursive: opt(Type.Boolean()) },
+    closed,
+  ),
+  "file-rename": Type.Object({ machine_id: machineId, path: GuestPath, to: GuestPath }, closed),
 } as const;
 
 export type WorkerCommandName = keyof typeof workerCommands;

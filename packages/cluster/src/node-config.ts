@@ -1,0 +1,58 @@
+/**
+ * What a service of a node knows of itself when it starts. The host agent writes it as one JSON file and names
+ * the file in HEARTH_NODE_CONFIG; a service reads no other variable of the environment.
+ */
+import { readFileSync } from "node:fs";
+import { HearthError } from "@hearth/errors";
+import Type from "typebox";
+import Value from "typebox/value";
+
+const closed = { additionalProperties: false } as const;
+const port = Type.Integer({ minimum: 0, maximum: 65_535 });
+
+export const NodeConfig = Type.Object(
+  {
+    region: Type.String({ minLength: 1 }),
+    /** Names this node in subjects and, shortened, in what it makes on the host. */
+    node_id: Type.String({ pattern: "^[a-z0-9]{1,32}$" }),
+    /** The 16 bits of this host in every address of its machines. */
+    host_number: Type.Integer({ minimum: 1, maximum: 65_535 }),
+    /** ULA /48 of the cluster, such as fd00:1234:5678::/48. */
+    prefix: Type.String(),
+    /** Absolute. Each service uses only the directory below it that bears its name. */
+    data_dir: Type.String({ pattern: "^/" }),
+    /** Absolute and short: sockets live here. */
+    run_dir: Type.String({ pattern: "^/" }),
+    nats: Type.Object(
+      { servers: Type.Array(Type.String()), user: Type.String(), pass: Type.String() },
+      closed,
+    ),
+    api: Type.Object({ host: Type.String(), port }, closed),
+    assets: Type.Object({ kernel: Type.String(), initrd: Type.String() }, closed),
+    /** What an ordinary guest really runs on here. */
+    accelerator: Type.Union([Type.Literal("kvm"), Type.Literal("tcg")]),
+    /** What machines may use together. */
+    capacity: Type.Object({ cpus: Type.Integer(), memory_mb: Type.Integer() }, closed),
+    /** Resolvers that guests are given. */
+    nameservers: Type.Array(Type.String()),
+    /** Sentences about what is not enforced on this host. */
+    warnings: Type.Array(Type.String()),
+  },
+  closed,
+);
+export type NodeConfig = Type.Static<typeof NodeConfig>;
+
+/** @throws HearthError `invalid_argument` naming the file and the field */
+export function readNodeConfig(path: string | undefined): NodeConfig {
+  if (path === undefined) {
+    throw new HearthError("invalid_argument", {
+      message: "HEARTH_NODE_CONFIG is not set; start services with `hearth up`.",
+    });
+  }
+  const value: unknown = JSON.parse(readFileSync(path, "utf8"));
+  if (Value.Check(NodeConfig, value)) return value;
+  const [problem] = Value.Errors(NodeConfig, value);
+  throw new HearthError("invalid_argument", {
+    message: `${path}: ${problem?.instancePath || "the file"} ${problem?.message ?? "is not valid"}.`,
+  });
+}

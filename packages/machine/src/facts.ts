@@ -1,0 +1,64 @@
+/**
+ * What one part of a cluster tells the others, and under which key. A fact is a replica of its owner's
+ * truth: it is read to choose and to answer, never to act without asking the owner.
+ */
+import type { MachineRecord } from "./record.ts";
+
+export const factKeys = {
+  machine: (id: string) => `machine.${id}`,
+  node: (id: string) => `node.${id}`,
+  app: (name: string) => `app.${name}`,
+  /** Holds the name of a machine within its app. */
+  machineName: (app: string, name: string) => `machine-name.${app}.${name}`,
+} as const;
+
+export const factPrefixes = { machine: "machine.", node: "node.", app: "app." } as const;
+
+/** Owned by the machine's worker. */
+export interface MachineFact {
+  readonly node_id: string;
+  readonly app: string;
+  /** Grows with each change of this machine at its worker; a reader waits for the one that its write got. */
+  readonly revision: number;
+  /** `events` holds the newest 20. */
+  readonly record: MachineRecord;
+  /** Address that the host reaches the guest at besides `record.private_ip`. */
+  readonly egress_ip: string;
+}
+
+/** Owned by the node's worker; published every few seconds. */
+export interface NodeFact {
+  readonly node_id: string;
+  readonly region: string;
+  readonly version: string;
+  readonly accelerator: "kvm" | "tcg";
+  readonly total_cpus: number;
+  readonly total_memory_mb: number;
+  /** What the worker would still admit. */
+  readonly free_memory_mb: number;
+  readonly machines: number;
+  /** Sentences about what is not enforced on this host. */
+  readonly warnings: readonly string[];
+  readonly published_at_ms: number;
+}
+
+/** Owned by the regional API, written by compare-and-set. */
+export interface AppFact {
+  readonly id: string;
+  readonly name: string;
+  readonly org_slug: string;
+  /** The 32 bits of network in every address of the app's machines. */
+  readonly network: number;
+  readonly created_at_ms: number;
+}
+
+export interface MachineNameFact {
+  readonly machine_id: string;
+  readonly taken_at_ms: number;
+}
+
+/** What a worker answers to a command that changes a machine. */
+export interface MachineAnswer {
+  readonly record: MachineRecord;
+  readonly revision: number;
+}
