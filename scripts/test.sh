@@ -13,5 +13,5 @@ if [ -f guest-agent/Cargo.toml ]; then
 fi
 [ ! -f scripts/assets.sh ] || bash scripts/assets.sh
 
-mapfile -t files < <(find packages services test -name '*.test.ts' -not -path '*/node_modules/*' | sort)
+mapfile -t files < <(find packages services sdk cli test -name '*.test.ts' -not -path '*/node_modules/*' | sort)
 exec node --test --test-concurrency=2 --test-timeout=300000 "${files[@]}" </dev/null
