@@ -50,15 +50,30 @@ export interface SlotTeardown {
   readonly elements: readonly FirewallElement[];
 }
 
-/** `hth` and 12 digits of a hash: as long as the kernel allows, and the same for the same machine on the same node. */
+const digestOf = (text: string): string => createHash("sha256").update(text).digest("hex");
+
+/**
+ * What the names of all taps of a node begin with, so that its worker knows its own orphans and never takes
+ * those of another node on the same host for them.
+ */
+export const tapPrefix = (node: string): string => `hth${digestOf(`node\0${node}`).slice(0, 4)}`;
+
+/** As long as the kernel allows, and the same for the same machine on the same node. */
 export function tapName(node: string, machineId: string): string {
-  const digest = createHash("sha256").update(`${node}\0${machineId}`).digest("hex");
-  return `hth${digest.slice(0, interfaceNameLimit - 3)}`;
+  const prefix = tapPrefix(node);
+  return `${prefix}${digestOf(`${node}\0${machineId}`).slice(0, interfaceNameLimit - prefix.length)}`;
 }
+
+/**
+ * Where a node begins to count its egress slots. Hosts never share these addresses, but two nodes on one host
+ * (a platform beside another, or a test) would both start at the first.
+ */
+export const firstEgressSlot = (node: string): number =>
+  (Number.parseInt(digestOf(`egress\0${node}`).slice(0, 8), 16) % 1024) * 2048;
 
 /** A locally administered unicast address, fixed for the machine. */
 export function guestMac(machineId: string): string {
-  const digest = createHash("sha256").update(`mac\0${machineId}`).digest("hex");
+  const digest = digestOf(`mac\0${machineId}`);
   return `02:${digest.slice(0, 10).replace(/..(?=.)/g, "$&:")}`;
 }
 
