@@ -5,9 +5,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed={root}/{file}");
     let set = protox::compile([file], [root])?;
     // The client is for the tests; link-time optimisation drops it from the binary.
-    tonic_build::configure()
-        .build_transport(false)
-        .bytes(["."])
-        .compile_fds(set)?;
+    tonic_build::configure().build_transport(false).bytes(["."]).compile_fds(set)?;
     Ok(())
 }

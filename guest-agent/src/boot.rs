@@ -13,7 +13,13 @@ pub fn boot() -> io::Result<()> {
     mount(&find_disk(1)?, "/scratch", "ext4", libc::MS_NOATIME, "")?;
     fs::create_dir_all("/scratch/upper")?;
     fs::create_dir_all("/scratch/work")?;
-    mount("overlay", "/newroot", "overlay", 0, "lowerdir=/image,upperdir=/scratch/upper,workdir=/scratch/work")?;
+    mount(
+        "overlay",
+        "/newroot",
+        "overlay",
+        0,
+        "lowerdir=/image,upperdir=/scratch/upper,workdir=/scratch/work",
+    )?;
     for (path, kind, flags, data) in [
         ("proc", "proc", 0, ""),
         ("sys", "sysfs", 0, ""),
@@ -25,7 +31,8 @@ pub fn boot() -> io::Result<()> {
     ] {
         mount(kind, &format!("/newroot/{path}"), kind, flags, data)?;
     }
-    for (link, target) in [("fd", "/proc/self/fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2")] {
+    for (link, target) in [("fd", "/proc/self/fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2")]
+    {
         let _ = std::os::unix::fs::symlink(target, format!("/newroot/dev/{link}"));
     }
     // The agent lives in the merged root from here: every path and link then means what the guest means.
@@ -82,7 +89,13 @@ fn mount(source: &str, target: &str, kind: &str, flags: libc::c_ulong, data: &st
 }
 
 fn call_mount(source: &str, target: &str, kind: &str, flags: libc::c_ulong, data: &str) -> io::Result<()> {
-    let [source, path, kind, data] = [source, target, kind, data].map(|s| CString::new(s).unwrap_or_default());
-    let result = unsafe { libc::mount(source.as_ptr(), path.as_ptr(), kind.as_ptr(), flags, data.as_ptr().cast()) };
-    if result == 0 { Ok(()) } else { Err(named(target, io::Error::last_os_error())) }
+    let [source, path, kind, data] =
+        [source, target, kind, data].map(|s| CString::new(s).unwrap_or_default());
+    let result =
+        unsafe { libc::mount(source.as_ptr(), path.as_ptr(), kind.as_ptr(), flags, data.as_ptr().cast()) };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(named(target, io::Error::last_os_error()))
+    }
 }

@@ -155,7 +155,8 @@ mod tests {
     async fn rubbish_and_stale_nonces_are_discarded_and_bytes_after_go_are_kept() {
         let (mut host, mut agent) = tokio::io::duplex(1 << 16);
         let old = A.replace('0', "f");
-        let input = format!("\0\u{1}rubbishHEARTH-SYNC {old}\nGO {A}\nx\nHEARTH-SYNC {A}\nGO {old}\nGO {A}\nPRI");
+        let input =
+            format!("\0\u{1}rubbishHEARTH-SYNC {old}\nGO {A}\nx\nHEARTH-SYNC {A}\nGO {old}\nGO {A}\nPRI");
         host.write_all(input.as_bytes()).await.unwrap();
         synchronise(&mut agent).await.unwrap();
         let mut rest = [0; 3];

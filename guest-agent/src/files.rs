@@ -3,6 +3,7 @@ use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{chown, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use prost::bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
@@ -59,7 +60,9 @@ pub async fn write(mut input: Streaming<WriteFileRequest>) -> Reply<WriteFileRes
     if start.make_parents {
         fs::create_dir_all(parent).map_err(status)?;
     }
-    let partial = Partial(parent.join(format!(".{}.hearth-partial", name.to_string_lossy())));
+    static WRITES: AtomicU64 = AtomicU64::new(0);
+    let number = WRITES.fetch_add(1, Ordering::Relaxed);
+    let partial = Partial(parent.join(format!(".{}.hearth-{number}", name.to_string_lossy())));
     let mut file = tokio::fs::File::create(&partial.0).await.map_err(status)?;
     let mut size = 0;
     while let Some(message) = input.message().await? {

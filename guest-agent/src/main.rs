@@ -23,6 +23,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::signal::unix::{signal, SignalKind};
 
 const PORT: &str = "hearth.agent";
+/// What a stream may hold for a slow host. The default is six times this, and machines are small.
+const SEND_BUFFER: usize = 64 * 1024;
 /// How often a port is looked at while no host holds its other end.
 const HOST_POLL: Duration = Duration::from_millis(20);
 
@@ -86,6 +88,7 @@ where
     channel::synchronise(&mut stream).await?;
     let service = TowerToHyperService::new(pb::guest_server::GuestServer::new(service));
     hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+        .max_send_buf_size(SEND_BUFFER)
         .serve_connection(TokioIo::new(stream), service)
         .await
         .map_err(io::Error::other)

@@ -25,13 +25,17 @@ pub fn apply(addresses: &[Address], routes: &[Route], applied: &mut Vec<Address>
     }
     for address in addresses {
         netlink.up(&address.device).map_err(|e| named(&address.device, e))?;
-        netlink.address(libc::RTM_NEWADDR, CREATE_OR_REPLACE, address).map_err(|e| named(&address.cidr, e))?;
+        netlink
+            .address(libc::RTM_NEWADDR, CREATE_OR_REPLACE, address)
+            .map_err(|e| named(&address.cidr, e))?;
         if !applied.contains(address) {
             applied.push(address.clone());
         }
     }
     for route in routes {
-        netlink.route(route).map_err(|e| named(&format!("{} via {}", route.destination, route.gateway), e))?;
+        netlink
+            .route(route)
+            .map_err(|e| named(&format!("{} via {}", route.destination, route.gateway), e))?;
     }
     Ok(())
 }
@@ -62,7 +66,11 @@ fn parse_cidr(text: &str) -> io::Result<(IpAddr, u8)> {
     let address: IpAddr = address.parse().map_err(|_| invalid())?;
     let length: u8 = length.parse().map_err(|_| invalid())?;
     let longest = if address.is_ipv4() { 32 } else { 128 };
-    if length > longest { Err(invalid()) } else { Ok((address, length)) }
+    if length > longest {
+        Err(invalid())
+    } else {
+        Ok((address, length))
+    }
 }
 
 fn family(address: &IpAddr) -> u8 {
@@ -124,11 +132,15 @@ impl Netlink {
             (text, _) => parse_cidr(text)?,
         };
         if gateway.is_some_and(|g| family(&g) != family(&destination)) {
-            return Err(io::Error::new(ErrorKind::InvalidInput, "gateway and destination are of two families"));
+            return Err(io::Error::new(
+                ErrorKind::InvalidInput,
+                "gateway and destination are of two families",
+            ));
         }
         let scope = if gateway.is_none() { libc::RT_SCOPE_LINK } else { libc::RT_SCOPE_UNIVERSE };
         // struct rtmsg
-        let mut body = vec![family(&destination), length, 0, 0, libc::RT_TABLE_MAIN, libc::RTPROT_STATIC, scope];
+        let mut body =
+            vec![family(&destination), length, 0, 0, libc::RT_TABLE_MAIN, libc::RTPROT_STATIC, scope];
         body.push(libc::RTN_UNICAST);
         // The gateway of a machine need not lie in its prefix, which may be a single address.
         let flags = if gateway.is_some() { RTNH_F_ONLINK } else { 0 };

@@ -121,7 +121,8 @@ impl User {
         let passwd = table("/etc/passwd");
         let groups = table("/etc/group");
         let entry = passwd.iter().find(|f| f.len() > 5 && (f[0] == name || f[2] == name));
-        let unknown = |what: &str| io::Error::new(io::ErrorKind::NotFound, format!("unknown user or group: {what}"));
+        let unknown =
+            |what: &str| io::Error::new(io::ErrorKind::NotFound, format!("unknown user or group: {what}"));
         let number = |text: &str| text.parse::<u32>().ok();
         let uid = entry.map_or(number(name), |f| number(&f[2])).ok_or_else(|| unknown(name))?;
         let gid = match group {
@@ -165,7 +166,11 @@ fn table(path: &str) -> Vec<Vec<String>> {
 }
 
 fn check(result: i32) -> io::Result<()> {
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }
 
 fn open_pty(rows: u16, cols: u16) -> io::Result<(File, File)> {

@@ -3,6 +3,7 @@ use std::collections::HashMap;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use prost::bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -21,6 +22,7 @@ use crate::{files, system};
 /// Messages in flight per stream; with CHUNK it bounds what a slow reader makes the agent hold.
 const IN_FLIGHT: usize = 4;
 pub const CHUNK: usize = 32 * 1024;
+const LINGER: Duration = Duration::from_millis(200);
 
 pub type Reply<T> = Result<Response<T>, Status>;
 pub type Replies<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -77,14 +79,28 @@ pub fn stream<T: Send + 'static>() -> (Sink<T>, Replies<T>) {
 }
 
 /// Reads until the end and hands each chunk to `take`, which waits when the reader is slow.
-async fn pump<F, R>(mut source: Port, mut take: F)
+///
+/// A daemon left behind may hold the other end for ever. So once the process has ended, a wait for more is
+/// limited; a slow reader is not, as what the process wrote is still to be read.
+async fn pump<F, R>(mut source: Port, exit: watch::Receiver<Option<Exit>>, mut take: F)
 where
     F: FnMut(Bytes) -> R,
     R: std::future::Future<Output = bool>,
 {
     let mut buffer = vec![0; CHUNK];
-    // A terminal whose last process ended reads as EIO, which is its end of file.
-    while let Ok(n @ 1..) = source.read(&mut buffer).await {
+    loop {
+        let mut exit = exit.clone();
+        let lingered = async {
+            ended(&mut exit).await;
+            tokio::time::sleep(LINGER).await;
+        };
+        let result = tokio::select! {
+            biased;
+            result = source.read(&mut buffer) => result,
+            () = lingered => return,
+        };
+        // A terminal whose last process ended reads as EIO, which is its end of file.
+        let Ok(n @ 1..) = result else { return };
         if !take(Bytes::copy_from_slice(&buffer[..n])).await {
             return;
         }
@@ -98,7 +114,11 @@ async fn ended(exit: &mut watch::Receiver<Option<Exit>>) -> Exit {
     }
 }
 
-async fn run_exec(child: Child, mut input: Streaming<ExecRequest>, out: Sink<ExecResponse>) -> io::Result<()> {
+async fn run_exec(
+    child: Child,
+    mut input: Streaming<ExecRequest>,
+    out: Sink<ExecResponse>,
+) -> io::Result<()> {
     use exec_request::Request as In;
     use exec_response::Response as Out;
     let Child { pid, mut exit, stdin, stdout, stderr } = child;
@@ -154,23 +174,14 @@ async fn run_exec(child: Child, mut input: Streaming<ExecRequest>, out: Sink<Exe
             }
         }
     });
-    let one = pump(stdout, |data| send(&out, Out::Stdout(data)));
+    let one = pump(stdout, exit.clone(), |data| send(&out, Out::Stdout(data)));
     let two = async {
         if let Some(stderr) = stderr {
-            pump(stderr, |data| send(&out, Out::Stderr(data))).await;
+            pump(stderr, exit.clone(), |data| send(&out, Out::Stderr(data))).await;
         }
     };
-    let output = async { tokio::join!(one, two) };
-    tokio::pin!(output);
-    let drained = tokio::select! {
-        _ = &mut output => true,
-        _ = ended(&mut exit) => false,
-    };
+    tokio::join!(one, two);
     let result = ended(&mut exit).await;
-    if !drained {
-        // A daemon left behind may hold the pipes for ever; what the process itself wrote is in them now.
-        let _ = tokio::time::timeout(std::time::Duration::from_millis(500), output).await;
-    }
     control.abort();
     writer.abort();
     send(&out, Out::Exited(result)).await;
@@ -203,7 +214,8 @@ impl Guest for Service {
         let mut spec = self.0.spec(r.argv, r.user, r.workdir, r.env);
         spec.pty = r.tty.then_some((24, 80));
         let child = self.0.processes.spawn(&spec).map_err(status)?;
-        *self.0.main.lock().unwrap() = Some(Main { pid: child.pid, exit: child.exit });
+        let exit = child.exit;
+        *self.0.main.lock().unwrap() = Some(Main { pid: child.pid, exit: exit.clone() });
         for (stderr, fd) in [(false, Some(child.stdout)), (true, child.stderr)] {
             let Some(fd) = fd else { continue };
             let (agent, port) = (self.0.clone(), Port::from_fd(fd).map_err(status)?);
@@ -211,7 +223,7 @@ impl Guest for Service {
                 agent.logs.push(stderr, data);
                 std::future::ready(true)
             };
-            tokio::spawn(pump(port, push));
+            tokio::spawn(pump(port, exit.clone(), push));
         }
         Ok(Response::new(StartMainResponse { pid: child.pid as u32 }))
     }
@@ -239,7 +251,9 @@ impl Guest for Service {
 
     async fn exec(&self, request: Request<Streaming<ExecRequest>>) -> Reply<Self::ExecStream> {
         let mut input = request.into_inner();
-        let Some(ExecRequest { request: Some(exec_request::Request::Start(start)) }) = input.message().await? else {
+        let Some(ExecRequest { request: Some(exec_request::Request::Start(start)) }) =
+            input.message().await?
+        else {
             return Err(Status::invalid_argument("the first message of an exec is start"));
         };
         let mut spec = self.0.spec(start.argv, start.user, start.workdir, start.env);
@@ -253,7 +267,10 @@ impl Guest for Service {
     async fn signal(&self, request: Request<SignalRequest>) -> Reply<SignalResponse> {
         let r = request.into_inner();
         let pid = match r.pid {
-            0 => self.0.main_pid().ok_or_else(|| Status::failed_precondition("the main process does not run"))?,
+            0 => self
+                .0
+                .main_pid()
+                .ok_or_else(|| Status::failed_precondition("the main process does not run"))?,
             1 => return Err(Status::invalid_argument("process 1 is the agent")),
             pid => pid as i32,
         };

@@ -4,8 +4,8 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::{files, net};
 use crate::pb::*;
+use crate::{files, net};
 
 pub fn hello() -> HelloResponse {
     let line = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
@@ -99,8 +99,15 @@ pub fn stats() -> io::Result<StatsResponse> {
         line.and_then(|l| l.split_whitespace().nth(1)?.parse::<u64>().ok()).unwrap_or(0) * 1024
     };
     let cpu = fs::read_to_string("/proc/stat")?;
-    let ticks: Vec<u64> =
-        cpu.lines().next().unwrap_or("").split_whitespace().skip(1).take(8).filter_map(|f| f.parse().ok()).collect();
+    let ticks: Vec<u64> = cpu
+        .lines()
+        .next()
+        .unwrap_or("")
+        .split_whitespace()
+        .skip(1)
+        .take(8)
+        .filter_map(|f| f.parse().ok())
+        .collect();
     let idle: u64 = ticks.iter().skip(3).take(2).sum();
     let mut disk: libc::statvfs = unsafe { std::mem::zeroed() };
     unsafe { libc::statvfs(c"/".as_ptr(), &mut disk) };

@@ -35,7 +35,8 @@ async fn start(name: &str) -> Running {
     let directory = std::env::temp_dir().join(format!("hearth-agent-{}-{name}", std::process::id()));
     std::fs::create_dir_all(&directory).unwrap();
     let path = directory.join("agent.sock");
-    let child = Command::new(env!("CARGO_BIN_EXE_hearth-guest-agent")).arg("--unix").arg(&path).spawn().unwrap();
+    let child =
+        Command::new(env!("CARGO_BIN_EXE_hearth-guest-agent")).arg("--unix").arg(&path).spawn().unwrap();
     let connected = async {
         loop {
             match UnixStream::connect(&path).await {
@@ -54,9 +55,14 @@ async fn start(name: &str) -> Running {
         assert_eq!(line, format!("{hear} {nonce}\n"));
     }
     let mut once = Some(TokioIo::new(stream));
-    let connector = tower::service_fn(move |_| std::future::ready(once.take().ok_or(std::io::ErrorKind::BrokenPipe)
-        .map_err(std::io::Error::from)));
-    let channel = Endpoint::from_static("http://guest").connect_with_connector(connector).await.unwrap();
+    let connector = tower::service_fn(move |_| {
+        std::future::ready(once.take().ok_or(std::io::ErrorKind::BrokenPipe).map_err(std::io::Error::from))
+    });
+    let channel = Endpoint::from_static("http://guest")
+        // Small, so that a reader that stalls is felt by the agent.
+        .initial_stream_window_size(65_535)
+        .initial_connection_window_size(65_535)
+        .connect_with_connector(connector).await.unwrap();
     Running { child, directory, client: GuestClient::new(channel) }
 }
 
@@ -155,13 +161,48 @@ async fn a_file_written_is_read_back() {
     let mut agent = start("files").await;
     let path = agent.directory.join("a/b").to_str().unwrap().to_owned();
     let start = WriteFileStart { path: path.clone(), mode: 0o600, make_parents: true, ..Default::default() };
-    let parts = [write_file_request::Request::Start(start), write_file_request::Request::Data("content".into())];
+    let parts =
+        [write_file_request::Request::Start(start), write_file_request::Request::Data("content".into())];
     let requests = parts.map(|r| WriteFileRequest { request: Some(r) });
     let written = agent.client.write_file(tokio_stream::iter(requests)).await.unwrap().into_inner();
     assert_eq!(written.size, 7);
     let request = ReadFileRequest { path: path.clone(), offset: 3, limit: 0 };
     let mut data = agent.client.read_file(request).await.unwrap().into_inner();
     assert_eq!(data.message().await.unwrap().unwrap().data.as_ref(), b"tent");
-    let info = agent.client.stat(StatRequest { path, follow: false }).await.unwrap().into_inner().info.unwrap();
+    let info =
+        agent.client.stat(StatRequest { path, follow: false }).await.unwrap().into_inner().info.unwrap();
     assert_eq!((info.name.as_str(), info.mode, info.size), ("b", 0o600, 7));
+}
+
+/// The tail must be in the pipe when the process ends, and how much the buffers before it hold is not ours
+/// to know; so several sizes are tried at once.
+#[tokio::test]
+async fn a_reader_that_stalls_after_the_process_ended_loses_nothing() {
+    let sizes = (1..=16).map(|n| n * 40_000);
+    let runs: Vec<_> = sizes.map(|size| tokio::spawn(read_with_a_stall(size))).collect();
+    for run in runs {
+        run.await.unwrap();
+    }
+}
+
+async fn read_with_a_stall(size: usize) {
+    let mut agent = start(&format!("stall-{size}")).await;
+    let request = ExecRequest { request: Some(In::Start(shell(&format!("head -c {size} /dev/zero")))) };
+    let open = tokio_stream::iter([request]).chain(tokio_stream::pending());
+    let mut replies = agent.client.exec(open).await.unwrap().into_inner();
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    let mut received = 0;
+    while let Some(reply) = replies.message().await.unwrap() {
+        if let Some(Out::Stdout(data)) = reply.response {
+            received += data.len();
+        }
+    }
+    assert_eq!(received, size);
+}
+
+#[tokio::test]
+async fn a_process_left_behind_does_not_keep_an_exec_open() {
+    let mut agent = start("left").await;
+    let (out, _, exit) = exec(&mut agent, shell("sleep 30 & echo done"), vec![]).await;
+    assert_eq!((out.as_slice(), exit.code), (&b"done\n"[..], 0));
 }
