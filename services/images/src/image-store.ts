@@ -12,12 +12,11 @@ import { join } from "node:path";
 import { HearthError } from "@hearth/errors";
 import { BlobCache } from "./blob-cache.ts";
 import { diskFault } from "./blob-file.ts";
-import { DockerArchiveSource } from "./docker-archive.ts";
 import { type BuiltImage, ImageBuild, type ImageProgress } from "./image-build.ts";
 import type { ImageSource } from "./image-source.ts";
 import { defaultMergeLimits, type MergeLimits } from "./layer-merge.ts";
 import { hostPlatform, type Platform } from "./manifest.ts";
-import { OciLayoutSource } from "./oci-layout.ts";
+import { openArchive } from "./open-archive.ts";
 import { formatReference, type ImageReference, parseReference } from "./reference.ts";
 import { RegistryClient, type RegistryOptions } from "./registry-client.ts";
 import { SharedWork } from "./shared-work.ts";
@@ -88,16 +87,13 @@ export class ImageStore {
   }
 
   /**
-   * Takes the image of an OCI layout (a directory) or of a `docker save` archive (a file) at `path` and
-   * stores it as `reference`, replacing what had the name.
+   * Takes the image of an OCI layout (a directory or a tar archive) or of a `docker save` archive at `path`
+   * and stores it as `reference`, replacing what had the name.
    */
   async import(path: string, reference: string, options: EnsureOptions): Promise<StoredImage> {
     const parsed = parseReference(reference);
     using _listening = this.#listen(formatReference(parsed), options.onProgress);
-    const found = await stat(path).catch((cause: unknown) => {
-      throw new HearthError("image_not_found", { cause });
-    });
-    await using source = found.isDirectory() ? new OciLayoutSource(path) : new DockerArchiveSource(path);
+    await using source = await openArchive(path, options.signal);
     return await this.#store(parsed, source, options.signal, options.holder);
   }
 
@@ -153,6 +149,11 @@ export class ImageStore {
     const holders = this.#holders.get(imageId);
     holders?.delete(holder);
     if (holders?.size === 0) this.#holders.delete(imageId);
+  }
+
+  /** Ends every hold of `holder`, whatever images it holds. */
+  releaseAll(holder: string): void {
+    for (const imageId of [...this.#holders.keys()]) this.release(imageId, holder);
   }
 
   async #store(
