@@ -138,11 +138,10 @@ async fn run_exec(
         let mut stdin = stdin;
         while let Some(message) = fed.recv().await {
             match (message, &mut stdin) {
-                (In::Stdin(data), Some(pipe)) => {
-                    if pipe.write_all(&data).await.is_err() {
-                        stdin = None;
-                    }
-                }
+                (In::Stdin(data), Some(pipe)) => match pipe.write_all(&data).await {
+                    Ok(()) => {}
+                    Err(_) => stdin = None,
+                },
                 // A terminal has no end of input but the character for it.
                 (In::CloseStdin(_), Some(pipe)) if terminal => drop(pipe.write_all(&[4]).await),
                 (In::CloseStdin(_), _) => stdin = None,

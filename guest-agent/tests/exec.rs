@@ -62,7 +62,9 @@ async fn start(name: &str) -> Running {
         // Small, so that a reader that stalls is felt by the agent.
         .initial_stream_window_size(65_535)
         .initial_connection_window_size(65_535)
-        .connect_with_connector(connector).await.unwrap();
+        .connect_with_connector(connector)
+        .await
+        .unwrap();
     Running { child, directory, client: GuestClient::new(channel) }
 }
 

@@ -27,19 +27,27 @@ const busybox = "/bin/busybox";
 
 const isRoot = process.getuid?.() === 0;
 const mac = "02:00:00:00:09:03";
+const made: string[] = [];
 const taps = isRoot ? [`hg${process.pid}a`, `hg${process.pid}b`] : [];
+
+/** Its own addresses for each process, so that runs beside one another do not answer each other's pings. */
+const block = (process.pid % 16_384) * 8;
+const v4 = (host: number): string =>
+  `198.${18 + (block >> 16)}.${(block >> 8) & 255}.${(block & 255) + host}`;
+const v6 = (host: number): string => `fd09:1:1:${((process.pid & 0x7fff) + 1).toString(16)}::${host}`;
 
 const ip = (line: string): void => void execFileSync("ip", line.split(" "));
 
 function makeTaps(): void {
   for (const tap of taps) {
+    made.push(tap);
     ip(`tuntap add dev ${tap} mode tap`);
     ip(`link set ${tap} up`);
   }
   const [first] = taps;
   if (first === undefined) return;
-  ip(`addr add 198.51.100.1/24 dev ${first}`);
-  ip(`addr add fd09::1/64 dev ${first} nodad`);
+  ip(`addr add ${v4(1)}/29 dev ${first}`);
+  ip(`addr add ${v6(1)}/64 dev ${first} nodad`);
 }
 
 /** Why it cannot run here, or false. */
@@ -112,7 +120,7 @@ suite("a booted guest", { skip: missing(), timeout: 240_000 }, () => {
   after(async () => {
     await guest?.[Symbol.asyncDispose]();
     for (const each of started) await each.kill();
-    for (const tap of taps) ip(`link del ${tap}`);
+    for (const tap of made) ip(`link del ${tap}`);
     rmSync(directory, { recursive: true });
   });
 
@@ -179,26 +187,26 @@ suite("a booted guest", { skip: missing(), timeout: 240_000 }, () => {
 
   test("gets addresses and routes of both families, and gives up those of an earlier call", async (context) => {
     if (!isRoot) return context.skip("making a tap device needs root");
-    await guest.client.configure({ addresses: [{ device: mac, cidr: "198.51.100.9/32" }] });
+    await guest.client.configure({ addresses: [{ device: mac, cidr: `${v4(3)}/32` }] });
     await guest.client.configure({
-      addresses: ["198.51.100.3/32", "fd09::3/64"].map((cidr) => ({ device: mac, cidr })),
-      routes: ["198.51.100.1", "fd09::1"].map((gateway) => ({ device: mac, gateway })),
-      nameservers: ["fd09::53"],
+      addresses: [`${v4(2)}/32`, `${v6(2)}/64`].map((cidr) => ({ device: mac, cidr })),
+      routes: [v4(1), v6(1)].map((gateway) => ({ device: mac, gateway })),
+      nameservers: [v6(53)],
     });
     const { stdout } = await exec(
       guest.client,
-      "ip -o addr; ip route; ip -6 route; cat /etc/resolv.conf; ping -c1 198.51.100.1; ping -c1 fd09::1",
+      `ip -o addr; ip route; ip -6 route; cat /etc/resolv.conf; ping -c1 ${v4(1)}; ping -c1 ${v6(1)}`,
     );
     for (const text of [
       "inet 127.0.0.1/8",
-      "inet 198.51.100.3/32",
-      "inet6 fd09::3/64",
-      "default via 198.51.100.1 dev eth0",
-      "default via fd09::1 dev eth0",
-      "nameserver fd09::53",
+      `inet ${v4(2)}/32`,
+      `inet6 ${v6(2)}/64`,
+      `default via ${v4(1)} dev eth0`,
+      `default via ${v6(1)} dev eth0`,
+      `nameserver ${v6(53)}`,
     ])
       assert.ok(stdout.includes(text), `${text} in ${stdout}`);
-    assert.ok(!stdout.includes("198.51.100.9"), stdout);
+    assert.ok(!stdout.includes(`inet ${v4(3)}/`), stdout);
     assert.equal(stdout.split("1 packets received").length, 3, stdout);
   });
 
