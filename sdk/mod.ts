@@ -1,0 +1,16 @@
+/** The typed client of the Hearth API, for Node. */
+export { Apps } from "./src/apps.ts";
+export { HearthClient } from "./src/client.ts";
+export type { ExecSession, TerminalSize } from "./src/exec-session.ts";
+export { Files } from "./src/files.ts";
+export { Images } from "./src/images.ts";
+export {
+  type ListMachines,
+  type LogOptions,
+  Machines,
+  type StopOptions,
+  type Target,
+} from "./src/machines.ts";
+export type { TransportOptions } from "./src/transport.ts";
+export type * from "./src/types.ts";
+export type { WaitOptions } from "./src/wait.ts";

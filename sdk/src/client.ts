@@ -1,0 +1,39 @@
+import type { NodeFact } from "@hearth/machine";
+import { Apps } from "./apps.ts";
+import { Files } from "./files.ts";
+import { Images } from "./images.ts";
+import { listIn } from "./list-in.ts";
+import { Machines } from "./machines.ts";
+import { Transport, type TransportOptions } from "./transport.ts";
+import type { Health } from "./types.ts";
+
+/**
+ * The API of a Hearth region.
+ *
+ * Every method fails with a HearthError: branch on its `code`. Nothing is retried, except waits and a call whose
+ * connection had been closed before it was sent.
+ */
+export class HearthClient {
+  readonly apps: Apps;
+  readonly machines: Machines;
+  readonly images: Images;
+  readonly files: Files;
+  readonly #transport: Transport;
+
+  constructor(options: TransportOptions) {
+    this.#transport = new Transport(options);
+    this.apps = new Apps(this.#transport);
+    this.machines = new Machines(this.#transport);
+    this.images = new Images(this.#transport);
+    this.files = new Files(this.#transport);
+  }
+
+  async nodes(signal?: AbortSignal): Promise<NodeFact[]> {
+    return listIn(await this.#transport.json({ method: "GET", path: "/v1/nodes", signal }), "nodes");
+  }
+
+  async health(signal?: AbortSignal): Promise<Health> {
+    const answerLimitMs = 10_000;
+    return (await this.#transport.json({ method: "GET", path: "/v1/health", signal, answerLimitMs })) ?? {};
+  }
+}

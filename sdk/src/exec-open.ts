@@ -1,0 +1,58 @@
+/** Opens the WebSocket of a session. ws and the codec of frames are loaded when the first session is wanted. */
+import type { IncomingMessage } from "node:http";
+import { HearthError } from "@hearth/errors";
+import { readApiError } from "./api-error.ts";
+import { type ExecSession, WebSocketSession } from "./exec-session.ts";
+import type { Transport } from "./transport.ts";
+
+export const execSubprotocol = "exec.hearth.v1";
+const handshakeLimitMs = 60_000;
+
+export interface SessionOpening {
+  readonly transport: Transport;
+  readonly path: string;
+  readonly start: object;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** @throws HearthError when the server refuses, does not answer, or the signal aborts */
+export async function openSession(opening: SessionOpening): Promise<ExecSession> {
+  const { transport, start, signal } = opening;
+  const [{ WebSocket }, codec] = await Promise.all([import("ws"), import("@hearth/machine")]);
+  if (signal?.aborted === true) throw new HearthError("cancelled");
+  const url = transport.url(opening.path);
+  url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
+  const socket = new WebSocket(url, execSubprotocol, {
+    headers: transport.authorization,
+    handshakeTimeout: handshakeLimitMs,
+    perMessageDeflate: false,
+    maxPayload: codec.maxExecFrameBytes + 1,
+  });
+  const { promise, resolve, reject } = Promise.withResolvers<ExecSession>();
+  const abort = (): void => {
+    reject(new HearthError("cancelled"));
+    socket.terminate();
+  };
+  signal?.addEventListener("abort", abort, { once: true });
+  const refused = (_request: unknown, answer: IncomingMessage): void => {
+    readApiError(answer).then(reject, reject);
+    // Listening to this event makes ending the request ours.
+    answer.once("close", () => socket.terminate());
+  };
+  const failed = (cause: Error): void => reject(transport.unreachable(cause));
+  socket.on("unexpected-response", refused);
+  // Stays, because ws may report more than one error.
+  socket.on("error", failed);
+  socket.once("open", () => {
+    // The session listens before anything can arrive: the server speaks first after this message.
+    const session = new WebSocketSession(socket, codec);
+    socket.send(JSON.stringify(start), () => undefined);
+    signal?.addEventListener("abort", () => session.close(), { once: true });
+    resolve(session);
+  });
+  try {
+    return await promise;
+  } finally {
+    signal?.removeEventListener("abort", abort);
+  }
+}

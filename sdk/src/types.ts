@@ -1,0 +1,65 @@
+/** Shapes of the API that are not those of a machine; the machine's are in @hearth/machine. */
+import type { MachineConfigInput, MachineRecord } from "@hearth/machine";
+
+export interface App {
+  readonly id: string;
+  readonly name: string;
+  readonly status?: string;
+  readonly network?: string | number;
+  readonly organization?: { readonly name?: string; readonly slug?: string };
+  readonly machine_count?: number;
+  readonly created_at?: number;
+}
+
+/** A record, with sentences about what was accepted and has no effect. */
+export type Machine = MachineRecord & { readonly warnings?: readonly string[] };
+
+export interface CreateMachine {
+  readonly config: MachineConfigInput;
+  readonly name?: string;
+  readonly region?: string;
+  readonly skip_launch?: boolean;
+  /** Seconds; the answer then carries a `nonce`. */
+  readonly lease_ttl?: number;
+}
+
+export interface UpdateMachine extends CreateMachine {
+  /** Refused as a conflict when the machine has another version by now. */
+  readonly current_version?: string;
+}
+
+export interface ExecResult {
+  readonly exit_code: number;
+  readonly exit_signal?: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+export interface GuestProcess {
+  readonly pid: number;
+  readonly command: string;
+  readonly directory?: string;
+  readonly cpu?: number;
+  readonly rss?: number;
+  readonly stime?: number;
+  readonly rtime?: number;
+}
+
+export type FileKind = "file" | "directory" | "symlink" | "other";
+
+export interface FileInfo {
+  readonly name: string;
+  readonly kind: FileKind;
+  readonly size: number;
+  /** The permission bits. */
+  readonly mode: number;
+  readonly uid: number;
+  readonly gid: number;
+  readonly modified_ms: number;
+  readonly link_target?: string;
+}
+
+export interface Health {
+  readonly status?: string;
+  readonly [name: string]: unknown;
+}
