@@ -1,0 +1,1 @@
+export { RegionalApi, type RegionalApiDeps } from "./src/regional-api.ts";

@@ -1,0 +1,20 @@
+/** What routes work with. Made once by RegionalApi from its dependencies. */
+import type { Bus, FactStore } from "@hearth/cluster";
+import type { Logger } from "@hearth/telemetry";
+import type { ClusterView } from "./cluster-view.ts";
+import type { ImageCheck } from "./image-check.ts";
+import type { MachineAccess } from "./machine-access.ts";
+import type { WorkerClient } from "./worker-client.ts";
+
+export interface ApiContext {
+  /** Throws `unavailable` while there is no connection; so does `facts`. */
+  readonly bus: () => Bus;
+  readonly facts: () => FactStore;
+  readonly view: ClusterView;
+  readonly worker: WorkerClient;
+  readonly access: MachineAccess;
+  readonly images: ImageCheck;
+  readonly nowMs: () => number;
+  readonly randomBytes: (length: number) => Uint8Array;
+  readonly logger: Logger;
+}

@@ -1,0 +1,112 @@
+/** Apps: a name under which machines are found, and the private network that they share. */
+import Type from "typebox";
+import type { ApiContext } from "./api-context.ts";
+import { createApp, deleteApp } from "./apps.ts";
+import type { StoredApp } from "./cluster-view.ts";
+import type { App } from "./http-server.ts";
+import { AppName, AppParams, answers, closed, OrgSlug, opt } from "./schemas.ts";
+import { invalid } from "./validation.ts";
+
+const Organization = Type.Object({ name: Type.String(), slug: Type.String() });
+const AppSummary = {
+  id: Type.String(),
+  name: Type.String(),
+  status: Type.Enum(["pending", "deployed", "suspended"]),
+  organization: Organization,
+  network: Type.String(),
+  machine_count: Type.Integer(),
+  volume_count: Type.Integer(),
+  created_at: Type.Integer({ description: "Milliseconds since 1970." }),
+};
+const AppAnswer = Type.Object(AppSummary);
+
+const CreateApp = Type.Object(
+  {
+    app_name: opt(AppName),
+    name: opt(AppName),
+    org_slug: opt(OrgSlug),
+    network: opt(Type.String({ pattern: "^[A-Za-z0-9_-]{0,63}$" })),
+    enable_subdomains: opt(Type.Boolean()),
+    app_role_id: opt(Type.String()),
+  },
+  closed,
+);
+
+export function appsRoutes(app: App, context: ApiContext): void {
+  const { view } = context;
+  const tags = ["apps"];
+  const answer = (stored: StoredApp) => {
+    const machines = view.machines(stored.name).filter(({ record }) => record.state !== "destroyed");
+    return {
+      id: stored.id,
+      name: stored.name,
+      status: machines.length > 0 ? "deployed" : "pending",
+      organization: { name: stored.org_slug, slug: stored.org_slug },
+      network: stored.network_name,
+      machine_count: machines.length,
+      volume_count: 0,
+      created_at: stored.created_at_ms,
+    };
+  };
+
+  app.post(
+    "/v1/apps",
+    {
+      schema: {
+        tags,
+        summary: "Create an app",
+        querystring: Type.Object({ wait: opt(Type.Boolean()) }, closed),
+        body: CreateApp,
+        response: answers({ 201: AppAnswer }),
+      },
+    },
+    async (request, reply) => {
+      const { app_name, name = app_name, org_slug = "personal", network } = request.body;
+      if (name === undefined) throw invalid("app_name", "is missing");
+      if (app_name !== undefined && app_name !== name) throw invalid("name", "differs from app_name");
+      const created = await createApp(context, { name, orgSlug: org_slug, network: network || "default" });
+      return reply.code(201).send(answer(created));
+    },
+  );
+
+  app.get(
+    "/v1/apps",
+    {
+      schema: {
+        tags,
+        summary: "List apps",
+        querystring: Type.Object({ org_slug: opt(Type.String()), app_role: opt(Type.String()) }, closed),
+        response: answers({
+          200: Type.Object({ total_apps: Type.Integer(), apps: Type.Array(AppAnswer) }),
+        }),
+      },
+    },
+    async ({ query: { org_slug } }) => {
+      const apps = view.apps().filter((each) => !org_slug || each.org_slug === org_slug);
+      return { total_apps: apps.length, apps: apps.map(answer) };
+    },
+  );
+
+  app.get(
+    "/v1/apps/:app",
+    { schema: { tags, summary: "Get an app", params: AppParams, response: answers({ 200: AppAnswer }) } },
+    async ({ params }) => answer(view.app(params.app)),
+  );
+
+  app.delete(
+    "/v1/apps/:app",
+    {
+      schema: {
+        tags,
+        summary: "Delete an app; with `force` its machines too",
+        params: AppParams,
+        querystring: Type.Object({ force: opt(Type.Boolean()) }, closed),
+        response: answers({ 202: Type.Null({ description: "Deleted; no body." }) }),
+      },
+    },
+    async ({ params, query }, reply) => {
+      await deleteApp(context, params.app, query.force === true);
+      return reply.code(202).send();
+    },
+  );
+}

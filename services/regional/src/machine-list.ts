@@ -1,0 +1,58 @@
+/** Lists of machines, of an app or of an organisation, from the replica. */
+import type { MachineFact, MachineRecord } from "@hearth/machine";
+import Type from "typebox";
+import type { ApiContext } from "./api-context.ts";
+import { opt } from "./schemas.ts";
+
+const metadataPrefix = "metadata.";
+
+const filters = {
+  include_deleted: opt(Type.Boolean()),
+  region: opt(Type.String()),
+  state: opt(Type.String({ description: "States, with commas between them." })),
+  summary: opt(Type.Boolean({ description: "Leaves out config, checks and events." })),
+};
+
+export const ListQuery = Type.Object(filters, {
+  patternProperties: {
+    "^metadata\\..+$": Type.String({ description: "Only machines whose metadata has this value." }),
+  },
+  additionalProperties: false,
+});
+
+export type ListFilter = Type.Static<typeof ListQuery>;
+
+export function listMachines(
+  { view }: Pick<ApiContext, "view">,
+  app: string,
+  filter: ListFilter,
+): Partial<MachineRecord>[] {
+  view.app(app);
+  return view
+    .machines(app)
+    .filter((fact) => isWanted(fact, filter))
+    .map((fact) => view.recordOf(fact))
+    .map((record) => (filter.summary === true ? summary(record) : record));
+}
+
+export function isWanted({ record }: MachineFact, filter: ListFilter): boolean {
+  const states = filter.state ? filter.state.split(",").map((state) => state.trim()) : [];
+  if (states.length > 0 && !states.includes(record.state)) return false;
+  if (record.state === "destroyed" && filter.include_deleted !== true && !states.includes("destroyed"))
+    return false;
+  if (filter.region && filter.region !== record.region) return false;
+  return Object.entries(filter)
+    .filter(([name]) => name.startsWith(metadataPrefix))
+    .every(([name, value]) => record.config.metadata?.[name.slice(metadataPrefix.length)] === value);
+}
+
+function summary(record: MachineRecord): Partial<MachineRecord> {
+  const {
+    config: _config,
+    incomplete_config: _incomplete,
+    checks: _checks,
+    events: _events,
+    ...rest
+  } = record;
+  return rest;
+}

@@ -1,0 +1,75 @@
+/** The API process of one node: the host agent starts and ends it. */
+import { randomBytes } from "node:crypto";
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+import { type Bus, connectBus, type Fact, FactStore, Replica, restoreFacts } from "@hearth/cluster";
+import { HearthError } from "@hearth/errors";
+import { createLogger } from "@hearth/telemetry";
+import { readRegionalConfig } from "./config.ts";
+import { RegionalApi } from "./regional-api.ts";
+
+const stopLimitMs = 4_000;
+/** Facts that only the API writes, so it is the API that puts them back. */
+const ownPrefixes = ["app.", "machine-name.", "network.", "idempotency."];
+
+const { node, tokenHash, directory } = readRegionalConfig(process.env);
+const logger = createLogger("regional", { node_id: node.node_id });
+const stopping = new AbortController();
+for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => stopping.abort());
+
+let connected: { readonly bus: Bus; readonly facts: FactStore } | undefined;
+const connection = () => {
+  if (connected !== undefined) return connected;
+  throw new HearthError("unavailable", { message: "The bus does not answer; try again in a moment." });
+};
+
+mkdirSync(directory, { recursive: true });
+// Reads are served from the disk while the bus is down.
+const bus = connectBus({ ...node.nats, name: "regional", retryUntil: stopping.signal });
+bus.then(
+  (open) => {
+    connected = { bus: open, facts: new FactStore({ bus: open }) };
+  },
+  (error: unknown) => {
+    if (!stopping.signal.aborted) logger.error({ err: error }, "the bus cannot be reached");
+  },
+);
+const replica = new Replica({
+  bus,
+  path: join(directory, "replica.sqlite"),
+  onError: (error) => logger.warn({ err: error }, "the feed of the cluster state broke; it starts again"),
+  onStreamReplaced: (lost) => void putBack(lost),
+});
+replica.start();
+
+const api = new RegionalApi({
+  bus: () => connection().bus,
+  facts: () => connection().facts,
+  replica,
+  tokenHash,
+  nowMs: Date.now,
+  randomBytes,
+  logger,
+});
+logger.info({ url: await api.start(node.api) }, "serving");
+
+await new Promise<void>((resolve) => {
+  if (stopping.signal.aborted) resolve();
+  else stopping.signal.addEventListener("abort", () => resolve(), { once: true });
+});
+setTimeout(() => process.exit(0), stopLimitMs).unref();
+await api.stop();
+await replica.stop();
+await connected?.bus.close();
+logger.info("stopped");
+process.exit(0);
+
+async function putBack(lost: readonly Fact[]): Promise<void> {
+  const own = lost.filter(({ key }) => ownPrefixes.some((prefix) => key.startsWith(prefix)));
+  try {
+    const restored = await restoreFacts(new FactStore({ bus: await bus }), own);
+    logger.error({ restored }, "the stream had lost facts; they were put back from this node's copy");
+  } catch (error) {
+    logger.error({ err: error, lost: own.length }, "the stream lost facts, and they could not be put back");
+  }
+}
