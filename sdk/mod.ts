@@ -11,6 +11,13 @@ export {
   type StopOptions,
   type Target,
 } from "./src/machines.ts";
+export type { FakeApi } from "./src/testing/fake-api.ts";
 export type { TransportOptions } from "./src/transport.ts";
 export type * from "./src/types.ts";
 export type { WaitOptions } from "./src/wait.ts";
+
+/** A fake of the API for tests of its clients; loaded only when it is asked for. */
+export async function startFakeApi(): Promise<import("./src/testing/fake-api.ts").FakeApi> {
+  const { startFakeApi: start } = await import("./src/testing/fake-api.ts");
+  return start();
+}

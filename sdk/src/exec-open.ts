@@ -34,10 +34,10 @@ export async function openSession(opening: SessionOpening): Promise<ExecSession>
     socket.terminate();
   };
   signal?.addEventListener("abort", abort, { once: true });
-  const refused = (_request: unknown, answer: IncomingMessage): void => {
-    readApiError(answer).then(reject, reject);
+  const refused = async (_request: unknown, answer: IncomingMessage): Promise<void> => {
+    reject(await readApiError(answer));
     // Listening to this event makes ending the request ours.
-    answer.once("close", () => socket.terminate());
+    socket.terminate();
   };
   const failed = (cause: Error): void => reject(transport.unreachable(cause));
   socket.on("unexpected-response", refused);
