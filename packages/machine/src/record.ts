@@ -49,7 +49,12 @@ export interface MachineEvent {
   readonly status: MachineState;
   readonly source: "user" | "flyd";
   readonly timestamp: number;
-  readonly request?: { readonly exit_event?: ExitEvent; readonly restart_count?: number };
+  readonly request?: {
+    readonly exit_event?: ExitEvent;
+    readonly restart_count?: number;
+    /** Why a machine failed: a code of the registry, a sentence, and the step that it failed at. */
+    readonly error?: { readonly code: string; readonly message: string; readonly step: string };
+  };
 }
 
 export interface MachineCheck {

@@ -1,14 +1,15 @@
 import { DatabaseSync } from "node:sqlite";
 
 /**
- * Opens the worker's database: the journal of runs and the ledger of host resources. `synchronous=FULL`,
- * because an intent that a power cut takes back is an effect that nobody remembers.
+ * Opens the worker's database: the journal of runs and the ledger of host resources. A commit survives the
+ * end of this process at once. It survives a power cut when it is made by `commitIntent`: what a power cut
+ * takes of the journal were steps on a host that is gone with it, but an intent must never be taken back.
  *
  * @param path a file, or `:memory:`
  */
 export function openJournal(path: string): DatabaseSync {
   const database = new DatabaseSync(path, { enableForeignKeyConstraints: true, timeout: 5000 });
-  database.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;");
+  database.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;");
   database.exec(`
     CREATE TABLE IF NOT EXISTS runs (
       run_id      TEXT PRIMARY KEY,
@@ -42,4 +43,26 @@ export function openJournal(path: string): DatabaseSync {
     CREATE INDEX IF NOT EXISTS resources_of_machine ON resources (machine_id);
   `);
   return database;
+}
+
+/** One transaction that is on the disk, by fsync, when this returns; with the rows committed before it. */
+export function commitIntent<T>(database: DatabaseSync, work: () => T): T {
+  database.exec("PRAGMA synchronous = FULL");
+  try {
+    return transaction(database, work);
+  } finally {
+    database.exec("PRAGMA synchronous = NORMAL");
+  }
+}
+
+export function transaction<T>(database: DatabaseSync, work: () => T): T {
+  database.exec("BEGIN IMMEDIATE");
+  try {
+    const result = work();
+    database.exec("COMMIT");
+    return result;
+  } catch (error) {
+    database.exec("ROLLBACK");
+    throw error;
+  }
 }

@@ -59,6 +59,23 @@ export class RunEngine {
       .map((row) => ({ runId: String(row.run_id), kind: String(row.kind) }));
   }
 
+  openRunOf(machineId: string): { runId: string; kind: string } | undefined {
+    const row = this.#deps.database
+      .prepare("SELECT run_id, kind FROM runs WHERE machine_id = ? AND state IN ('running', 'undoing')")
+      .get(machineId);
+    return row === undefined ? undefined : { runId: String(row.run_id), kind: String(row.kind) };
+  }
+
+  /** Forgets all but the newest runs of a machine. */
+  prune(machineId: string, keep: number): void {
+    this.#deps.database
+      .prepare(
+        `DELETE FROM runs WHERE machine_id = ?1 AND state IN ('done', 'failed') AND rowid NOT IN (
+           SELECT rowid FROM runs WHERE machine_id = ?1 ORDER BY rowid DESC LIMIT ?2)`,
+      )
+      .run(machineId, keep);
+  }
+
   /** Takes a recorded run to its end. Throws only when `signal` aborts; the run then stays open. */
   async resume<Input>(
     runId: string,
@@ -69,14 +86,13 @@ export class RunEngine {
     if (row === undefined)
       throw new HearthError("not_found", { message: `There is no run ${runId}; record it first.` });
     const input = JSON.parse(String(row.input)) as Input;
-    const context = { runId, machineId: String(row.machine_id), signal };
+    const context = { runId, machineId: String(row.machine_id), attempt: 1, signal };
     if (row.state === "done") return { kind: "done" };
     if (row.state === "running") {
-      for (const step of definition.steps) {
-        if (this.#stepState(runId, step.name) === "done") continue;
-        const abort = await this.#complete(step, input, context);
-        if (abort !== undefined) {
-          this.#endRun(runId, "undoing", abort, step.name);
+      for (const stage of definition.steps) {
+        const failed = await this.#stage([stage].flat(), input, context);
+        if (failed !== undefined) {
+          this.#endRun(runId, "undoing", failed.abort, failed.step);
           break;
         }
       }
@@ -89,10 +105,36 @@ export class RunEngine {
     return this.#failure(runId);
   }
 
+  /** Gives up a run that nobody wants any more: the next `resume` undoes it. */
+  cancel(runId: string): void {
+    this.#deps.database
+      .prepare(
+        "UPDATE runs SET state = 'undoing', error_code = 'cancelled', reason = ? WHERE run_id = ? AND state = 'running'",
+      )
+      .run("cancelled\nIt is no longer wanted.", runId);
+  }
+
+  /** All steps of a stage come to an end before the first that aborted counts, so that undoing meets no act. */
+  async #stage<Input>(
+    steps: readonly Step<Input>[],
+    input: Input,
+    context: RunContext,
+  ): Promise<{ readonly step: string; readonly abort: Abort } | undefined> {
+    const open = steps.filter(({ name }) => this.#stepState(context.runId, name) !== "done");
+    const outcomes = await Promise.allSettled(open.map((step) => this.#complete(step, input, context)));
+    context.signal.throwIfAborted();
+    for (const [index, outcome] of outcomes.entries()) {
+      if (outcome.status === "rejected") throw outcome.reason;
+      const step = open[index]?.name ?? "";
+      if (outcome.value !== undefined) return { step, abort: outcome.value };
+    }
+    return undefined;
+  }
+
   async #complete<Input>(step: Step<Input>, input: Input, context: RunContext): Promise<Abort | undefined> {
     for (;;) {
       const attempts = this.#begin(context.runId, step.name);
-      const outcome = await this.#attempt(step, input, context);
+      const outcome = await this.#attempt(step, input, { ...context, attempt: attempts });
       context.signal.throwIfAborted();
       if (outcome.kind === "done") {
         this.#mark(context.runId, step.name, "done");
@@ -101,7 +143,8 @@ export class RunEngine {
       if (outcome.kind === "abort") return outcome;
       this.#note(context.runId, step.name, outcome.reason);
       if (attempts >= step.maxAttempts) {
-        return { kind: "abort", code: "internal", blame: "platform", reason: outcome.reason };
+        const code = outcome.code ?? "internal";
+        return { kind: "abort", code, blame: "platform", reason: outcome.reason };
       }
       await this.#deps.sleep(outcome.afterMs, context.signal);
     }
@@ -118,13 +161,12 @@ export class RunEngine {
         (await step.inspect(input, limited)) ? { kind: "done" } : await step.do(input, limited);
       return await Promise.race([work(), late]);
     } catch (thrown) {
-      const error = HearthError.from(thrown);
-      return { kind: "retry", reason: `${error.code}: ${error.message}`, afterMs: 100 };
+      return thrownOutcome(HearthError.from(thrown));
     }
   }
 
   async #undoAll<Input>(definition: RunDefinition<Input>, input: Input, context: RunContext): Promise<void> {
-    for (const step of definition.steps.toReversed()) {
+    for (const step of definition.steps.flat().toReversed()) {
       const state = this.#stepState(context.runId, step.name);
       if (state === undefined || state === "undone") continue;
       await step.undo(input, context);
@@ -184,4 +226,10 @@ export class RunEngine {
       reason: reason.join("\n"),
     };
   }
+}
+
+function thrownOutcome(error: HearthError): StepOutcome {
+  const { code, message } = error;
+  if (error.retryable) return { kind: "retry", code, reason: `${code}: ${message}`, afterMs: 100 };
+  return { kind: "abort", code, reason: message, blame: error.status < 500 ? "user" : "platform" };
 }

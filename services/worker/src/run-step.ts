@@ -3,10 +3,19 @@ import type { HearthErrorCode } from "@hearth/errors";
 /** Who must change something before the same run can succeed. */
 export type Blame = "user" | "platform";
 
-/** The closed set of what a step can answer. Anything thrown is a `retry` with the thrown error as its reason. */
+/**
+ * The closed set of what a step can answer. What is thrown counts as a `retry` with the thrown error as its
+ * reason, or as an `abort` when the registry says that trying again cannot help.
+ */
 export type StepOutcome =
   | { readonly kind: "done" }
-  | { readonly kind: "retry"; readonly reason: string; readonly afterMs: number }
+  | {
+      readonly kind: "retry";
+      readonly reason: string;
+      readonly afterMs: number;
+      /** What the run fails with when no attempt is left; `internal` when absent. */
+      readonly code?: HearthErrorCode;
+    }
   | {
       readonly kind: "abort";
       readonly code: HearthErrorCode;
@@ -17,6 +26,8 @@ export type StepOutcome =
 export interface RunContext {
   readonly runId: string;
   readonly machineId: string;
+  /** Counts from 1, over the lives of several workers: on the first, nothing can have happened yet. */
+  readonly attempt: number;
   /** Aborted when the step's limit is reached or the worker stops. */
   readonly signal: AbortSignal;
 }
@@ -39,5 +50,6 @@ export interface Step<Input> {
 export interface RunDefinition<Input> {
   /** Persisted, like the names of its steps. */
   readonly kind: string;
-  readonly steps: readonly Step<Input>[];
+  /** In order; the steps of an inner list need nothing of each other and are done at the same time. */
+  readonly steps: readonly (Step<Input> | readonly Step<Input>[])[];
 }

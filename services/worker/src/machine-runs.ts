@@ -1,0 +1,165 @@
+/**
+ * The runs of a machine as tables of steps: `start` from the image to its program, `down` from its program to
+ * an empty host, `destroy` the same and then the rest. The names of runs and steps are on disk.
+ */
+import { HearthError } from "@hearth/errors";
+import { keepsDisk, stopPlan } from "./machine-program.ts";
+import type { MachineRow } from "./machine-row.ts";
+import type { MachineStep, RunInput, RunParts } from "./run-parts.ts";
+import type { RunDefinition } from "./run-step.ts";
+import { endVm, guestConfigureStep, guestReadyStep, processStartStep, vmmStep } from "./start-guest-steps.ts";
+import {
+  dropScratch,
+  imageStep,
+  releaseImage,
+  releaseSlot,
+  scratchStep,
+  slotStep,
+} from "./start-host-steps.ts";
+
+export const runKinds = { start: "machine-start", down: "machine-down", destroy: "machine-destroy" } as const;
+export type RunKind = (typeof runKinds)[keyof typeof runKinds];
+
+const afterKillMs = 3_000;
+const drainMs = 2_000;
+const powerOffMs = 5_000;
+
+export function startRun(parts: RunParts): RunDefinition<RunInput> {
+  return {
+    kind: runKinds.start,
+    steps: [
+      [imageStep(parts), scratchStep(parts), slotStep(parts)],
+      vmmStep(parts),
+      guestReadyStep(parts),
+      guestConfigureStep(parts),
+      processStartStep(parts),
+    ],
+  };
+}
+
+/** @param row what the limits of its steps come from */
+export function downRun(parts: RunParts, row: MachineRow): RunDefinition<RunInput> {
+  const startsAgain = row.state === "starting";
+  const steps: RunDefinition<RunInput>["steps"] = [
+    mainEndStep(parts, row),
+    outputDrainStep(parts),
+    vmOffStep(parts, keepsDisk(row.config, startsAgain)),
+    [slotReleaseStep(parts), scratchDropStep(parts, startsAgain)],
+    // Another version may mean another image; this one is let go only when no VM reads it.
+    ...(row.state === "replacing" ? [imageReleaseStep(parts)] : []),
+  ];
+  return { kind: runKinds.down, steps };
+}
+
+export function destroyRun(parts: RunParts): RunDefinition<RunInput> {
+  const { ledger, store } = parts;
+  const steps: RunDefinition<RunInput>["steps"] = [
+    vmOffStep(parts, false),
+    [
+      slotReleaseStep(parts),
+      onward("scratch-destroy", async ({ machineId }) => await dropScratch(parts, machineId)),
+      imageReleaseStep(parts),
+    ],
+    onward("ledger-check", async ({ machineId }) => {
+      for (const left of ledger.ofMachine(machineId))
+        throw new HearthError("internal", { message: `The ${left.kind} ${left.key} is still there.` });
+      store.note(machineId, { image: null });
+    }),
+  ];
+  return { kind: runKinds.destroy, steps };
+}
+
+/** A step on the way to nothing: it can be repeated, and there is no way back from it. */
+function onward(
+  name: string,
+  act: (...args: Parameters<MachineStep["do"]>) => Promise<void>,
+  limits: { readonly limitMs: number } = { limitMs: 30_000 },
+): MachineStep {
+  return {
+    name,
+    ...limits,
+    maxAttempts: 5,
+    inspect: async () => false,
+    do: async (input, context) => {
+      await act(input, context);
+      return { kind: "done" };
+    },
+    undo: async () => undefined,
+  };
+}
+
+/** Asks the program to end when somebody asked for that, and then makes it. */
+function mainEndStep(parts: RunParts, planned: MachineRow): MachineStep {
+  const limitMs = stopPlan(planned, planned.stop ?? {}).timeoutMs + afterKillMs + drainMs + 5_000;
+  const act: MachineStep["do"] = async ({ machineId }, { signal }) => {
+    const row = parts.store.get(machineId);
+    const live = parts.live.get(machineId);
+    const asked = row.stop !== null && row.stop.force !== true;
+    if (asked && live !== undefined && live.exit === undefined && row.exit === null) {
+      const plan = stopPlan(row, row.stop);
+      const over = live.over.then(() => undefined);
+      const done = new AbortController();
+      const pause = (ms: number) => parts.clock.sleep(ms, AbortSignal.any([signal, done.signal]));
+      const tell = (number: number) =>
+        live.call((client, limit) => client.signal({ pid: 0, signal: number }, { signal: limit }), signal);
+      try {
+        if (plan.timeoutMs > 0) {
+          await Promise.race([tell(plan.signal), over]);
+          await Promise.race([over, pause(plan.timeoutMs)]);
+        }
+        if (live.exit === undefined) {
+          await Promise.race([tell(9), over]);
+          await Promise.race([over, pause(afterKillMs)]);
+        }
+      } catch (error) {
+        signal.throwIfAborted();
+        // The VM is ended next, whatever its program makes of it.
+        parts.logger.warn({ err: error, machine_id: machineId }, "the program could not be asked to end");
+      } finally {
+        done.abort();
+      }
+    }
+    if (live?.exit !== undefined && row.exit === null) parts.store.note(machineId, { exit: live.exit });
+    return { kind: "done" };
+  };
+  return { ...onward("main-end", async () => undefined, { limitMs }), do: act };
+}
+
+function outputDrainStep(parts: RunParts): MachineStep {
+  return onward("output-drain", async ({ machineId }, { signal }) => {
+    const live = parts.live.get(machineId);
+    if (live === undefined || live.vmExit !== undefined) return;
+    const limit = AbortSignal.any([signal, AbortSignal.timeout(drainMs)]);
+    await live.drain(limit).catch((error: unknown) => {
+      parts.logger.warn({ err: error, machine_id: machineId }, "the last output of the guest is lost");
+    });
+  });
+}
+
+function vmOffStep(parts: RunParts, gently: boolean): MachineStep {
+  return onward("vm-off", async ({ machineId }, { signal }) => {
+    const live = parts.live.get(machineId);
+    if (gently && live !== undefined && live.vmExit === undefined) {
+      // What the guest has not written to its disk yet is to be kept too.
+      const limit = AbortSignal.any([signal, AbortSignal.timeout(powerOffMs)]);
+      await live
+        .call((client, inner) => client.shutdown({ graceMs: 1_000 }, { signal: inner }), limit)
+        .then(() => Promise.race([live.vmGone, parts.clock.sleep(powerOffMs, limit)]))
+        .catch(() => undefined);
+    }
+    await endVm(parts, machineId);
+    const { exit } = parts.store.get(machineId);
+    if (live?.exit !== undefined && exit === null) parts.store.note(machineId, { exit: live.exit });
+  });
+}
+
+const imageReleaseStep = (parts: RunParts): MachineStep =>
+  onward("image-release", async ({ machineId }, { signal }) => await releaseImage(parts, machineId, signal));
+
+const slotReleaseStep = (parts: RunParts): MachineStep =>
+  onward("slot-release", async ({ machineId }) => await releaseSlot(parts, machineId));
+
+const scratchDropStep = (parts: RunParts, startsAgain: boolean): MachineStep =>
+  onward("scratch-drop", async ({ machineId }) => {
+    if (!keepsDisk(parts.store.get(machineId).config, startsAgain)) await dropScratch(parts, machineId);
+  });

@@ -1,0 +1,67 @@
+/** What the steps of machine runs work with. */
+import type { NodeConfig } from "@hearth/cluster";
+import { HearthError } from "@hearth/errors";
+import type { NetworkExecutor } from "@hearth/network";
+import { planSlot, type SlotPlan } from "@hearth/network";
+import type { Logger } from "@hearth/telemetry";
+import type { HostPaths } from "./host-paths.ts";
+import type { ImagesClient } from "./images-client.ts";
+import type { Ledger } from "./ledger.ts";
+import type { LiveMachine } from "./live-machine.ts";
+import type { NodeIdentity } from "./machine-record.ts";
+import type { MachineRow } from "./machine-row.ts";
+import type { MachineStore } from "./machine-store.ts";
+import type { Step } from "./run-step.ts";
+import type { ScratchDisks } from "./scratch-disk.ts";
+import type { Clock, WorkerLimits } from "./worker-deps.ts";
+
+/** The VMs that this worker holds. */
+export interface LiveMachines {
+  get(machineId: string): LiveMachine | undefined;
+  /** Made when there is none, for the VM of this boot. */
+  make(machineId: string, boot: string): LiveMachine;
+  /** Forgets it and lets go of it. */
+  drop(machineId: string): Promise<void>;
+}
+
+export interface RunParts {
+  readonly config: NodeConfig;
+  readonly identity: NodeIdentity;
+  readonly store: MachineStore;
+  readonly ledger: Ledger;
+  readonly live: LiveMachines;
+  readonly disks: ScratchDisks;
+  readonly network: Pick<NetworkExecutor, "applySlot" | "removeSlot">;
+  readonly images: ImagesClient;
+  readonly paths: HostPaths;
+  readonly clock: Clock;
+  readonly limits: WorkerLimits;
+  readonly logger: Logger;
+  /** The user that VMMs run as. */
+  readonly ownerUid: number;
+}
+
+/** All runs of machines have the same input: what to do is read from the row when it is done. */
+export interface RunInput {
+  readonly machineId: string;
+}
+
+export type MachineStep = Step<RunInput>;
+
+export function slotOf(parts: RunParts, row: MachineRow): SlotPlan {
+  const { prefix, hostNumber } = parts.identity;
+  return planSlot({
+    node: parts.config.node_id,
+    machineId: row.machineId,
+    address: { prefix, host: hostNumber, network: row.network, machine: row.machineNumber },
+    egressSlot: row.egressSlot,
+    ownerUid: parts.ownerUid,
+  });
+}
+
+/** Throws vmm_not_running when this worker holds no VM of the machine. */
+export function needLive(parts: RunParts, machineId: string): LiveMachine {
+  const live = parts.live.get(machineId);
+  if (live === undefined) throw new HearthError("vmm_not_running");
+  return live;
+}

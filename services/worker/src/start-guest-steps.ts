@@ -1,0 +1,202 @@
+/** The steps of a start from the VM on: its launch, its agent, its settings, its program. */
+import { mkdir, rm } from "node:fs/promises";
+import { HearthError } from "@hearth/errors";
+import { programArgv, programEnv } from "./machine-program.ts";
+import { imageRef, privateAddress } from "./machine-record.ts";
+import { type MachineStep, needLive, type RunParts, slotOf } from "./run-parts.ts";
+import { explainStartFailure } from "./start-failure.ts";
+
+const abortedByUser = (code: "no_command" | "entrypoint_not_found" | "guest_user_unknown", reason: string) =>
+  ({ kind: "abort", code, reason, blame: "user" }) as const;
+
+export function vmmStep(parts: RunParts): MachineStep {
+  const { store, ledger, paths, live, config } = parts;
+  return {
+    name: "vmm",
+    limitMs: 30_000,
+    maxAttempts: 2,
+    inspect: async ({ machineId }, { runId, attempt }) => {
+      if (attempt === 1) return false;
+      return store.get(machineId).boot === runId && live.get(machineId)?.vmExit === undefined;
+    },
+    do: async ({ machineId }, { runId }) => {
+      const row = store.get(machineId);
+      const runDir = paths.runDir(machineId);
+      ledger.claim({ kind: "vm", key: runDir, machineId });
+      await Promise.all([
+        mkdir(runDir, { recursive: true, mode: 0o700 }),
+        mkdir(paths.machine(machineId), { recursive: true, mode: 0o700 }),
+      ]);
+      if (live.get(machineId)?.vmExit !== undefined) await live.drop(machineId);
+      const handle = await live.make(machineId, runId).start({
+        id: machineId,
+        runDir,
+        kernel: config.assets.kernel,
+        initrd: config.assets.initrd,
+        cmdline: (row.config.guest.kernel_args ?? row.config.init?.kernel_args ?? []).join(" "),
+        cpus: row.config.guest.cpus,
+        memoryMib: row.config.guest.memory_mb,
+        disks: [
+          { path: row.image?.rootfsPath ?? "", readOnly: true },
+          { path: paths.scratch(machineId), readOnly: false },
+        ],
+        nics: [{ tap: slotOf(parts, row).tap.name, mac: slotOf(parts, row).guest.mac }],
+        consolePath: paths.console(machineId),
+      });
+      store.note(machineId, { handle, boot: runId });
+      return { kind: "done" };
+    },
+    undo: async ({ machineId }) => await endVm(parts, machineId),
+  };
+}
+
+/** Ends the VM if it runs, and leaves nothing of it but its console and its output. */
+export async function endVm(parts: RunParts, machineId: string): Promise<void> {
+  const { live, store, ledger, paths } = parts;
+  await live.get(machineId)?.kill();
+  await live.drop(machineId);
+  const runDir = paths.runDir(machineId);
+  await rm(runDir, { recursive: true, force: true });
+  store.note(machineId, { handle: null });
+  ledger.release({ kind: "vm", key: runDir, machineId });
+}
+
+export function guestReadyStep(parts: RunParts): MachineStep {
+  return {
+    name: "guest-ready",
+    limitMs: parts.limits.bootMs + 5_000,
+    maxAttempts: 3,
+    inspect: async () => false,
+    do: async ({ machineId }, { signal }) => {
+      const live = needLive(parts, machineId);
+      try {
+        await live.guest(signal, parts.limits.bootMs);
+        return { kind: "done" };
+      } catch (thrown) {
+        const { code } = HearthError.from(thrown);
+        if (signal.aborted || (live.vmExit === undefined && code === "guest_channel_broken")) throw thrown;
+        return await explainStartFailure(parts, machineId, live.vmExit);
+      }
+    },
+    undo: async () => undefined, // goes with the VM
+  };
+}
+
+export function guestConfigureStep(parts: RunParts): MachineStep {
+  const { store, identity, config } = parts;
+  return {
+    name: "guest-configure",
+    limitMs: 30_000,
+    maxAttempts: 3,
+    inspect: async () => false, // each call replaces what it names
+    do: async ({ machineId }, { signal }) => {
+      const row = store.get(machineId);
+      const image = needImage(row.image);
+      const { guest } = slotOf(parts, row);
+      const place = {
+        nodeId: config.node_id,
+        privateIp: privateAddress(identity, row),
+        imageRef: row.config.image,
+      };
+      const device = guest.mac;
+      await needLive(parts, machineId).call(
+        (client, limit) =>
+          client.configure(
+            {
+              hostname: machineId,
+              addresses: [guest.addressV6, guest.addressV4].map((cidr) => ({ device, cidr })),
+              routes: [guest.gatewayV6, guest.gatewayV4].map((gateway) => ({ device, gateway })),
+              nameservers: config.nameservers,
+              env: programEnv(row, image, place),
+              files: (row.config.files ?? []).map(({ guest_path, raw_value, mode }) => ({
+                path: guest_path,
+                content: Buffer.from(raw_value ?? "", "base64"),
+                mode: mode ?? 0,
+              })),
+            },
+            { signal: limit },
+          ),
+        signal,
+      );
+      return { kind: "done" };
+    },
+    undo: async () => undefined,
+  };
+}
+
+export function processStartStep(parts: RunParts): MachineStep {
+  const { store } = parts;
+  return {
+    name: "process-start",
+    limitMs: 30_000,
+    maxAttempts: 3,
+    inspect: async ({ machineId }, { attempt, signal }) => {
+      if (attempt === 1) return false;
+      return await needLive(parts, machineId).call(async (client, limit) => {
+        for await (const { status } of client.waitMain({}, { signal: limit }))
+          return status.case === "running" || status.case === "exited";
+        return false;
+      }, signal);
+    },
+    do: async ({ machineId }, { signal }) => {
+      const row = store.get(machineId);
+      const image = needImage(row.image);
+      const argv = programArgv(row.config, image);
+      const { user, workdir } = image.config;
+      const live = needLive(parts, machineId);
+      const start = { argv, user, workdir, tty: row.config.init?.tty ?? false };
+      try {
+        await live.call(async (client, limit) => {
+          if (workdir !== "" && workdir !== "/")
+            await client.makeDirectory({ path: workdir, mode: 0o755, parents: true }, { signal: limit });
+          await client.startMain(start, { signal: limit });
+        }, signal);
+      } catch (thrown) {
+        const { code } = HearthError.from(thrown);
+        if (code === "conflict") return { kind: "done" }; // it runs: an earlier call came through
+        const program = argv[0] ?? "";
+        if (code === "guest_path_not_found" && !(await knowsUser(parts, machineId, user, signal)))
+          return abortedByUser(
+            "guest_user_unknown",
+            `The image has no user or group "${user}"; check its USER.`,
+          );
+        if (code === "guest_path_not_found" || code === "permission_denied" || code === "internal")
+          return abortedByUser(
+            "entrypoint_not_found",
+            `${imageRef(row.config.image, image).repository} has no program "${program}" that can be run; check the command and the image.`,
+          );
+        throw thrown;
+      }
+      return { kind: "done" };
+    },
+    undo: async () => undefined,
+  };
+}
+
+function needImage<T>(image: T | null): T {
+  if (image === null) throw new HearthError("image_not_found");
+  return image;
+}
+
+/** The agent calls a missing user and a missing program by one code. */
+async function knowsUser(
+  parts: RunParts,
+  machineId: string,
+  user: string,
+  signal: AbortSignal,
+): Promise<boolean> {
+  const [name = "", group] = user.split(":");
+  const named = async (path: string, wanted: string | undefined): Promise<boolean> => {
+    if (wanted === undefined || wanted === "" || /^\d+$/.test(wanted)) return true;
+    const parts_: Uint8Array[] = [];
+    const read = needLive(parts, machineId).call(async (client, limit) => {
+      for await (const { data } of client.readFile({ path }, { signal: limit })) parts_.push(data);
+    }, signal);
+    await read.catch(() => undefined); // a file that is not there names nobody
+    return Buffer.concat(parts_)
+      .toString()
+      .split("\n")
+      .some((line) => line.startsWith(`${wanted}:`));
+  };
+  return (await named("/etc/passwd", name)) && (await named("/etc/group", group));
+}
