@@ -22,6 +22,14 @@ export const bodyLimitBytes = 1024 * 1024;
 const bodyDeadlineMs = 30_000;
 
 declare module "fastify" {
+  interface FastifySchema {
+    /** Not in the OpenAPI document. */
+    readonly hide?: boolean;
+    readonly tags?: readonly string[];
+    readonly summary?: string;
+    readonly description?: string;
+    readonly security?: ReadonlyArray<Record<string, readonly string[]>>;
+  }
   interface FastifyContextConfig {
     /** Answered without a token. */
     readonly open?: boolean;
@@ -123,7 +131,7 @@ function addBodyParsers(app: App): void {
       }),
     );
   });
-  app.addHook("preParsing", async (request, _reply, payload) => {
+  app.addHook("preParsing", async (request, reply, payload) => {
     const { "content-length": length, "transfer-encoding": encoding } = request.headers;
     if (request.routeOptions.config.upload === true || !(Number(length) > 0 || encoding)) return payload;
     const slow = setTimeout(
@@ -131,8 +139,10 @@ function addBodyParsers(app: App): void {
         request.raw.destroy(new HearthError("deadline_exceeded", { message: "The body came too slowly." })),
       bodyDeadlineMs,
     );
-    payload.once("close", () => clearTimeout(slow));
-    payload.once("end", () => clearTimeout(slow));
+    // A body that is refused is not read to its end, and its connection may serve the next request.
+    const calm = (): void => clearTimeout(slow);
+    payload.once("end", calm);
+    reply.raw.once("close", calm);
     return payload;
   });
 }

@@ -47,8 +47,11 @@ export async function placeMachine(
       continue;
     }
     const refused = await reserve(deps, node, machine);
-    if (refused === undefined) return { answer: await commit(deps, node, machine), nodeId: node.node_id };
-    considered.push({ node_id: node.node_id, reason: refused });
+    if (refused === undefined) {
+      const answer = await commit(deps, node, machine);
+      if ("record" in answer) return { answer, nodeId: node.node_id };
+      considered.push({ node_id: node.node_id, reason: answer.refused });
+    } else considered.push({ node_id: node.node_id, reason: refused });
   }
   throw imageFault ?? noCapacity(request, considered);
 }
@@ -78,7 +81,9 @@ async function reserve(deps: PlaceDeps, node: NodeFact, machine: NewMachine): Pr
   }
 }
 
-async function commit(deps: PlaceDeps, node: NodeFact, machine: NewMachine): Promise<MachineAnswer> {
+type Committed = MachineAnswer | { readonly refused: string };
+
+async function commit(deps: PlaceDeps, node: NodeFact, machine: NewMachine): Promise<Committed> {
   const request = { ...machine, region: node.region };
   for (let attempt = 1; ; attempt += 1) {
     try {
@@ -86,6 +91,8 @@ async function commit(deps: PlaceDeps, node: NodeFact, machine: NewMachine): Pro
     } catch (thrown) {
       const error = HearthError.from(thrown);
       const inDoubt = error.code === "deadline_exceeded" || error.code === "unavailable";
+      // The room that was held may have been given away by now.
+      if (error.code === "insufficient_capacity") return { refused: `refused: ${error.message}` };
       if (!inDoubt) throw error;
       if (attempt < commitAttempts) {
         await delay(commitPauseMs * attempt);

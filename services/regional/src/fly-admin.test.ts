@@ -1,0 +1,154 @@
+/** The unmodified fly-admin 1.6.1 drives every call that it has and Hearth serves. */
+import assert from "node:assert/strict";
+import { after, before, beforeEach, test } from "node:test";
+import { startRegion, type TestRegion, until } from "./fixture.ts";
+
+let region: TestRegion;
+before(async () => {
+  region = await startRegion();
+  await region.createApp("web");
+});
+after(async () => region[Symbol.asyncDispose]());
+beforeEach(() => void region.worker.commands.splice(0));
+
+const app_name = "web";
+const create = (fields: object = {}) =>
+  region.fly.Machine.createMachine({ app_name, config: { image: "app:1" }, ...fields } as never);
+const last = () => region.worker.commands.at(-1);
+
+test("apps: create, get, list, delete", async () => {
+  await region.fly.App.createApp({ org_slug: "personal", app_name: "short" });
+  const app = await region.fly.App.getApp("short");
+  assert.equal(app.name, "short");
+  assert.equal(app.status, "pending");
+  assert.equal(app.organization.slug, "personal");
+  const { total_apps, apps } = await region.fly.App.listApps("personal");
+  assert.equal(total_apps, 2);
+  assert.deepEqual(apps.map(({ name }) => name).sort(), ["short", "web"]);
+  await region.fly.App.deleteApp("short");
+  await assert.rejects(region.fly.App.getApp("short"), /^Error: 404: .*Could not find App \\"short\\"/);
+});
+
+test("a name of an app that is taken is said in the words that clients match", async () => {
+  await assert.rejects(
+    region.fly.App.createApp({ org_slug: "personal", app_name: "web" }),
+    /^Error: 422: .*Name has already been taken/,
+  );
+});
+
+test("a machine is there for reading as soon as its create is answered", async () => {
+  const created = await create({ name: "one" });
+  assert.match(created.id, /^[0-9a-f]{14}$/);
+  const read = await region.fly.Machine.getMachine({ app_name, machine_id: created.id });
+  assert.equal(read.id, created.id);
+  assert.equal(read.name, "one");
+  const listed = await region.fly.Machine.listMachines("web");
+  assert.deepEqual(
+    listed.map(({ id }) => id),
+    [created.id],
+  );
+});
+
+test("a machine is started, waited for, stopped, restarted and destroyed", async () => {
+  const { id: machine_id, instance_id } = await create({ name: "life", skip_launch: true });
+  const machine = { app_name, machine_id };
+  const state = async () => (await region.fly.Machine.getMachine(machine)).state as string;
+  assert.equal(await state(), "created");
+
+  assert.deepEqual(await region.fly.Machine.startMachine(machine), {
+    previous_state: "created",
+    migrated: false,
+    new_host: "",
+  });
+  assert.deepEqual(
+    await region.fly.Machine.waitMachine({
+      ...machine,
+      instance_id,
+      timeout: "10s",
+      state: "started",
+    } as never),
+    { ok: true, state: "started" },
+  );
+  await region.fly.Machine.signalMachine({ ...machine, signal: "SIGHUP" as never });
+  assert.deepEqual(last(), { name: "signal", request: { machine_id, signal: 1 } });
+
+  await region.fly.Machine.stopMachine({ ...machine, timeout: "7" } as never);
+  assert.deepEqual(last(), { name: "stop", request: { machine_id, signal: 15, timeout_ms: 7000 } });
+  await region.fly.Machine.waitMachine({ ...machine, instance_id, state: "stopped" } as never);
+  await assert.rejects(
+    region.fly.Machine.restartMachine(machine),
+    /^Error: 412: .*failed_precondition: unable to restart machine from current state: 'stopped'/,
+  );
+
+  await region.fly.Machine.startMachine(machine);
+  await region.fly.Machine.waitMachine({ ...machine, state: "started" } as never);
+  await region.fly.Machine.restartMachine({ ...machine, timeout: "5s" } as never);
+  assert.deepEqual(last(), { name: "restart", request: { machine_id, timeout_ms: 5000 } });
+  await region.fly.Machine.waitMachine({ ...machine, state: "started" } as never);
+
+  await assert.rejects(region.fly.Machine.deleteMachine(machine), /^Error: 412: /);
+  assert.deepEqual(await region.fly.Machine.deleteMachine({ ...machine, force: true }), { ok: true });
+  assert.equal(await state(), "destroyed");
+  const ids = async (query: object) =>
+    (await region.fly.Machine.listMachines({ app_name, ...query } as never)).map(({ id }) => id);
+  assert.equal((await ids({ region: "local" })).includes(machine_id), false);
+  assert.equal((await ids({ include_deleted: "", region: "local" })).includes(machine_id), true);
+  assert.deepEqual(await ids({ region: "elsewhere" }), []);
+});
+
+test("an update makes a new version, and both are listed", async () => {
+  const first = await create({ name: "grown" });
+  const machine = { app_name, machine_id: first.id };
+  await region.fly.Machine.waitMachine({ ...machine, state: "started" } as never);
+  const updated = await region.fly.Machine.updateMachine({ ...machine, config: { image: "app:2" } } as never);
+  assert.notEqual(updated.instance_id, first.instance_id);
+  assert.equal(updated.config.image, "app:2");
+  const versions = (await region.fly.Machine.listVersions(machine)) as unknown as { version: string }[];
+  assert.deepEqual(
+    versions.map(({ version }) => version),
+    [updated.instance_id, first.instance_id],
+  );
+  await assert.rejects(
+    region.fly.Machine.waitMachine({ ...machine, instance_id: first.instance_id, state: "stopped" } as never),
+    /currently replaced/,
+  );
+});
+
+test("events come newest first, and processes in the order that is asked for", async () => {
+  const { id: machine_id } = await create({ name: "told" });
+  const machine = { app_name, machine_id };
+  await region.fly.Machine.waitMachine({ ...machine, state: "started" } as never);
+  const events = await region.fly.Machine.listEvents(machine);
+  const times = events.map(({ timestamp }) => timestamp as number);
+  assert.deepEqual(times, [...times].sort().reverse());
+  assert.equal(events.at(-1)?.type, "launch");
+  const pids = async (query: object) => {
+    const listed = await region.fly.Machine.listProcesses({ ...machine, ...query } as never);
+    return (listed as unknown as { pid: number }[]).map(({ pid }) => pid);
+  };
+  assert.deepEqual(await pids({}), [1, 2]);
+  assert.deepEqual(await pids({ sort_by: "cpu", order: "asc" }), [2, 1]);
+  assert.deepEqual(await pids({ sort_by: "rss", order: "desc" }), [2, 1]);
+});
+
+test("what is not served yet says so, and is not taken for a wrong path", async () => {
+  const machine = { app_name, machine_id: "00000000000000" };
+  const absent: Promise<unknown>[] = [
+    region.fly.Machine.getLease(machine),
+    region.fly.Machine.acquireLease({ ...machine, ttl: 5 }),
+    region.fly.Machine.cordonMachine(machine),
+    region.fly.Machine.uncordonMachine(machine),
+    region.fly.Volume.listVolumes("web"),
+    region.fly.App.getAppDetailed("web"),
+  ];
+  for (const call of absent) await assert.rejects(call, /^Error: 501: .*does not do this yet/);
+});
+
+test("the machine of another app, or no id, is not found", async () => {
+  await region.createApp("other");
+  const { id } = await create({ name: "mine" });
+  await until(() => region.worker.machines.has(id), "the machine");
+  const get = (machine_id: string) => region.fly.Machine.getMachine({ app_name: "other", machine_id });
+  await assert.rejects(get(id), /^Error: 404: .*machine not found/);
+  await assert.rejects(get("nonsense"), /^Error: 400: .*"error":"invalid machine ID/);
+});

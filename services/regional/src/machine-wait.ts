@@ -1,0 +1,73 @@
+/**
+ * Waiting for a state, from the replica. A state that was reached before the call counts, and a machine that is
+ * gone has been destroyed. Who waits for a version that was replaced is told so, because it cannot come back.
+ */
+import { HearthError } from "@hearth/errors";
+import { isSettled, type MachineFact, type MachineState } from "@hearth/machine";
+import type { ApiContext } from "./api-context.ts";
+import { machineNotFound } from "./cluster-view.ts";
+import { untilMachine } from "./machine-access.ts";
+
+export type WaitedState = MachineState | "settled";
+
+export interface Wait {
+  readonly states: readonly WaitedState[];
+  readonly timeoutMs: number;
+  /** Which version is meant; any, when absent. */
+  readonly instanceId?: string | undefined;
+  /** States that the machine had no later than this event do not count. */
+  readonly fromEventId?: string | undefined;
+}
+
+type Outcome = { readonly state: MachineState } | { readonly error: HearthError } | undefined;
+
+/** @throws HearthError `deadline_exceeded`, `machine_not_found`, `conflict` for a version that was replaced */
+export async function waitForMachine(
+  { view }: Pick<ApiContext, "view">,
+  known: MachineFact,
+  wait: Wait,
+  signal: AbortSignal,
+): Promise<MachineState> {
+  const { id } = known.record;
+  let last = known;
+  let outcome: Outcome;
+  const look = (fact: MachineFact | undefined): boolean => {
+    last = fact ?? last;
+    outcome = fact === undefined ? outcomeOfGone(id, wait) : outcomeOf(fact, wait);
+    return outcome !== undefined;
+  };
+  await untilMachine(view, id, look, wait.timeoutMs, signal);
+  if (outcome === undefined) throw timedOut(last, wait);
+  if ("error" in outcome) throw outcome.error;
+  return outcome.state;
+}
+
+export function outcomeOf({ record }: MachineFact, wait: Wait): Outcome {
+  const { state, instance_id, events } = record;
+  // Ids of versions sort by time: a later one than the machine has is still on its way here.
+  if (wait.instanceId !== undefined && wait.instanceId > instance_id) return undefined;
+  if (wait.instanceId !== undefined && wait.instanceId < instance_id && state !== "destroyed")
+    return {
+      error: new HearthError("conflict", {
+        message: `The version ${wait.instanceId} is not there: it was or is currently replaced by ${instance_id}; wait for that one.`,
+        details: { instance_id },
+      }),
+    };
+  const isNews = wait.fromEventId === undefined || events[0]?.id !== wait.fromEventId;
+  if (isNews && wait.states.some((wanted) => (wanted === "settled" ? isSettled(state) : wanted === state)))
+    return { state };
+  // Nothing follows on destroyed, so waiting for anything else is over.
+  return state === "destroyed" ? { error: machineNotFound(record.id) } : undefined;
+}
+
+const outcomeOfGone = (id: string, wait: Wait): Outcome =>
+  wait.states.includes("destroyed") || wait.states.includes("settled")
+    ? { state: "destroyed" }
+    : { error: machineNotFound(id) };
+
+// Clients match on the words "machine failed to reach desired state".
+const timedOut = ({ record }: MachineFact, wait: Wait): HearthError =>
+  new HearthError("deadline_exceeded", {
+    message: `deadline_exceeded: machine failed to reach desired state, ${wait.states.join(" or ")}, currently ${record.state}`,
+    details: { state: record.state, wanted: wait.states },
+  });
