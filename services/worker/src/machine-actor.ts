@@ -18,7 +18,9 @@ export interface ActorDeps {
   readonly draining: () => boolean;
   readonly logger: Logger;
   /** The row is gone; the actor ends. */
-  readonly onPurged: (machineId: string) => Promise<void>;
+  readonly onPurged: () => Promise<void>;
+  /** The host or the journal may have changed without the record. */
+  readonly onActed: () => void;
 }
 
 const keptRuns = 20;
@@ -74,6 +76,7 @@ export class MachineActor {
         if (action.kind !== "rest" && action.kind !== "wait") {
           await this.#act(action, row);
           this.#failures = 0;
+          this.#deps.onActed();
           continue;
         }
         if (action.kind === "wait") waitMs = action.untilMs - this.#deps.parts.clock.nowMs();
@@ -136,7 +139,7 @@ export class MachineActor {
         this.#unpublished = true;
         return;
       case "purge":
-        await this.#deps.onPurged(this.machineId);
+        await this.#deps.onPurged();
         store.remove(this.machineId);
         return;
     }

@@ -22,6 +22,8 @@ export interface MachineStoreDeps {
   readonly outbox: Pick<Outbox, "add" | "signal">;
   readonly nowMs: () => number;
   readonly newEventId: () => string;
+  /** After each committed change. */
+  readonly onChange: (machineId: string) => void;
   readonly factOf: (row: MachineRow, events: readonly MachineEvent[]) => MachineFact;
 }
 
@@ -41,8 +43,8 @@ export interface Change {
 }
 
 export interface Version {
-  readonly instance_id: InstanceId;
-  readonly config: MachineConfig;
+  readonly version: InstanceId;
+  readonly user_config: MachineConfig;
   readonly created_at: string;
 }
 
@@ -82,8 +84,10 @@ export class MachineStore {
     this.#tell(row, events);
   }
 
-  published(): void {
+  /** Tells of what `insert` or `change` committed. */
+  published(machineId: string): void {
     this.#deps.outbox.signal();
+    this.#deps.onChange(machineId);
   }
 
   /**
@@ -92,10 +96,12 @@ export class MachineStore {
    */
   change(machineId: string, decide: (row: MachineRow) => Change | undefined): MachineRow {
     const { database, nowMs } = this.#deps;
+    let published = false;
     const changed = commitIntent(database, () => {
       const row = this.get(machineId);
       const change = decide(row);
       if (change === undefined) return row;
+      published = true;
       const next = { ...row, ...change.set, revision: row.revision + 1, updatedMs: nowMs() };
       this.#write(next);
       if (next.instanceId !== row.instanceId) this.#addVersion(next);
@@ -103,7 +109,7 @@ export class MachineStore {
       this.#tell(next, change.events ?? []);
       return next;
     });
-    this.published();
+    if (published) this.published(machineId);
     return changed;
   }
 
@@ -121,7 +127,15 @@ export class MachineStore {
   /** Takes back the fact; the row stays. */
   unpublish(machineId: string): void {
     transaction(this.#deps.database, () => this.#deps.outbox.add(factKeys.machine(machineId), undefined));
-    this.published();
+    this.#deps.outbox.signal();
+  }
+
+  /** Tells again what is so, to a cluster that may have forgotten. */
+  republish(): void {
+    transaction(this.#deps.database, () => {
+      for (const row of this.all()) if (row.state !== "destroyed") this.#publish(row);
+    });
+    this.#deps.outbox.signal();
   }
 
   remove(machineId: string): void {
@@ -146,8 +160,8 @@ export class MachineStore {
       .prepare("SELECT * FROM versions WHERE machine_id = ? ORDER BY created_ms DESC, rowid DESC")
       .all(machineId)
       .map((row) => ({
-        instance_id: String(row.instance_id) as InstanceId,
-        config: JSON.parse(String(row.config)) as MachineConfig,
+        version: String(row.instance_id) as InstanceId,
+        user_config: JSON.parse(String(row.config)) as MachineConfig,
         created_at: new Date(Number(row.created_ms)).toISOString(),
       }));
   }
@@ -190,7 +204,7 @@ export class MachineStore {
   }
 
   #tell(row: MachineRow, events: readonly NewEvent[]): void {
-    const { database, nowMs, newEventId, outbox, factOf } = this.#deps;
+    const { database, nowMs, newEventId } = this.#deps;
     const insert = database.prepare("INSERT INTO events (machine_id, event) VALUES (?, ?)");
     for (const event of events) {
       const { type, source, status = row.state, request } = event;
@@ -211,6 +225,11 @@ export class MachineStore {
              SELECT number FROM events WHERE machine_id = ?1 ORDER BY number DESC LIMIT 1 OFFSET ${keptEvents})`,
         )
         .run(row.machineId);
+    this.#publish(row);
+  }
+
+  #publish(row: MachineRow): void {
+    const { outbox, factOf } = this.#deps;
     outbox.add(factKeys.machine(row.machineId), factOf(row, this.events(row.machineId, publishedEvents)));
   }
 }

@@ -23,6 +23,8 @@ export interface RunEngineDeps {
   readonly database: DatabaseSync;
   readonly nowMs: () => number;
   readonly sleep: (ms: number, signal: AbortSignal) => Promise<void>;
+  /** What a step threw: the outcome keeps its public text, and the cause is for the logs. */
+  readonly onThrown?: (error: HearthError, step: string, context: RunContext) => void;
 }
 
 type Abort = Extract<StepOutcome, { kind: "abort" }>;
@@ -161,7 +163,9 @@ export class RunEngine {
         (await step.inspect(input, limited)) ? { kind: "done" } : await step.do(input, limited);
       return await Promise.race([work(), late]);
     } catch (thrown) {
-      return thrownOutcome(HearthError.from(thrown));
+      const error = HearthError.from(thrown);
+      this.#deps.onThrown?.(error, step.name, context);
+      return thrownOutcome(error);
     }
   }
 

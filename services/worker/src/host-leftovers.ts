@@ -1,0 +1,80 @@
+/**
+ * What carries our name on this host: VMMs of this node's run directory, its taps, its machines' directories.
+ * A worker that starts compares them with its ledger. They can only be there without a row when the database
+ * was lost or put back, or when a VM was being started at the moment at which its worker was killed.
+ */
+import { execFile } from "node:child_process";
+import { readdir, readFile, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { promisify } from "node:util";
+import { HearthError } from "@hearth/errors";
+import { tapPrefix } from "@hearth/network";
+
+const run = promisify(execFile);
+const goneLimitMs = 5_000;
+
+export interface HostProcess {
+  readonly pid: number;
+  readonly startTime: string;
+}
+
+/** VMMs by the run directory that their command line names. */
+export async function vmmProcesses(runs: string): Promise<(HostProcess & { readonly machineId: string })[]> {
+  const found: (HostProcess & { machineId: string })[] = [];
+  for (const name of await readdir("/proc")) {
+    if (!/^\d+$/.test(name)) continue;
+    const text = await readFile(`/proc/${name}/cmdline`, "latin1").catch(() => "");
+    const [program = "", ...args] = text.split("\0");
+    if (!/(^|\/)(qemu-system-|firecracker)/.test(program)) continue;
+    const marker = `=${runs}/`;
+    const at = args.find((argument) => argument.includes(marker));
+    const startTime = await startTimeOf(Number(name));
+    if (at === undefined || startTime === undefined) continue;
+    const machineId = at.slice(at.indexOf(marker) + marker.length).split(/[/,]/)[0] ?? "";
+    found.push({ pid: Number(name), startTime, machineId });
+  }
+  return found;
+}
+
+/** Field 22 of proc(5) stat; undefined when there is no such process. */
+async function startTimeOf(pid: number): Promise<string | undefined> {
+  const text = await readFile(`/proc/${pid}/stat`, "latin1").catch(() => "");
+  return text.slice(text.lastIndexOf(")") + 2).split(" ")[19];
+}
+
+/** Ends a process for certain, and never another one that got its pid. */
+export async function endProcess({ pid, startTime }: HostProcess): Promise<void> {
+  const limit = Date.now() + goneLimitMs;
+  while ((await startTimeOf(pid)) === startTime) {
+    if (Date.now() > limit)
+      throw new HearthError("internal", { message: `Process ${pid} did not end after SIGKILL.` });
+    try {
+      process.kill(pid, "SIGKILL");
+    } catch {
+      return; // it ended between the look and the deed
+    }
+    await delay(5);
+  }
+}
+
+/** Names of taps of this node. */
+export async function tapsOf(node: string): Promise<string[]> {
+  const { stdout } = await run("ip", ["-j", "link", "show"], {
+    env: { PATH: "/usr/sbin:/usr/bin:/sbin:/bin" },
+  });
+  const links = JSON.parse(stdout || "[]") as { readonly ifname: string }[];
+  return links.map(({ ifname }) => ifname).filter((name) => name.startsWith(tapPrefix(node)));
+}
+
+export async function removeTap(name: string): Promise<void> {
+  await run("ip", ["link", "del", "dev", name], { env: { PATH: "/usr/sbin:/usr/bin:/sbin:/bin" } });
+}
+
+/** Removes the directories in `parent` that are not in `kept`; returns their names. */
+export async function removeStrangers(parent: string, kept: ReadonlySet<string>): Promise<string[]> {
+  const names = await readdir(parent).catch(() => []);
+  const strangers = names.filter((name) => !kept.has(name));
+  for (const name of strangers) await rm(join(parent, name), { recursive: true, force: true });
+  return strangers;
+}

@@ -1,0 +1,254 @@
+/**
+ * Requests for machines as changes of their records. Nothing here touches the host: a request is on disk when
+ * it is answered, and the reconciler does the rest. What is so already is answered as it is, so that a caller
+ * who never saw the first answer can ask again.
+ */
+import type { DatabaseSync } from "node:sqlite";
+import { HearthError } from "@hearth/errors";
+import {
+  type InstanceId,
+  type MachineAnswer,
+  type MachineConfig,
+  type MachineId,
+  type MachineState,
+  nextState,
+  parseMachineConfig,
+  type WorkerRequest,
+} from "@hearth/machine";
+import type { Admission } from "./admission.ts";
+import { commitIntent } from "./journal.ts";
+import type { Lease, MachineRow } from "./machine-row.ts";
+import type { Change, MachineStore, NewEvent } from "./machine-store.ts";
+import type { SlotNumbers } from "./slot-numbers.ts";
+
+export interface MachineCommandsDeps {
+  readonly database: DatabaseSync;
+  readonly store: MachineStore;
+  readonly admission: Admission;
+  readonly slots: SlotNumbers;
+  readonly answer: (row: MachineRow) => MachineAnswer;
+  readonly nowMs: () => number;
+  readonly newNonce: () => string;
+}
+
+type Target = { readonly machine_id: string; readonly nonce?: string };
+
+const byUser = (type: NewEvent["type"]): NewEvent => ({ type, source: "user" });
+
+/** Without `force`, only a machine at rest is destroyed. */
+const atRest: ReadonlySet<MachineState> = new Set(["created", "stopped", "suspended", "failed"]);
+
+export class MachineCommands {
+  readonly #deps: MachineCommandsDeps;
+
+  constructor(deps: MachineCommandsDeps) {
+    this.#deps = deps;
+  }
+
+  reserve({ machine_id, guest, expires_at_ms }: WorkerRequest<"reserve">) {
+    const { database, store, admission } = this.#deps;
+    return commitIntent(database, () => {
+      const machines = store.all();
+      admission.admit(machines, machine_id, guest);
+      admission.reserve(machine_id, guest, expires_at_ms);
+      const { cpus, memory_mb } = admission.free(machines);
+      return { expires_at_ms, free_cpus: cpus, free_memory_mb: memory_mb };
+    });
+  }
+
+  commit(request: WorkerRequest<"commit">): MachineAnswer {
+    const { database, store, admission, slots, answer, nowMs } = this.#deps;
+    const config = acceptable(parseMachineConfig(request.config));
+    const row = commitIntent(database, () => {
+      const known = store.find(request.machine_id);
+      if (known !== undefined) return sameInstance(known, request.instance_id);
+      const machines = store.all();
+      if (request.launch) admission.admit(machines, request.machine_id, config.guest);
+      const made: MachineRow = {
+        machineId: request.machine_id as MachineId,
+        instanceId: request.instance_id as InstanceId,
+        app: request.app,
+        name: request.name,
+        region: request.region,
+        network: request.network,
+        ...slots.next(machines, request.network),
+        config,
+        desired: request.launch ? "started" : "stopped",
+        state: request.launch ? nextState("created", "start") : "created",
+        revision: 1,
+        image: null,
+        handle: null,
+        boot: null,
+        stop: null,
+        exit: null,
+        restarts: [],
+        startAtMs: 0,
+        launch: request.launch,
+        lease: this.#lease(request.lease_ttl_ms),
+        createdMs: nowMs(),
+        updatedMs: nowMs(),
+      };
+      store.insert(made, [{ type: "launch", source: "flyd", status: "created" }]);
+      admission.settle(request.machine_id);
+      return made;
+    });
+    store.published(row.machineId);
+    return withNonce(answer(row), row.lease, request.lease_ttl_ms);
+  }
+
+  update(request: WorkerRequest<"update">): MachineAnswer {
+    const { store, admission, answer } = this.#deps;
+    const config = acceptable(parseMachineConfig(request.config));
+    const lease = this.#lease(request.lease_ttl_ms);
+    const row = this.#change(request, (known) => {
+      if (known.instanceId === request.instance_id) return undefined;
+      if (request.current_version !== undefined && request.current_version !== known.instanceId)
+        throw new HearthError("conflict", {
+          message: "The machine has another version by now; read it again and retry.",
+          details: { current_version: known.instanceId },
+        });
+      const state = nextState(known.state, "replace");
+      if (request.launch) admission.admit(store.all(), known.machineId, config.guest);
+      const instanceId = request.instance_id as InstanceId;
+      const desired = request.launch ? "started" : "stopped";
+      const set = {
+        instanceId,
+        config,
+        state,
+        desired,
+        launch: request.launch,
+        image: null,
+        stop: {},
+      } as const;
+      return {
+        set: { ...set, restarts: [], startAtMs: 0, ...(lease === null ? {} : { lease }) },
+        events: [byUser("update")],
+      };
+    });
+    return withNonce(answer(row), row.lease, request.lease_ttl_ms);
+  }
+
+  start(request: WorkerRequest<"start">): MachineAnswer {
+    const { store, admission, answer } = this.#deps;
+    const row = this.#change(request, (known) => {
+      if (known.state === "started") return undefined;
+      // It is on its way; one that waits for its next attempt need not wait any more.
+      if (known.state === "starting") return known.startAtMs === 0 ? undefined : { set: { startAtMs: 0 } };
+      const state = nextState(known.state, "start");
+      admission.admit(store.all(), known.machineId, known.config.guest);
+      return {
+        set: { state, desired: "started", restarts: [], startAtMs: 0, stop: null, exit: null },
+        events: [byUser("start")],
+      };
+    });
+    return answer(row);
+  }
+
+  stop(request: WorkerRequest<"stop">): MachineAnswer {
+    const row = this.#change(request, (known) => {
+      if (known.state === "stopped" || known.state === "stopping") {
+        return known.desired === "started" ? { set: { desired: "stopped" } } : undefined;
+      }
+      const state = nextState(known.state, "stop");
+      return {
+        set: { state, desired: "stopped", stop: stopRequest(request) },
+        events: [byUser("stop")],
+      };
+    });
+    return this.#deps.answer(row);
+  }
+
+  restart(request: WorkerRequest<"restart">): MachineAnswer {
+    const row = this.#change(request, (known) => {
+      const state = nextState(known.state, "restart");
+      // What is being started anyway begins anew without being ended first.
+      if (known.state === "starting") return known.startAtMs === 0 ? undefined : { set: { startAtMs: 0 } };
+      return {
+        set: { state, desired: "started", restarts: [], startAtMs: 0, stop: stopRequest(request) },
+        events: [byUser("restart")],
+      };
+    });
+    return this.#deps.answer(row);
+  }
+
+  destroy(request: WorkerRequest<"destroy">): MachineAnswer {
+    const row = this.#change(request, (known) => {
+      if (known.state === "destroying" || known.state === "destroyed") return undefined;
+      if (request.force !== true && !atRest.has(known.state))
+        throw new HearthError("illegal_transition", {
+          message: `The machine is ${known.state}; stop it first, or destroy it with force.`,
+          details: { state: known.state, event: "destroy" },
+        });
+      return {
+        set: { state: nextState(known.state, "destroy"), desired: "destroyed" },
+        events: [byUser("destroy")],
+      };
+    });
+    return this.#deps.answer(row);
+  }
+
+  setMetadata(request: WorkerRequest<"set-metadata">): MachineAnswer {
+    const row = this.#change(request, (known) => {
+      const metadata = { ...known.config.metadata };
+      for (const [key, value] of Object.entries(request.metadata)) {
+        if (value === null) delete metadata[key];
+        else metadata[key] = value;
+      }
+      return { set: { config: { ...known.config, metadata } } };
+    });
+    return this.#deps.answer(row);
+  }
+
+  /** @throws HearthError `machine_not_found`, `conflict` for a lease that the caller does not hold */
+  checkLease({ machine_id, nonce }: Target): MachineRow {
+    const row = this.#deps.store.get(machine_id);
+    const { lease } = row;
+    if (lease !== null && lease.expiresAtMs > this.#deps.nowMs() && lease.nonce !== nonce)
+      throw new HearthError("conflict", {
+        message: `machine ID ${machine_id} lease currently held, expires at ${new Date(lease.expiresAtMs).toISOString()}; wait, or send its nonce.`,
+        details: { lease_expires_at_ms: lease.expiresAtMs },
+      });
+    return row;
+  }
+
+  #change(target: Target, decide: (row: MachineRow) => Change | undefined): MachineRow {
+    return this.#deps.store.change(target.machine_id, () => decide(this.checkLease(target)));
+  }
+
+  #lease(ttlMs: number | undefined): Lease | null {
+    if (ttlMs === undefined || ttlMs === 0) return null;
+    return { nonce: this.#deps.newNonce(), expiresAtMs: this.#deps.nowMs() + ttlMs };
+  }
+}
+
+function stopRequest(request: WorkerRequest<"stop"> & { readonly force?: boolean }) {
+  return {
+    ...(request.signal === undefined ? {} : { signal: request.signal }),
+    ...(request.timeout_ms === undefined ? {} : { timeoutMs: request.timeout_ms }),
+    ...(request.force === true ? { force: true } : {}),
+  };
+}
+
+function sameInstance(known: MachineRow, instanceId: string): MachineRow {
+  if (known.instanceId === instanceId) return known;
+  throw new HearthError("conflict", {
+    message: "There is a machine of this id already; use another id.",
+    details: { machine_id: known.machineId },
+  });
+}
+
+/** What the schema accepts and this worker would have to leave out of a machine that relies on it. */
+function acceptable(config: MachineConfig): MachineConfig {
+  for (const [index, file] of (config.files ?? []).entries())
+    if (file.raw_value === undefined)
+      throw new HearthError("not_implemented", {
+        message: `files[${index}] takes its content from a secret or another place, which this version does not do yet; use raw_value.`,
+        details: { field: `files[${index}]` },
+      });
+  return config;
+}
+
+function withNonce(answer: MachineAnswer, lease: Lease | null, asked: number | undefined): MachineAnswer {
+  if (asked === undefined || lease === null) return answer;
+  return { ...answer, record: { ...answer.record, nonce: lease.nonce } };
+}

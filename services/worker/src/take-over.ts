@@ -1,0 +1,100 @@
+/**
+ * What a worker does before it takes work: it finds again what an earlier one left. A VM is believed to be ours
+ * when the host has not restarted since and the process has the pid and the start time of the handle. What is
+ * not there any more is recorded as ended; what is there and in no ledger is removed.
+ */
+import { HearthError } from "@hearth/errors";
+import type { MachineExit } from "@hearth/machine";
+import { endProcess, removeStrangers, removeTap, tapsOf, vmmProcesses } from "./host-leftovers.ts";
+import type { MachineRow } from "./machine-row.ts";
+import type { RunEngine } from "./run-engine.ts";
+import type { RunParts } from "./run-parts.ts";
+
+export interface TakeOverDeps {
+  readonly parts: RunParts;
+  readonly engine: RunEngine;
+  readonly bootId: string;
+}
+
+const bootKey = "boot_id";
+
+export async function takeOver({ parts, engine, bootId }: TakeOverDeps): Promise<void> {
+  const { store, logger } = parts;
+  const known = store.meta(bootKey);
+  const sameBoot = known === undefined || known === bootId;
+  if (!sameBoot) logger.warn("the host restarted; no virtual machine of before is believed");
+  const rows = store.all();
+  await removeOrphans(parts, rows);
+  for (const row of rows) {
+    const open = engine.openRunOf(row.machineId);
+    const adopted = row.handle !== null && sameBoot && (await adopt(parts, row));
+    if (adopted) {
+      if (open === undefined && row.state === "started") parts.live.get(row.machineId)?.watch();
+      continue;
+    }
+    // The steps of a start that are done are worth nothing without its VM, so it is begun anew.
+    if (open?.kind === "machine-start" && (row.handle !== null || !sameBoot)) engine.cancel(open.runId);
+    else if (row.handle !== null || (row.state === "started" && row.exit === null))
+      lost(parts, row, sameBoot);
+  }
+  store.setMeta(bootKey, bootId);
+}
+
+async function adopt({ live, logger }: RunParts, row: MachineRow): Promise<boolean> {
+  if (row.handle === null) return false;
+  try {
+    await live.make(row.machineId, row.boot ?? "").adopt(row.handle);
+    logger.info({ machine_id: row.machineId, pid: row.handle.pid }, "adopted");
+    return true;
+  } catch (error) {
+    await live.drop(row.machineId);
+    if (!(error instanceof HearthError) || error.code !== "vmm_not_running")
+      logger.error(
+        { err: error, machine_id: row.machineId },
+        "a virtual machine does not answer; it is ended",
+      );
+    // Never leave a process behind that nobody holds. Another boot's pid has another start time.
+    if (row.handle.kind !== "sim") await endProcess(row.handle);
+    return false;
+  }
+}
+
+function lost({ store, clock }: RunParts, row: MachineRow, sameBoot: boolean): void {
+  const exit: MachineExit = row.exit ?? {
+    exitCode: -1,
+    signal: 0,
+    oomKilled: false,
+    requestedStop: false,
+    exitedAtMs: clock.nowMs(),
+    error: sameBoot
+      ? "The virtual machine ended while its worker was away."
+      : "The host restarted and the virtual machine with it.",
+  };
+  // What was running when its host went down runs again, whatever its policy says of its own exits.
+  if (!sameBoot && row.state === "started" && row.desired === "started")
+    store.change(row.machineId, () => ({
+      set: { exit, state: "starting", stop: { force: true }, startAtMs: 0 },
+    }));
+  else store.note(row.machineId, { exit });
+}
+
+async function removeOrphans(parts: RunParts, rows: readonly MachineRow[]): Promise<void> {
+  const { paths, config, ledger, logger } = parts;
+  for (const found of await vmmProcesses(paths.runs)) {
+    const { handle } = rows.find(({ machineId }) => machineId === found.machineId) ?? {};
+    if (handle?.pid === found.pid && handle.startTime === found.startTime) continue;
+    logger.warn({ ...found }, "a virtual machine that no record names was ended");
+    await endProcess(found);
+  }
+  const held = new Set(rows.flatMap(({ machineId }) => ledger.ofMachine(machineId)).map(({ key }) => key));
+  for (const tap of await tapsOf(config.node_id)) {
+    if (held.has(tap)) continue;
+    logger.warn({ tap }, "a tap that is in no ledger was removed");
+    await removeTap(tap);
+  }
+  const ids = new Set<string>(rows.map(({ machineId }) => machineId));
+  for (const parent of [paths.runs, paths.machines]) {
+    const removed = await removeStrangers(parent, ids);
+    if (removed.length > 0) logger.warn({ parent, removed }, "directories of no machine were removed");
+  }
+}

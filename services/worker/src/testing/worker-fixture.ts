@@ -1,0 +1,218 @@
+/** A worker on a real nats-server, with simulated machines around the real guest agent. */
+import { randomBytes } from "node:crypto";
+import { mkdtemp, rm } from "node:fs/promises";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import {
+  type Bus,
+  type BusStream,
+  connectBus,
+  FactStore,
+  NatsServer,
+  type NodeConfig,
+  openStream,
+  Replica,
+} from "@hearth/cluster";
+import { HearthError } from "@hearth/errors";
+import {
+  type MachineAnswer,
+  type MachineFact,
+  type MachineRecord,
+  type NodeImage,
+  newInstanceId,
+  newMachineId,
+  type WorkerCommandName,
+  type WorkerStreamName,
+} from "@hearth/machine";
+import { createLogger } from "@hearth/telemetry";
+import { SimHost } from "@hearth/vmm";
+import type { ImagesClient } from "../images-client.ts";
+import { openWorkerDatabase, Worker } from "../worker.ts";
+import type { WorkerDeps } from "../worker-deps.ts";
+import { agentGuests, SocketSimVmm } from "./agent-guest.ts";
+
+export const testImage = "local/box:1";
+const timeoutMs = 20_000;
+
+export interface WorkerFixture extends AsyncDisposable {
+  readonly bus: Bus;
+  readonly config: NodeConfig;
+  readonly host: SimHost;
+  /** Taps that are up. */
+  readonly taps: Set<string>;
+  /** Who holds images. */
+  readonly holders: Set<string>;
+  readonly log: string[];
+  worker: Worker;
+  /** Thrown by the images of this node instead of an answer. */
+  refuseImages: HearthError | undefined;
+  /** Lets go of the worker and starts another on the same host. */
+  restart(changes?: Partial<WorkerDeps>, whileAway?: () => void): Promise<void>;
+  command(name: WorkerCommandName | "stop-all", request: unknown): Promise<unknown>;
+  create(config?: object, launch?: boolean): Promise<MachineAnswer>;
+  /** Until the machine's fact is as wanted. */
+  until(id: string, wanted: (fact: MachineFact) => boolean): Promise<MachineRecord>;
+  state(id: string, state: string): Promise<MachineRecord>;
+  stream(name: WorkerStreamName, request: unknown): Promise<BusStream>;
+  /** What the worker's own tables say. */
+  rows(sql: string): unknown[];
+}
+
+const image: NodeImage = {
+  reference: "docker.io/local/box:1",
+  imageId: "i1",
+  digest: `sha256:${"0".repeat(64)}`,
+  rootfsPath: "/dev/null",
+  sizeBytes: 1,
+  config: {
+    entrypoint: ["/bin/sh"],
+    cmd: ["-c", "exec sleep 1000"],
+    env: ["COLOUR=red"],
+    user: "",
+    workdir: "/",
+    stopSignal: "SIGTERM",
+    labels: {},
+  },
+};
+
+export async function startWorker(changes: Partial<WorkerDeps> = {}): Promise<WorkerFixture> {
+  const dir = await mkdtemp(join(tmpdir(), "hearth-worker-"));
+  const login = { user: "test", pass: "secret" };
+  const server = new NatsServer({ dir: join(dir, "nats"), port: await freePort(), ...login });
+  await server.start();
+  const bus = await connectBus({ servers: server.url, ...login });
+  const replica = new Replica({ bus, path: join(dir, "replica.db") });
+  replica.start();
+  const config = nodeConfig(dir, server.url, login);
+  const guests = agentGuests(dir);
+  const host = new SimHost({ guest: guests.guest, now: () => performance.now() });
+  const taps = new Set<string>();
+  const holders = new Set<string>();
+  const log: string[] = [];
+  const database = () => openWorkerDatabase(join(dir, "worker.db"));
+  const images: ImagesClient = {
+    ensure: async (_reference, holder) => {
+      if (fixture.refuseImages !== undefined) throw fixture.refuseImages;
+      holders.add(holder);
+      return image;
+    },
+    release: async (holder) => void holders.delete(holder),
+  };
+  const make = (more: Partial<WorkerDeps>): Worker =>
+    new Worker(
+      {
+        config,
+        bus,
+        facts: new FactStore({ bus }),
+        makeVmm: () => new SocketSimVmm(host),
+        network: {
+          applySlot: async ({ tap }) => void taps.add(tap.name),
+          removeSlot: async ({ tapName }) => void taps.delete(tapName),
+        },
+        images,
+        clock: {
+          nowMs: () => Date.now(),
+          sleep: async (ms, signal) => await delay(ms, undefined, signal === undefined ? {} : { signal }),
+        },
+        randomBytes,
+        logger: createLogger("worker", {}, { destination: { write: (line) => void log.push(line) } }),
+        bootId: "boot-1",
+        limits: { bootMs: 10_000, ...changes.limits },
+        ...more,
+      },
+      database(),
+    );
+  const fixture: WorkerFixture = {
+    bus,
+    config,
+    host,
+    taps,
+    holders,
+    log,
+    worker: make(changes),
+    refuseImages: undefined,
+    restart: async (more = {}, whileAway = () => undefined) => {
+      await fixture.worker.stop();
+      whileAway();
+      fixture.worker = make({ ...changes, ...more });
+      await fixture.worker.start();
+    },
+    command: (name, request) => bus.request(config.node_id, "worker", name, request, { timeoutMs }),
+    create: async (machineConfig = {}, launch = true) => {
+      const instance_id = newInstanceId(randomBytes, () => Date.now());
+      return (await fixture.command("commit", {
+        ...{ machine_id: newMachineId(randomBytes), instance_id, app: "web", name: "one", region: "local" },
+        ...{ network: 7, config: { image: testImage, ...machineConfig }, launch },
+      })) as MachineAnswer;
+    },
+    until: (id, wanted) => untilFact(replica, id, wanted, log),
+    state: (id, state) => fixture.until(id, ({ record }) => record.state === state),
+    stream: (name, request) =>
+      openStream(bus, { nodeId: config.node_id, service: "worker", command: name }, request, { timeoutMs }),
+    rows: (sql) => {
+      const reader = database();
+      try {
+        return reader.prepare(sql).all();
+      } finally {
+        reader.close();
+      }
+    },
+    [Symbol.asyncDispose]: async () => {
+      await fixture.worker.stop();
+      guests.stop();
+      await replica.stop();
+      await bus.close();
+      await server.stop();
+      await rm(dir, { recursive: true, force: true });
+    },
+  };
+  await fixture.worker.start();
+  return fixture;
+}
+
+async function untilFact(
+  replica: Replica,
+  id: string,
+  wanted: (fact: MachineFact) => boolean,
+  log: readonly string[],
+): Promise<MachineRecord> {
+  const limit = Date.now() + timeoutMs;
+  for (;;) {
+    const fact = replica.get(`machine.${id}`)?.value as MachineFact | undefined;
+    if (fact !== undefined && wanted(fact)) return fact.record;
+    if (Date.now() > limit)
+      throw new HearthError("deadline_exceeded", {
+        message: `Not in time: ${JSON.stringify(fact?.record.events)}\n${log.slice(-20).join("")}`,
+      });
+    await delay(5);
+  }
+}
+
+function nodeConfig(dir: string, server: string, login: { user: string; pass: string }): NodeConfig {
+  return {
+    region: "local",
+    node_id: `t${randomBytes(6).toString("hex")}`,
+    host_number: 1,
+    prefix: "fd12:3456:789a::/48",
+    data_dir: join(dir, "data"),
+    run_dir: join(dir, "run"),
+    nats: { servers: [server], ...login },
+    api: { host: "127.0.0.1", port: 0 },
+    assets: { kernel: "/nonexistent", initrd: "/nonexistent" },
+    accelerator: "tcg",
+    capacity: { cpus: 2, memory_mb: 2048 },
+    nameservers: [],
+    warnings: [],
+  };
+}
+
+export async function freePort(): Promise<number> {
+  const probe = createServer();
+  await new Promise<void>((resolve) => probe.listen(0, "127.0.0.1", resolve));
+  const address = probe.address();
+  await new Promise((resolve) => probe.close(resolve));
+  if (address === null || typeof address === "string") throw new Error("no port");
+  return address.port;
+}
