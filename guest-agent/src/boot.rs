@@ -1,50 +1,89 @@
 //! From the kernel's first jump to the image's root: modules, mounts, and the move into the overlay.
 use std::ffi::CString;
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::{symlink, PermissionsExt};
+
+use crate::{groups, identity, net, power, run_directory};
+
+const NO_DEVICES: libc::c_ulong = libc::MS_NOSUID | libc::MS_NODEV;
+const NO_PROGRAMS: libc::c_ulong = NO_DEVICES | libc::MS_NOEXEC;
+/// What programs may raise it to, and what they have until they do. The kernel's own limits are of 1993.
+const OPEN_FILES: libc::rlimit = libc::rlimit { rlim_cur: 65_536, rlim_max: 1 << 20 };
 
 pub fn boot() -> io::Result<()> {
-    mount("devtmpfs", "/dev", "devtmpfs", 0, "")?;
-    mount("proc", "/proc", "proc", 0, "")?;
-    mount("sysfs", "/sys", "sysfs", 0, "")?;
+    for (kind, target) in [("devtmpfs", "/dev"), ("proc", "/proc"), ("sysfs", "/sys")] {
+        mount(kind, target, kind, 0, "")?;
+    }
     load_modules("/modules")?;
+    // The initrd is memory, and nothing of it is needed again.
+    let _ = fs::remove_dir_all("/modules");
     mount(&find_disk(0)?, "/image", "squashfs", libc::MS_RDONLY, "")?;
     mount(&find_disk(1)?, "/scratch", "ext4", libc::MS_NOATIME, "")?;
+    power::keep_scratch(File::open("/scratch")?);
     fs::create_dir_all("/scratch/upper")?;
     fs::create_dir_all("/scratch/work")?;
-    mount(
-        "overlay",
-        "/newroot",
-        "overlay",
-        0,
-        "lowerdir=/image,upperdir=/scratch/upper,workdir=/scratch/work",
-    )?;
-    for (path, kind, flags, data) in [
-        ("proc", "proc", 0, ""),
-        ("sys", "sysfs", 0, ""),
-        ("dev", "devtmpfs", 0, ""),
-        ("dev/pts", "devpts", 0, "mode=620,gid=5,ptmxmode=666"),
-        ("dev/shm", "tmpfs", libc::MS_NOSUID | libc::MS_NODEV, "mode=1777"),
-        ("run", "tmpfs", libc::MS_NOSUID | libc::MS_NODEV, "mode=755"),
-        ("sys/fs/cgroup", "cgroup2", 0, ""),
-    ] {
-        mount(kind, &format!("/newroot/{path}"), kind, flags, data)?;
-    }
-    for (link, target) in [("fd", "/proc/self/fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2")]
-    {
-        let _ = std::os::unix::fs::symlink(target, format!("/newroot/dev/{link}"));
-    }
-    // The agent lives in the merged root from here: every path and link then means what the guest means.
+    let layers = "lowerdir=/image,upperdir=/scratch/upper,workdir=/scratch/work";
+    mount("overlay", "/newroot", "overlay", libc::MS_NOATIME, layers)?;
+    // The agent lives in the merged root from here: every path and link then means what the guest means, also
+    // those that the image may hold in the places of the mounts below.
     std::env::set_current_dir("/newroot")?;
     call_mount(".", "/", "", libc::MS_MOVE, "")?;
     std::os::unix::fs::chroot(".")?;
     std::env::set_current_dir("/")?;
-    crate::net::loopback_up()
+    furnish()?;
+    groups::make();
+    unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &OPEN_FILES) };
+    net::loopback_up()
+}
+
+/// What every program may expect, also in an image that has no directory at all.
+fn furnish() -> io::Result<()> {
+    let run = run_directory::remember();
+    for (path, kind, flags, data) in
+        [("/proc", "proc", NO_PROGRAMS, ""), ("/sys", "sysfs", NO_PROGRAMS, ""), ("/dev", "devtmpfs", 0, "")]
+    {
+        make_directory(path)?;
+        call_mount(kind, path, kind, flags, data)?;
+    }
+    for (path, kind, flags, data) in [
+        ("/dev/pts", "devpts", NO_PROGRAMS & !libc::MS_NODEV, "mode=620,gid=5,ptmxmode=666"),
+        ("/dev/shm", "tmpfs", NO_DEVICES, "mode=1777"),
+        ("/dev/mqueue", "mqueue", NO_PROGRAMS, ""),
+        ("/run", "tmpfs", NO_DEVICES, "mode=755"),
+        ("/sys/fs/cgroup", "cgroup2", NO_PROGRAMS, ""),
+    ] {
+        // A kernel without one of them still runs the programs that do without.
+        let mounted = make_directory(path).and_then(|()| call_mount(kind, path, kind, flags, data));
+        mounted.unwrap_or_else(|error| eprintln!("hearth-guest-agent: {error}"));
+    }
+    run_directory::restore(run);
+    for (link, target) in [("fd", "/proc/self/fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2")]
+    {
+        let _ = symlink(target, format!("/dev/{link}"));
+    }
+    make_directory("/etc")?;
+    if fs::metadata("/tmp").is_err() {
+        make_directory("/tmp")?;
+        fs::set_permissions("/tmp", Permissions::from_mode(0o1777))?;
+    }
+    identity::write_defaults();
+    Ok(())
+}
+
+/// Makes way for itself: an image may have a file or a link to nowhere in the directory's place.
+fn make_directory(path: &str) -> io::Result<()> {
+    if fs::metadata(path).is_ok_and(|meta| meta.is_dir()) {
+        return Ok(());
+    }
+    let _ = fs::remove_file(path);
+    fs::create_dir(path).map_err(|error| named(path, error))
 }
 
 fn load_modules(directory: &str) -> io::Result<()> {
-    for name in fs::read_to_string(format!("{directory}/order")).unwrap_or_default().split_whitespace() {
+    let order = fs::read_to_string(format!("{directory}/order")).unwrap_or_default();
+    for name in order.split_whitespace() {
         let file = File::open(format!("{directory}/{name}"))?;
         let result = unsafe { libc::syscall(libc::SYS_finit_module, file.as_raw_fd(), c"".as_ptr(), 0) };
         let error = io::Error::last_os_error();
@@ -91,11 +130,9 @@ fn mount(source: &str, target: &str, kind: &str, flags: libc::c_ulong, data: &st
 fn call_mount(source: &str, target: &str, kind: &str, flags: libc::c_ulong, data: &str) -> io::Result<()> {
     let [source, path, kind, data] =
         [source, target, kind, data].map(|s| CString::new(s).unwrap_or_default());
-    let result =
-        unsafe { libc::mount(source.as_ptr(), path.as_ptr(), kind.as_ptr(), flags, data.as_ptr().cast()) };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(named(target, io::Error::last_os_error()))
+    let (source, path, kind, data) = (source.as_ptr(), path.as_ptr(), kind.as_ptr(), data.as_ptr());
+    match unsafe { libc::mount(source, path, kind, flags, data.cast()) } {
+        0 => Ok(()),
+        _ => Err(named(target, io::Error::last_os_error())),
     }
 }

@@ -19,12 +19,14 @@ use std::time::Duration;
 
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::signal::unix::{signal, Signal, SignalKind};
 
 const NONCE: usize = 32;
 /// Longer than any line of the handshake; what is longer is rubbish and is dropped from the front.
 const LINE_MAX: usize = 128;
-const FIND_ATTEMPTS: usize = 2000;
-const FIND_EVERY: Duration = Duration::from_millis(5);
+const FIND_ATTEMPTS: usize = 10_000;
+const FIND_EVERY: Duration = Duration::from_millis(1);
+const HOST_LIMIT: Duration = Duration::from_millis(100);
 
 /// Waits for a host to complete the handshake. `Err` means that the stream ended or broke.
 pub async fn synchronise<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) -> io::Result<()> {
@@ -106,6 +108,44 @@ impl Port {
     }
 }
 
+/// Waits until a host holds the other end of a port.
+///
+/// The driver sends SIGIO to who asks for it when a host comes, but also for all that a host says; so it is
+/// asked only while no host is there.
+pub struct Hosts {
+    port: File,
+    news: Signal,
+}
+
+impl Hosts {
+    pub fn of(port: &File) -> io::Result<Self> {
+        unsafe { libc::fcntl(port.as_raw_fd(), libc::F_SETOWN, libc::getpid()) };
+        Ok(Self { port: port.try_clone()?, news: signal(SignalKind::io())? })
+    }
+
+    pub async fn present(&mut self) {
+        self.ask(true);
+        while has_hung_up(&self.port) {
+            // Word of a host that came before it was asked for never arrives.
+            let _ = tokio::time::timeout(HOST_LIMIT, self.news.recv()).await;
+        }
+        self.ask(false);
+    }
+
+    fn ask(&self, wanted: bool) {
+        let fd = self.port.as_raw_fd();
+        let flags = unsafe { libc::fcntl(fd, libc::F_GETFL) };
+        let flags = if wanted { flags | libc::O_ASYNC } else { flags & !libc::O_ASYNC };
+        unsafe { libc::fcntl(fd, libc::F_SETFL, flags) };
+    }
+}
+
+fn has_hung_up(fd: &impl AsRawFd) -> bool {
+    let mut poll = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLOUT, revents: 0 };
+    unsafe { libc::poll(&mut poll, 1, 0) };
+    poll.revents & libc::POLLHUP != 0
+}
+
 impl AsRawFd for Port {
     fn as_raw_fd(&self) -> RawFd {
         self.0.as_raw_fd()
@@ -134,6 +174,10 @@ impl AsyncWrite for Port {
             let mut guard = ready!(self.0.poll_write_ready(cx))?;
             match guard.try_io(|fd| fd.get_ref().write(data)) {
                 Ok(result) => return Poll::Ready(result),
+                // A port without a host lets a writer wait, and is ready for ever by its hang-up.
+                Err(_would_block) if has_hung_up(&self.0) => {
+                    return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+                }
                 Err(_would_block) => continue,
             }
         }

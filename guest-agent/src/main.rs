@@ -1,12 +1,25 @@
 //! The guest agent: process 1 of a machine, and the host's only way into it.
+mod agent;
+mod attach;
 mod boot;
 mod channel;
+mod exec;
 mod files;
+mod groups;
+mod identity;
 mod logs;
+mod main_process;
 mod net;
+mod power;
 mod process;
+mod reply;
+mod run_directory;
 mod service;
+mod stdio;
 mod system;
+mod terminal;
+mod user;
+mod watch;
 
 pub mod pb {
     #![allow(dead_code, clippy::all)]
@@ -25,11 +38,18 @@ use tokio::signal::unix::{signal, SignalKind};
 const PORT: &str = "hearth.agent";
 /// What a stream may hold for a slow host. The default is six times this, and machines are small.
 const SEND_BUFFER: usize = 64 * 1024;
-/// How often a port is looked at while no host holds its other end.
-const HOST_POLL: Duration = Duration::from_millis(20);
+/// What a host may send to a process that does not read. The whole connection may hold more, so that a few
+/// such processes do not stop the others.
+const STREAM_WINDOW: u32 = 64 * 1024;
+const CONNECTION_WINDOW: u32 = 1 << 20;
+/// guest.proto promises 1 MiB.
+const MESSAGE_LIMIT: usize = (1 << 20) + 4096;
+/// Threads for what waits for a disk. Virtual memory is all that their stacks cost.
+const BLOCKING_THREADS: usize = 16;
+const THREAD_STACK: usize = 256 * 1024;
+const THREAD_IDLE: Duration = Duration::from_secs(1);
 
 fn main() {
-    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build();
     let result = if system::is_init() {
         boot::boot().and_then(|()| runtime()?.block_on(serve_port()))
     } else {
@@ -49,8 +69,17 @@ fn main() {
     }
 }
 
-fn agent() -> io::Result<service::Service> {
-    let agent = Arc::new(service::Agent::default());
+fn runtime() -> io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS)
+        .thread_stack_size(THREAD_STACK)
+        .thread_keep_alive(THREAD_IDLE)
+        .build()
+}
+
+fn service() -> io::Result<service::Service> {
+    let agent = Arc::new(agent::Agent::default());
     let mut children = signal(SignalKind::child())?;
     let reaper = agent.clone();
     tokio::spawn(async move {
@@ -62,17 +91,18 @@ fn agent() -> io::Result<service::Service> {
 }
 
 async fn serve_port() -> io::Result<()> {
-    let service = agent()?;
+    let service = service()?;
     let file = channel::Port::find(PORT).await?;
+    let mut hosts = channel::Hosts::of(&file)?;
     loop {
+        hosts.present().await;
         let port = channel::Port::register(&file)?;
         let _ = converse(port, service.clone()).await;
-        tokio::time::sleep(HOST_POLL).await;
     }
 }
 
 async fn serve_unix(path: &str) -> io::Result<()> {
-    let service = agent()?;
+    let service = service()?;
     let listener = tokio::net::UnixListener::bind(path)?;
     loop {
         let (stream, _) = listener.accept().await?;
@@ -86,10 +116,36 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     channel::synchronise(&mut stream).await?;
-    let service = TowerToHyperService::new(pb::guest_server::GuestServer::new(service));
-    hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+    let agent = service.0.clone();
+    let _talk = Talk::begin(&agent);
+    let server = pb::guest_server::GuestServer::new(service).max_decoding_message_size(MESSAGE_LIMIT);
+    let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
         .max_send_buf_size(SEND_BUFFER)
-        .serve_connection(TokioIo::new(stream), service)
-        .await
-        .map_err(io::Error::other)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(server));
+    tokio::pin!(connection);
+    tokio::select! {
+        result = &mut connection => return result.map_err(io::Error::other),
+        () = agent.ended() => {}
+    }
+    // The host gets what is on its way, and then the end of the stream.
+    connection.as_mut().graceful_shutdown();
+    connection.await.map_err(io::Error::other)
+}
+
+/// Counts a conversation for as long as it lives.
+struct Talk(Arc<agent::Agent>);
+
+impl Talk {
+    fn begin(agent: &Arc<agent::Agent>) -> Self {
+        agent.talks.send_modify(|open| *open += 1);
+        Self(agent.clone())
+    }
+}
+
+impl Drop for Talk {
+    fn drop(&mut self) {
+        self.0.talks.send_modify(|open| *open -= 1);
+    }
 }

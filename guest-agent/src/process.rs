@@ -1,86 +1,116 @@
 //! Processes: starting them as a user, with pipes or a terminal, and reaping.
 //!
 //! The agent reaps with waitpid(-1), because process 1 inherits every orphan; so nothing here may use a
-//! library that waits for its own children. One thread runs everything, hence a child is always
-//! registered before its end can be noticed.
+//! library that waits for its own children. One thread starts and reaps, hence a child is always registered
+//! before its end can be noticed, and a process that has no exit yet still owns its number.
 use std::collections::HashMap;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 
 use tokio::sync::watch;
+use tonic::{Code, Status};
 
+use crate::groups::Group;
 use crate::pb::Exit;
+use crate::reply::{refusal, status};
+use crate::terminal::{self, Size};
+use crate::user::User;
 
-#[derive(Default)]
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+pub type Exited = watch::Receiver<Option<Exit>>;
+
 pub struct Spec {
     pub argv: Vec<String>,
     pub user: String,
     pub workdir: String,
     pub env: HashMap<String, String>,
-    pub pty: Option<(u16, u16)>,
+    pub pty: Option<Size>,
+    /// Whether standard input can be written to; a terminal always can.
+    pub stdin: bool,
+    pub group: Group,
 }
 
 pub struct Child {
     pub pid: i32,
-    pub exit: watch::Receiver<Option<Exit>>,
+    pub exit: Exited,
     pub stdin: Option<OwnedFd>,
     pub stdout: OwnedFd,
     /// Absent with a terminal, which has one output.
     pub stderr: Option<OwnedFd>,
+    pub terminal: Option<File>,
+}
+
+struct Running {
+    exit: watch::Sender<Option<Exit>>,
+    group: Group,
+    /// The group's count when it started.
+    oom_kills: u64,
 }
 
 #[derive(Default)]
-pub struct Processes(Mutex<HashMap<i32, watch::Sender<Option<Exit>>>>);
+pub struct Processes(Mutex<HashMap<i32, Running>>);
 
 impl Processes {
-    pub fn spawn(&self, spec: &Spec) -> io::Result<Child> {
-        let (program, arguments) = spec
-            .argv
-            .split_first()
-            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "argv is empty"))?;
-        let user = User::find(&spec.user)?;
+    pub fn spawn(&self, spec: Spec) -> Result<Child, Status> {
+        let (program, arguments) =
+            spec.argv.split_first().ok_or_else(|| Status::invalid_argument("argv is empty"))?;
+        let user = User::find(&spec.user).map_err(|unknown| {
+            refusal(Code::NotFound, "user-unknown", format!("unknown user or group: {unknown}"))
+        })?;
+        let workdir = if spec.workdir.is_empty() { "/" } else { &spec.workdir };
+        if !Path::new(workdir).is_dir() {
+            return Err(refusal(Code::NotFound, "workdir-not-found", format!("no directory {workdir}")));
+        }
         let mut command = Command::new(program);
-        command.args(arguments).env_clear().env("PATH", DEFAULT_PATH).env("HOME", &user.home);
+        command.args(arguments).current_dir(workdir);
+        command.env_clear().env("PATH", DEFAULT_PATH).env("HOME", &user.home);
         if spec.pty.is_some() {
             command.env("TERM", "xterm-256color");
         }
         command.envs(&spec.env);
-        let workdir = if spec.workdir.is_empty() { "/" } else { &spec.workdir };
-        command.current_dir(workdir);
-        let pty = spec.pty.map(|(rows, cols)| open_pty(rows, cols)).transpose()?;
-        if let Some((_, terminal)) = &pty {
-            command.stdin(terminal.try_clone()?).stdout(terminal.try_clone()?).stderr(terminal.try_clone()?);
+        self.start(command, user, &spec).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => {
+                refusal(Code::NotFound, "program-not-found", format!("{program}: {error}"))
+            }
+            _ => status(error),
+        })
+    }
+
+    fn start(&self, mut command: Command, user: User, spec: &Spec) -> io::Result<Child> {
+        let pty = spec.pty.map(terminal::open).transpose()?;
+        if let Some((_, end)) = &pty {
+            command.stdin(end.try_clone()?).stdout(end.try_clone()?).stderr(end.try_clone()?);
         } else {
-            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+            let stdin = if spec.stdin { Stdio::piped() } else { Stdio::null() };
+            command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
         }
-        let controlling = pty.is_some();
-        // Only async-signal-safe calls: this runs between fork and exec.
-        unsafe { command.pre_exec(move || user.enter(controlling)) };
+        let entrance = spec.group.entrance();
+        let (controlling, first_own) = (pty.is_some(), if spec.stdin || pty.is_some() { 0 } else { 1 });
+        unsafe { command.pre_exec(move || prepare(&user, controlling, first_own, entrance.as_ref())) };
+        let oom_kills = spec.group.oom_kills();
         let mut child = command.spawn()?;
-        drop(command);
+        drop(command); // and with it the agent's copies of the process's end of the terminal
         let pid = child.id() as i32;
         let (sender, exit) = watch::channel(None);
-        self.0.lock().unwrap().insert(pid, sender);
-        Ok(match pty {
-            Some((master, _)) => Child {
-                pid,
-                exit,
-                stdin: Some(master.try_clone()?.into()),
-                stdout: master.into(),
-                stderr: None,
-            },
-            None => Child {
-                pid,
-                exit,
-                stdin: child.stdin.take().map(OwnedFd::from),
-                stdout: child.stdout.take().map(OwnedFd::from).expect("stdout is piped"),
-                stderr: child.stderr.take().map(OwnedFd::from),
-            },
-        })
+        self.0.lock().unwrap().insert(pid, Running { exit: sender, group: spec.group, oom_kills });
+        let (stdin, stdout, stderr, terminal) = match pty {
+            Some((master, _)) => {
+                (Some(master.try_clone()?.into()), Some(master.try_clone()?.into()), None, Some(master))
+            }
+            None => (
+                child.stdin.take().map(OwnedFd::from),
+                child.stdout.take().map(OwnedFd::from),
+                child.stderr.take().map(OwnedFd::from),
+                None,
+            ),
+        };
+        Ok(Child { pid, exit, stdin, stdout: stdout.expect("stdout is piped"), stderr, terminal })
     }
 
     /// Collects everything that has ended, whoever started it.
@@ -91,105 +121,49 @@ impl Processes {
             if pid <= 0 {
                 return;
             }
-            let exit = if libc::WIFSIGNALED(status) {
-                let signal = libc::WTERMSIG(status);
-                Exit { code: 128 + signal, signal }
-            } else {
-                Exit { code: libc::WEXITSTATUS(status), signal: 0 }
-            };
-            if let Some(sender) = self.0.lock().unwrap().remove(&pid) {
-                sender.send_replace(Some(exit));
-            }
+            let Some(running) = self.0.lock().unwrap().remove(&pid) else { continue };
+            let signal = if libc::WIFSIGNALED(status) { libc::WTERMSIG(status) } else { 0 };
+            let code = if signal > 0 { 128 + signal } else { libc::WEXITSTATUS(status) };
+            // A shell whose program was killed says so with its own exit code.
+            let killed = code == 128 + libc::SIGKILL;
+            let oom = killed && running.group.oom_kills() > running.oom_kills;
+            running.exit.send_replace(Some(Exit { code, signal, oom }));
         }
     }
 }
 
-const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
-struct User {
-    uid: u32,
-    gid: u32,
-    groups: Vec<u32>,
-    home: String,
+/// Runs between fork and exec: only async-signal-safe calls.
+fn prepare(user: &User, controlling: bool, first_own: i32, entrance: Option<&File>) -> io::Result<()> {
+    let check = |result: i32| if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) };
+    unsafe {
+        check(libc::setsid())?;
+        if controlling {
+            check(libc::ioctl(0, libc::TIOCSCTTY as _, 0))?;
+        }
+        if let Some(file) = entrance {
+            libc::write(file.as_raw_fd(), c"0".as_ptr().cast(), 1);
+        }
+        // Programs reopen /dev/stdout by name, for which a process that is not root has to own it.
+        for fd in first_own..3 {
+            libc::fchown(fd, user.uid, user.gid);
+        }
+        user.enter()?;
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+    }
+    Ok(())
 }
 
-impl User {
-    /// `name`, `uid`, `name:group` or `uid:gid`, as in an OCI image. A numeric id needs no entry anywhere.
-    fn find(text: &str) -> io::Result<Self> {
-        let text = if text.is_empty() { "0" } else { text };
-        let (name, group) = text.split_once(':').map_or((text, None), |(u, g)| (u, Some(g)));
-        let passwd = table("/etc/passwd");
-        let groups = table("/etc/group");
-        let entry = passwd.iter().find(|f| f.len() > 5 && (f[0] == name || f[2] == name));
-        let unknown =
-            |what: &str| io::Error::new(io::ErrorKind::NotFound, format!("unknown user or group: {what}"));
-        let number = |text: &str| text.parse::<u32>().ok();
-        let uid = entry.map_or(number(name), |f| number(&f[2])).ok_or_else(|| unknown(name))?;
-        let gid = match group {
-            Some(group) => groups
-                .iter()
-                .find(|f| f.len() > 2 && f[0] == group)
-                .map_or(number(group), |f| number(&f[2]))
-                .ok_or_else(|| unknown(group))?,
-            None => entry.and_then(|f| number(&f[3])).unwrap_or(0),
-        };
-        let mut supplementary = vec![gid];
-        if let (Some(entry), None) = (entry, group) {
-            let member = |f: &&Vec<String>| f.len() > 3 && f[3].split(',').any(|m| m == entry[0]);
-            supplementary.extend(groups.iter().filter(member).filter_map(|f| number(&f[2])));
-        }
-        let home = entry.map_or("/".to_owned(), |f| f[5].clone());
-        Ok(Self { uid, gid, groups: supplementary, home })
-    }
-
-    fn enter(&self, controlling: bool) -> io::Result<()> {
-        unsafe {
-            check(libc::setsid())?;
-            if controlling {
-                check(libc::ioctl(0, libc::TIOCSCTTY as _, 0))?;
-            }
-            // An agent that is not root (tests) can only run processes as itself.
-            if libc::geteuid() == 0 {
-                check(libc::setgroups(self.groups.len(), self.groups.as_ptr()))?;
-                check(libc::setgid(self.gid))?;
-                check(libc::setuid(self.uid))?;
-            }
-            libc::signal(libc::SIGPIPE, libc::SIG_DFL);
-        }
-        Ok(())
+pub async fn ended(exit: &mut Exited) -> Exit {
+    match exit.wait_for(Option::is_some).await {
+        Ok(value) => value.unwrap_or_default(),
+        Err(_) => Exit::default(),
     }
 }
 
-fn table(path: &str) -> Vec<Vec<String>> {
-    let text = fs::read(path).map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default();
-    text.lines().map(|l| l.split(':').map(str::to_owned).collect()).collect()
-}
-
-fn check(result: i32) -> io::Result<()> {
-    if result < 0 {
+pub fn signal(pid: i32, number: i32) -> io::Result<()> {
+    if unsafe { libc::kill(pid, number) } < 0 {
         Err(io::Error::last_os_error())
     } else {
         Ok(())
     }
-}
-
-fn open_pty(rows: u16, cols: u16) -> io::Result<(File, File)> {
-    let (mut master, mut terminal) = (0, 0);
-    let null = std::ptr::null_mut();
-    check(unsafe { libc::openpty(&mut master, &mut terminal, null, null as _, null as _) })?;
-    let pair = unsafe { (File::from_raw_fd(master), File::from_raw_fd(terminal)) };
-    for file in [&pair.0, &pair.1] {
-        check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) })?;
-    }
-    resize(&pair.0, rows, cols)?;
-    Ok(pair)
-}
-
-pub fn resize(terminal: &impl AsRawFd, rows: u16, cols: u16) -> io::Result<()> {
-    let size = libc::winsize { ws_row: rows, ws_col: cols, ws_xpixel: 0, ws_ypixel: 0 };
-    check(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSWINSZ as _, &size) })
-}
-
-pub fn signal(pid: i32, number: i32) -> io::Result<()> {
-    check(unsafe { libc::kill(pid, number) })
 }

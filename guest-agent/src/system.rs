@@ -1,11 +1,9 @@
-//! The machine as a whole: identity, settings, statistics, power.
+//! The machine as a whole, read from /proc: who it says it is, what runs, what it uses.
 use std::fs;
 use std::io;
-use std::path::Path;
-use std::time::Duration;
 
+use crate::groups;
 use crate::pb::*;
-use crate::{files, net};
 
 pub fn hello() -> HelloResponse {
     let line = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
@@ -22,43 +20,6 @@ pub fn hello() -> HelloResponse {
 
 pub fn is_init() -> bool {
     std::process::id() == 1
-}
-
-/// Outside a machine only `env` and `files` apply: the rest would change the host that runs a test.
-pub fn configure(request: &ConfigureRequest, applied: &mut Vec<Address>) -> io::Result<()> {
-    for file in &request.files {
-        let path = Path::new(&file.path);
-        if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent)?;
-        }
-        fs::write(path, &file.content)?;
-        files::settle(path, if file.mode == 0 { 0o644 } else { file.mode }, file.uid, file.gid)?;
-    }
-    if !is_init() {
-        return Ok(());
-    }
-    fs::create_dir_all("/etc")?;
-    if !request.hostname.is_empty() {
-        fs::write("/proc/sys/kernel/hostname", &request.hostname)?;
-        fs::write("/etc/hostname", format!("{}\n", request.hostname))?;
-        let own: String = request
-            .addresses
-            .iter()
-            .filter_map(|a| a.cidr.split('/').next())
-            .map(|ip| format!("{ip}\t{}\n", request.hostname))
-            .collect();
-        fs::write("/etc/hosts", format!("127.0.0.1\tlocalhost\n::1\tlocalhost\n{own}"))?;
-    }
-    if !request.nameservers.is_empty() {
-        let mut text: String = request.nameservers.iter().map(|n| format!("nameserver {n}\n")).collect();
-        if !request.search_domains.is_empty() {
-            text += &format!("search {}\n", request.search_domains.join(" "));
-        }
-        // Images ship it as a link into a directory that only another resolver fills.
-        let _ = fs::remove_file("/etc/resolv.conf");
-        fs::write("/etc/resolv.conf", text)?;
-    }
-    net::apply(&request.addresses, &request.routes, applied)
 }
 
 pub fn processes() -> io::Result<Vec<Process>> {
@@ -92,6 +53,17 @@ fn process(pid: u32) -> Option<Process> {
     })
 }
 
+/// Bytes received and sent by all devices but the loopback.
+fn network_bytes() -> (u64, u64) {
+    let text = fs::read_to_string("/proc/net/dev").unwrap_or_default();
+    let devices =
+        text.lines().filter_map(|line| line.split_once(':')).filter(|(name, _)| name.trim() != "lo");
+    devices.fold((0, 0), |(received, sent), (_, rest)| {
+        let fields: Vec<u64> = rest.split_whitespace().filter_map(|f| f.parse().ok()).collect();
+        (received + fields.first().unwrap_or(&0), sent + fields.get(8).unwrap_or(&0))
+    })
+}
+
 pub fn stats() -> io::Result<StatsResponse> {
     let memory = fs::read_to_string("/proc/meminfo")?;
     let kib = |name: &str| {
@@ -111,6 +83,7 @@ pub fn stats() -> io::Result<StatsResponse> {
     let idle: u64 = ticks.iter().skip(3).take(2).sum();
     let mut disk: libc::statvfs = unsafe { std::mem::zeroed() };
     unsafe { libc::statvfs(c"/".as_ptr(), &mut disk) };
+    let (received, sent) = network_bytes();
     let load = fs::read_to_string("/proc/loadavg")?;
     let mut load = load.split_whitespace();
     Ok(StatsResponse {
@@ -122,25 +95,11 @@ pub fn stats() -> io::Result<StatsResponse> {
         disk_free_bytes: disk.f_bavail as u64 * disk.f_frsize as u64,
         load1: load.next().and_then(|f| f.parse().ok()).unwrap_or(0.0),
         processes: load.nth(2).and_then(|f| f.split('/').nth(1)?.parse().ok()).unwrap_or(0),
+        cpus: cpu.lines().skip(1).take_while(|line| line.starts_with("cpu")).count() as u32,
+        oom_kills: groups::machine_oom_kills(),
+        agent_rss_bytes: process(std::process::id()).map_or(0, |p| p.rss_bytes),
+        memory_cached_bytes: kib("Cached:"),
+        network_received_bytes: received,
+        network_sent_bytes: sent,
     })
-}
-
-/// Ends every process, then the machine. Outside a machine it ends only the agent.
-pub async fn shutdown(grace_ms: u32) {
-    // The answer to the call must leave before the machine does.
-    tokio::time::sleep(Duration::from_millis(20)).await;
-    if !is_init() {
-        std::process::exit(0);
-    }
-    unsafe { libc::kill(-1, libc::SIGTERM) };
-    let limit = tokio::time::Instant::now() + Duration::from_millis(grace_ms.into());
-    let user_process = |p: &Process| p.pid != 1 && !p.argv[0].starts_with('[');
-    while tokio::time::Instant::now() < limit && processes().is_ok_and(|all| all.iter().any(user_process)) {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    unsafe {
-        libc::kill(-1, libc::SIGKILL);
-        libc::sync();
-        libc::reboot(libc::RB_AUTOBOOT);
-    }
 }

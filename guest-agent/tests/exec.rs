@@ -151,7 +151,7 @@ async fn the_exit_of_main_is_kept_and_its_output_logged() {
         while let Some(state) = states.message().await.unwrap() {
             last = state.status;
         }
-        assert_eq!(last, Some(wait_main_response::Status::Exited(Exit { code: 3, signal: 0 })));
+        assert_eq!(last, Some(wait_main_response::Status::Exited(Exit { code: 3, ..Default::default() })));
     }
     let mut logs = agent.client.logs(LogsRequest { from_seq: 0, follow: true }).await.unwrap().into_inner();
     let first = logs.message().await.unwrap().unwrap();

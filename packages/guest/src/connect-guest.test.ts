@@ -1,12 +1,13 @@
 import assert from "node:assert/strict";
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { connect, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Duplex } from "node:stream";
 import { after, before, suite, test } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
 import { create } from "@bufbuild/protobuf";
 import { HearthError } from "@hearth/errors";
 import { connectGuest, type GuestClient } from "../mod.ts";
@@ -105,6 +106,20 @@ suite("connectGuest", { skip: hasCargo() ? false : "cargo is needed to build the
     await assert.rejects(failed, { code: "guest_path_not_found" });
   });
 
+  test("a program or user that the image lacks has a code of its own", async () => {
+    await using guest = await connectGuest(await dial());
+    for (const [start, code] of [
+      [{ argv: ["/no/such/program"] }, "entrypoint_not_found"],
+      [{ argv: ["/bin/true"], user: "no-such-user" }, "guest_user_unknown"],
+      [{ argv: ["/bin/true"], workdir: "/no/such/directory" }, "guest_path_not_found"],
+    ] as const) {
+      const failed = guest.client
+        .startMain({ ...start, argv: [...start.argv] })
+        .catch((error) => Promise.reject(guest.error(error)));
+      await assert.rejects(failed, { code });
+    }
+  });
+
   test("a stream that breaks fails the calls on it with guest_channel_broken", async () => {
     const socket = await dial();
     await using guest = await connectGuest(socket);
@@ -112,6 +127,32 @@ suite("connectGuest", { skip: hasCargo() ? false : "cargo is needed to build the
     socket.destroy();
     const failed = guest.client.hello({}).catch((error) => Promise.reject(guest.error(error)));
     await assert.rejects(failed, { code: "guest_channel_broken" });
+  });
+
+  test("a call to an agent that stopped has a limit", async () => {
+    await using guest = await connectGuest(await dial(), { callLimitMs: 100 });
+    agent.kill("SIGSTOP");
+    try {
+      const failed = guest.client.hello({}).catch((error) => Promise.reject(guest.error(error)));
+      await assert.rejects(failed, { code: "deadline_exceeded" });
+    } finally {
+      agent.kill("SIGCONT");
+    }
+  });
+
+  test("leaving the loop over a stream ends the call, and with it the process", async () => {
+    await using guest = await connectGuest(await dial());
+    let pid = 0;
+    for await (const { response } of guest.client.exec(requests("exec sleep 600"))) {
+      if (response.case === "started") pid = response.value.pid;
+      break;
+    }
+    assert.notEqual(pid, 0);
+    const limit = AbortSignal.timeout(10_000);
+    while (existsSync(`/proc/${pid}`)) {
+      limit.throwIfAborted();
+      await delay(10);
+    }
   });
 
   test("an agent that stays silent is guest_unreachable", async () => {

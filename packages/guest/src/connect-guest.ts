@@ -7,14 +7,11 @@
  */
 import { randomBytes } from "node:crypto";
 import type { Duplex } from "node:stream";
-import { type Client, createClient } from "@connectrpc/connect";
 import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
 import { HearthError } from "@hearth/errors";
-import { Guest } from "./gen/hearth/guest/v1/guest_pb.js";
+import { createGuestClient, type GuestClient } from "./guest-client.ts";
 import { guestError } from "./guest-error.ts";
 import { synchronise } from "./synchronise.ts";
-
-export type GuestClient = Client<typeof Guest>;
 
 export interface GuestConnection extends AsyncDisposable {
   readonly client: GuestClient;
@@ -27,6 +24,8 @@ export interface ConnectGuestOptions {
   /** How long the agent may take to answer, a boot included. */
   readonly timeoutMs?: number;
   readonly repeatMs?: number;
+  /** How long a call without streams may take when its caller sets no limit. */
+  readonly callLimitMs?: number;
   readonly nonce?: () => string;
 }
 
@@ -38,7 +37,8 @@ export async function connectGuest(
   stream: Duplex,
   options: ConnectGuestOptions = {},
 ): Promise<GuestConnection> {
-  const { timeoutMs = 30_000, repeatMs = 250, nonce = () => randomBytes(16).toString("hex") } = options;
+  const { timeoutMs = 30_000, repeatMs = 250, callLimitMs = 30_000 } = options;
+  const nonce = options.nonce ?? (() => randomBytes(16).toString("hex"));
   const timeout = AbortSignal.timeout(timeoutMs);
   const signal = options.signal === undefined ? timeout : AbortSignal.any([timeout, options.signal]);
   try {
@@ -64,7 +64,7 @@ export async function connectGuest(
   );
   const transport = createGrpcTransport({ baseUrl: authority, sessionManager });
   return {
-    client: createClient(Guest, transport),
+    client: createGuestClient(transport, callLimitMs),
     error(thrown) {
       // The HTTP/2 library calls a lost stream a cancellation, which is the word for the caller's own wish.
       if (stream.destroyed && !disposed) return new HearthError("guest_channel_broken", { cause: thrown });

@@ -15,10 +15,18 @@ const codes: Partial<Record<Code, HearthErrorCode>> = {
   [Code.Aborted]: "guest_channel_broken",
 };
 
+/** Why a program did not start, which the code alone does not say. */
+const reasons: Readonly<Record<string, HearthErrorCode>> = {
+  "user-unknown": "guest_user_unknown",
+  "program-not-found": "entrypoint_not_found",
+  "workdir-not-found": "guest_path_not_found",
+};
+
 /** An error of a call to the guest as Hearth's own. The guest's text is a cause: a guest is not trusted. */
 export function guestError(thrown: unknown): HearthError {
   if (thrown instanceof HearthError) return thrown;
   const error = ConnectError.from(thrown);
   if (error.cause instanceof HearthError) return error.cause;
-  return new HearthError(codes[error.code] ?? "internal", { cause: thrown });
+  const reason = reasons[error.metadata.get("hearth-reason") ?? ""];
+  return new HearthError(reason ?? codes[error.code] ?? "internal", { cause: thrown });
 }
