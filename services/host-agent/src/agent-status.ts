@@ -1,0 +1,26 @@
+/** What the agent says of itself and of its node. */
+import type { ServiceStatus } from "./supervisor.ts";
+
+/** `degraded`: it was ready, and a part of it does not answer now. */
+export type AgentState = "starting" | "ready" | "degraded" | "stopping";
+
+export interface AgentStatus {
+  readonly state: AgentState;
+  readonly pid: number;
+  readonly started_at_ms: number;
+  readonly node_id: string;
+  readonly region: string;
+  readonly api_url: string;
+  readonly token_path: string;
+  readonly data_dir: string;
+  readonly run_dir: string;
+  readonly accelerator: "kvm" | "tcg";
+  /** One sentence: what was seen when KVM was tried. */
+  readonly accelerator_reason: string;
+  readonly capacity: { readonly cpus: number; readonly memory_mb: number };
+  /** What is not enforced on this host. */
+  readonly warnings: readonly string[];
+  readonly services: readonly ServiceStatus[];
+  /** Sentences about what does not work now; empty when all is well. */
+  readonly problems: readonly string[];
+}

@@ -1,0 +1,264 @@
+/**
+ * Brings one host to what its manifest says, and keeps it there: directories, the base of the firewall, and the
+ * services as child processes. Machines belong to the worker; they live on when a service, or this agent, ends.
+ *
+ * Two ways to end. `down` asks the worker to stop its machines, keeping what was wanted of them, and takes
+ * everything away. `release` ends the services only: the next agent finds the machines running.
+ */
+import { randomBytes } from "node:crypto";
+import { rm } from "node:fs/promises";
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { type Bus, connectBus, type NodeConfig } from "@hearth/cluster";
+import { HearthError } from "@hearth/errors";
+import { NetworkExecutor, parseClusterPrefix } from "@hearth/network";
+import type { Logger } from "@hearth/telemetry";
+import { type KvmProbe, probeKvm } from "@hearth/vmm";
+import type { AgentState, AgentStatus } from "./agent-status.ts";
+import { ControlServer, type DownRequest } from "./control-server.ts";
+import { type HostFacts, readHostFacts } from "./host-facts.ts";
+import { assertPortFree, freePort, prepareDirectories, requireHost } from "./host-prepare.ts";
+import { acquireLock } from "./instance-lock.ts";
+import { kvmAnswer } from "./kvm-answer.ts";
+import { apiUrl, checkNode, type Problems } from "./node-health.ts";
+import { ensureToken, readIdentity, tokenPath, writeWhole } from "./node-identity.ts";
+import { natsUser, planManifest } from "./node-manifest.ts";
+import { ServiceSet } from "./service-set.ts";
+import { type AgentSettings, serviceEnvironment } from "./settings.ts";
+
+export interface HostAgentDeps {
+  readonly settings: AgentSettings;
+  readonly logger: Logger;
+  readonly network?: NetworkExecutor;
+  readonly probe?: typeof probeKvm;
+}
+
+export const socketPath = (runDir: string): string => join(runDir, "agent.sock");
+const configPath = (runDir: string): string => join(runDir, "node.json");
+
+const defaultStopMs = 15_000;
+/** What the worker gets beyond the machines' own time, to take their networks and disks away. */
+const teardownMs = 30_000;
+const startingCheckMs = 50;
+const checkMs = 5_000;
+
+export class HostAgent {
+  /** Resolves when the agent has nothing left to do. */
+  readonly ended: Promise<void>;
+  readonly #settings: AgentSettings;
+  readonly #logger: Logger;
+  readonly #network: NetworkExecutor;
+  readonly #probe: typeof probeKvm;
+  readonly #ending = new AbortController();
+  readonly #startedAtMs = Date.now();
+  #resolveEnded: () => void = () => undefined;
+  #lock: Disposable | undefined;
+  #config: NodeConfig | undefined;
+  #kvm: KvmProbe = { usable: false, reason: "" };
+  #services: ServiceSet | undefined;
+  #control: ControlServer | undefined;
+  #bus: Bus | undefined;
+  #watching: Promise<void> | undefined;
+  #going: Promise<void> | undefined;
+  #state: AgentState = "starting";
+  #problems: Problems = {};
+
+  constructor({ settings, logger, network, probe }: HostAgentDeps) {
+    this.#probe = probe ?? probeKvm;
+    this.#settings = settings;
+    this.#logger = logger;
+    this.#network = network ?? new NetworkExecutor();
+    this.ended = new Promise((resolve) => {
+      this.#resolveEnded = resolve;
+    });
+  }
+
+  /** Resolves when everything is started, not when it is ready: `status` says that. */
+  async start(): Promise<void> {
+    const { dataDir, runDir } = this.#settings;
+    const environment = serviceEnvironment();
+    const host = readHostFacts(environment.PATH ?? "");
+    requireHost(host, this.#settings);
+    this.#lock = acquireLock(dataDir, runDir);
+    let runDirIsNew = false;
+    try {
+      runDirIsNew = prepareDirectories(this.#settings);
+      await this.#bringUp(host, environment);
+    } catch (error) {
+      await this.#services?.stop();
+      await this.#leave(runDirIsNew);
+      throw error;
+    }
+  }
+
+  async #bringUp(host: HostFacts, environment: Readonly<Record<string, string>>): Promise<void> {
+    const settings = this.#settings;
+    const identity = readIdentity(settings.dataDir);
+    ensureToken(settings.dataDir);
+    const nats = { port: await freePort(), pass: randomBytes(24).toString("base64url") };
+    const services = new ServiceSet({
+      settings,
+      environment,
+      logger: this.#logger,
+      configPath: configPath(settings.runDir),
+      nats: { ...nats, user: natsUser },
+    });
+    this.#services = services;
+    await services.endLeftovers();
+    await assertPortFree(settings.apiHost, settings.apiPort);
+    services.startBus();
+    this.#kvm = await kvmAnswer(settings.assetsDir, this.#probe);
+    const config = planManifest({ settings, identity, host, kvm: this.#kvm, nats });
+    this.#config = config;
+    writeWhole(configPath(settings.runDir), JSON.stringify(config), 0o600);
+    await this.#network.applyNode(firewallFacts(config), this.#ending.signal);
+    this.#control = new ControlServer({
+      socketPath: socketPath(settings.runDir),
+      status: () => this.status(),
+      down: (request) => this.down(request),
+    });
+    await this.#control.start();
+    services.startOthers();
+    this.#watching = this.#watch(config);
+  }
+
+  status(): AgentStatus {
+    const { settings, config } = { settings: this.#settings, config: this.#config };
+    if (config === undefined) throw new HearthError("unavailable", { message: "The agent is starting." });
+    return {
+      state: this.#state,
+      pid: process.pid,
+      started_at_ms: this.#startedAtMs,
+      node_id: config.node_id,
+      region: config.region,
+      api_url: apiUrl(config.api),
+      token_path: tokenPath(settings.dataDir),
+      data_dir: settings.dataDir,
+      run_dir: settings.runDir,
+      accelerator: config.accelerator,
+      accelerator_reason: this.#kvm.reason,
+      capacity: config.capacity,
+      warnings: config.warnings,
+      services: this.#services?.status() ?? [],
+      problems: Object.values(this.#problems),
+    };
+  }
+
+  /**
+   * Stops the machines, then the services, and takes away what is on the host.
+   * @throws HearthError when the worker cannot stop its machines; then everything goes on as before
+   */
+  async down(request: DownRequest = {}): Promise<void> {
+    const before = this.#state;
+    this.#going ??= this.#goDown(request).catch((error: unknown) => {
+      this.#going = undefined;
+      this.#state = before;
+      throw error;
+    });
+    await this.#going;
+  }
+
+  /** Ends the services and leaves the machines running, for the next agent to find. */
+  async release(): Promise<void> {
+    this.#going ??= this.#end(false);
+    await this.#going;
+  }
+
+  async #goDown({ timeout_ms = defaultStopMs, force = false }: DownRequest): Promise<void> {
+    this.#state = "stopping";
+    try {
+      await this.#stopMachines(timeout_ms);
+    } catch (error) {
+      this.#logger.error({ err: error, force }, "machines were not stopped");
+      if (!force) throw error;
+    }
+    await this.#end(true);
+  }
+
+  /** A worker that is just being started again is waited for; one that dies while it stops machines goes on. */
+  async #stopMachines(timeoutMs: number): Promise<void> {
+    const limit = AbortSignal.timeout(timeoutMs + teardownMs);
+    for (;;) {
+      const life = this.#services?.workerLife() ?? AbortSignal.abort();
+      try {
+        const bus = this.#bus;
+        if (bus === undefined) throw new HearthError("unavailable", { message: "The bus does not answer." });
+        const node = this.#config?.node_id ?? "";
+        const options = { timeoutMs: timeoutMs + teardownMs, signal: AbortSignal.any([limit, life]) };
+        await bus.request(node, "worker", "stop-all", { timeout_ms: timeoutMs }, options);
+        return;
+      } catch (thrown) {
+        const error = HearthError.from(thrown);
+        const mayCome = error.code === "unavailable" || (error.code === "cancelled" && life.aborted);
+        if (!mayCome || limit.aborted) {
+          throw new HearthError("unavailable", {
+            message: "The worker did not stop its machines; see its log, or use force to leave them running.",
+            cause: error,
+          });
+        }
+        await delay(200);
+      }
+    }
+  }
+
+  async #end(removeAll: boolean): Promise<void> {
+    this.#state = "stopping";
+    this.#ending.abort();
+    await this.#watching;
+    await this.#services?.stop();
+    await this.#bus?.close();
+    if (removeAll && this.#config !== undefined) await this.#network.removeNode(this.#config.node_id);
+    this.#logger.info({ removed: removeAll }, "ended");
+    // The last answer of the control socket is sent before it goes.
+    setImmediate(() => void this.#leave(removeAll));
+  }
+
+  async #leave(removeAll: boolean): Promise<void> {
+    await this.#control?.[Symbol.asyncDispose]();
+    if (removeAll) await rm(this.#settings.runDir, { recursive: true, force: true });
+    this.#lock?.[Symbol.dispose]();
+    this.#resolveEnded();
+  }
+
+  async #watch(config: NodeConfig): Promise<void> {
+    const { signal } = this.#ending;
+    const login = { ...config.nats, name: "host-agent", retryUntil: signal };
+    const connecting = connectBus(login).then(
+      (bus) => {
+        this.#bus = bus;
+      },
+      () => undefined, // only when the agent ends before the bus came up
+    );
+    while (!signal.aborted) {
+      this.#problems = await checkNode({ config, bus: () => this.#bus });
+      if (signal.aborted) break;
+      this.#services?.shortenLogs();
+      const well = Object.keys(this.#problems).length === 0;
+      if (this.#state !== "stopping") this.#enter(well);
+      await delay(this.#state === "starting" ? startingCheckMs : checkMs, undefined, { signal }).catch(
+        () => undefined,
+      );
+    }
+    await connecting;
+  }
+
+  #enter(well: boolean): void {
+    const next = well ? "ready" : this.#state === "starting" ? "starting" : "degraded";
+    if (next === this.#state) return;
+    const fields = {
+      state: next,
+      problems: Object.values(this.#problems),
+      ms: Date.now() - this.#startedAtMs,
+    };
+    this.#state = next;
+    if (well) this.#logger.info(fields, "state");
+    else this.#logger.warn(fields, "state");
+  }
+}
+
+const firewallFacts = (config: NodeConfig) => ({
+  node: config.node_id,
+  prefix: parseClusterPrefix(config.prefix),
+  meshInterfaces: [],
+  hostServices: [],
+});

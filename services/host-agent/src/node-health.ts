@@ -1,0 +1,67 @@
+/**
+ * Whether the parts of a node do their work, asked from outside as their users ask: a process that runs and
+ * answers nobody is not healthy.
+ */
+import { readFileSync } from "node:fs";
+import type { Bus, NodeConfig } from "@hearth/cluster";
+import { HearthError } from "@hearth/errors";
+import { tokenPath } from "./node-identity.ts";
+
+export interface HealthDeps {
+  readonly config: NodeConfig;
+  readonly bus: () => Bus | undefined;
+  readonly limitMs?: number;
+}
+
+/** Sentences about what does not answer, by service. */
+export type Problems = Readonly<Record<string, string>>;
+
+export const apiUrl = ({ host, port }: NodeConfig["api"]): string => `http://${host}:${port}`;
+
+/** Asks all parts at once. Never throws. */
+export async function checkNode(deps: HealthDeps): Promise<Problems> {
+  const { config, limitMs = 2_000 } = deps;
+  const bus = deps.bus();
+  if (bus === undefined) return { bus: "The bus does not answer." };
+  const ask = (service: string, command: string) => async () => {
+    await bus.request(config.node_id, service, command, {}, { timeoutMs: limitMs });
+  };
+  const checks: Record<string, () => Promise<void>> = {
+    images: ask("images", "list"),
+    worker: ask("worker", "list"),
+    regional: () => checkApi(config, limitMs),
+  };
+  const answers = await Promise.all(
+    Object.entries(checks).map(async ([name, check]) => {
+      try {
+        await check();
+        return undefined;
+      } catch (error) {
+        return [name, `${name}: ${HearthError.from(error).message}`] as const;
+      }
+    }),
+  );
+  return Object.fromEntries(answers.filter((answer) => answer !== undefined));
+}
+
+/** The API answers, and knows this node: then it can place a machine. */
+async function checkApi(config: NodeConfig, limitMs: number): Promise<void> {
+  const token = readFileSync(tokenPath(config.data_dir), "utf8").trim();
+  const get = async (path: string): Promise<unknown> => {
+    const answer = await fetch(`${apiUrl(config.api)}${path}`, {
+      headers: { authorization: `Bearer ${token}` },
+      signal: AbortSignal.timeout(limitMs),
+    }).catch((cause: unknown) => {
+      throw new HearthError("unavailable", { message: "The API does not answer.", cause });
+    });
+    if (!answer.ok) {
+      throw new HearthError("unavailable", { message: `The API answers ${path} with ${answer.status}.` });
+    }
+    return await answer.json();
+  };
+  await get("/v1/health");
+  const { nodes } = (await get("/v1/nodes")) as { nodes?: readonly { node_id?: string }[] };
+  if (nodes?.some((node) => node.node_id === config.node_id) !== true) {
+    throw new HearthError("unavailable", { message: "The API has not heard of this node yet." });
+  }
+}

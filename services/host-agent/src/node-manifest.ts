@@ -1,0 +1,62 @@
+/** What a node is to be, out of facts: pure. Everything that its services are told is decided here. */
+import type { NodeConfig } from "@hearth/cluster";
+import type { KvmProbe } from "@hearth/vmm";
+import type { HostFacts } from "./host-facts.ts";
+import type { NodeIdentity } from "./node-identity.ts";
+import type { AgentSettings } from "./settings.ts";
+
+export interface ManifestFacts {
+  readonly settings: AgentSettings;
+  readonly identity: NodeIdentity;
+  readonly host: HostFacts;
+  readonly kvm: KvmProbe;
+  readonly nats: { readonly port: number; readonly pass: string };
+}
+
+export const natsUser = "node";
+
+export function planManifest({ settings, identity, host, kvm, nats }: ManifestFacts): NodeConfig {
+  return {
+    ...identity,
+    region: settings.region,
+    data_dir: settings.dataDir,
+    run_dir: settings.runDir,
+    nats: { servers: [`nats://127.0.0.1:${nats.port}`], user: natsUser, pass: nats.pass },
+    api: { host: settings.apiHost, port: settings.apiPort },
+    assets: { kernel: `${settings.assetsDir}/vmlinux`, initrd: `${settings.assetsDir}/initrd.cpio` },
+    accelerator: kvm.usable ? "kvm" : "tcg",
+    capacity: { cpus: host.cpus, memory_mb: machineMemoryMb(host.totalMemoryMb) },
+    nameservers: [...host.nameservers],
+    warnings: planWarnings(host, kvm),
+  };
+}
+
+/** The host's own share: a tenth, at least 768 MiB for the services and the kernel. */
+export const machineMemoryMb = (totalMb: number): number =>
+  Math.max(0, totalMb - Math.max(768, Math.ceil(totalMb / 10)));
+
+function planWarnings(host: HostFacts, kvm: KvmProbe): string[] {
+  const warnings: string[] = [];
+  if (!kvm.usable) {
+    warnings.push(`KVM does not run guests here, so machines are emulated and slow. ${kvm.reason}`);
+  }
+  if (!host.hasCgroupV2) {
+    warnings.push("There is no cgroup v2 here, so limits of CPU and memory are not enforced on the host.");
+  }
+  if (host.nameservers.length === 0) {
+    warnings.push("The host names no resolver that guests could ask, so names do not resolve in machines.");
+  }
+  const hidden = host.nameservers.filter(isPrivate);
+  if (hidden.length > 0) {
+    warnings.push(
+      `Guests may not reach private addresses, so they cannot ask the resolver ${hidden.join(", ")}.`,
+    );
+  }
+  return warnings;
+}
+
+/** What the node's firewall closes to guests. */
+const isPrivate = (address: string): boolean =>
+  /^(10\.|192\.168\.|169\.254\.|172\.(1[6-9]|2\d|3[01])\.|100\.(6[4-9]|[7-9]\d|1[01]\d|12[0-7])\.|f[cd])/i.test(
+    address,
+  );

@@ -1,0 +1,3 @@
+import { standIn, stopAll } from "../../../stand-in.ts";
+
+await standIn("worker", (config) => ({ list: () => [], "stop-all": stopAll(config) }));
