@@ -1,0 +1,103 @@
+/** The worker as a process, with real machines: QEMU, taps, the guest agent as process 1. */
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { readdirSync } from "node:fs";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+import { decodeExecFrame, type LogEntry } from "@hearth/machine";
+import { missing, startNode, type TestNode } from "./testing/node-fixture.ts";
+
+async function exec(node: TestNode, id: string, script: string) {
+  const command = ["/bin/sh", "-c", script];
+  const stream = await node.stream("exec", { machine_id: id, command });
+  let stdout = "";
+  for await (const message of stream) {
+    const frame = decodeExecFrame(message);
+    if (frame.channel === "stdout") stdout += Buffer.from(frame.data).toString();
+    if (frame.channel === "status") return { stdout, status: frame.status };
+  }
+  throw new Error("no status");
+}
+
+async function logs(node: TestNode, id: string): Promise<LogEntry[]> {
+  const entries: LogEntry[] = [];
+  for await (const message of await node.stream("logs", { machine_id: id }))
+    entries.push(JSON.parse(Buffer.from(message).toString()));
+  return entries;
+}
+
+const textOf = (entries: readonly LogEntry[]) =>
+  entries.map(({ data }) => Buffer.from(data, "base64").toString()).join("");
+
+const nothingLeft = (node: TestNode) => {
+  assert.deepEqual(node.vms(), []);
+  assert.deepEqual(node.taps(), []);
+  assert.deepEqual(readdirSync(join(node.config.run_dir, "m")), []);
+};
+
+describe("a worker with real machines", { skip: missing(), timeout: 240_000 }, () => {
+  test("a machine boots, is reached, survives its worker, stops, starts and goes", async (t) => {
+    await using node = await startNode();
+    const begun = performance.now();
+    const { record } = await node.create({ env: { SIZE: "big" } });
+    const { id, private_ip } = record;
+    await node.state(id, "started");
+    t.diagnostic(`created to started: ${Math.round(performance.now() - begun)} ms`);
+    const told = await exec(node, id, "echo $COLOUR $SIZE; hostname; cat /etc/resolv.conf; touch /marker");
+    assert.equal(told.stdout, `red big\n${id}\nnameserver fd12:3456:789a::3\n`);
+    execFileSync("/bin/busybox", ["ping", "-6", "-c1", "-W5", private_ip], { stdio: "ignore" });
+    assert.equal(node.taps().length, 1);
+    const [vm] = node.vms();
+
+    await node.end("SIGKILL");
+    assert.deepEqual(node.vms(), [vm]);
+    await node.start();
+    assert.equal((await exec(node, id, "ls /marker")).stdout, "/marker\n");
+    assert.deepEqual(node.vms(), [vm], "the same virtual machine");
+    assert.equal(textOf(await logs(node, id)), "up\n");
+
+    await node.command("stop", { machine_id: id });
+    const stopped = await node.state(id, "stopped");
+    assert.equal(stopped.events[0]?.request?.exit_event?.exit_code, 9, "the program ended in its own way");
+    nothingLeft(node);
+
+    await node.command("start", { machine_id: id });
+    await node.state(id, "started");
+    assert.equal((await exec(node, id, "ls /marker")).status.kind, "exited");
+    assert.equal((await exec(node, id, "ls /marker")).stdout, "", "the disk is new");
+    await node.command("destroy", { machine_id: id, force: true });
+    await node.state(id, "destroyed");
+    nothingLeft(node);
+    assert.equal(await node.end("SIGTERM"), 0);
+  });
+
+  test("a worker that is killed in the middle of a boot leaves one machine, not two and not none", async () => {
+    await using node = await startNode();
+    const { record } = await node.create();
+    while (node.vms().length === 0) await new Promise((resolve) => setImmediate(resolve));
+    await node.end("SIGKILL");
+    await node.start();
+    await node.state(record.id, "started");
+    assert.equal(node.vms().length, 1);
+    assert.equal(node.taps().length, 1);
+    await node.end("SIGTERM");
+    assert.equal(node.vms().length, 1, "a worker that stops leaves its machines running");
+    await node.start();
+    await node.command("stop-all", { timeout_ms: 2_000 });
+    nothingLeft(node);
+    await node.end("SIGTERM");
+    await node.start();
+    await node.state(record.id, "started");
+    await node.command("destroy", { machine_id: record.id, force: true });
+    await node.state(record.id, "destroyed");
+    nothingLeft(node);
+  });
+
+  test("a program that is not there fails the machine and leaves nothing", async () => {
+    await using node = await startNode();
+    const { record } = await node.create({ init: { exec: ["/no/such"] } });
+    const failed = await node.state(record.id, "failed");
+    assert.equal(failed.events[0]?.request?.error?.code, "entrypoint_not_found");
+    nothingLeft(node);
+  });
+});
