@@ -9,7 +9,8 @@ export class Apps {
     this.#transport = transport;
   }
 
-  async list(orgSlug = "personal", signal?: AbortSignal): Promise<App[]> {
+  /** Those of all organisations unless one is named. */
+  async list(orgSlug?: string, signal?: AbortSignal): Promise<App[]> {
     const body = await this.#transport.json<{ apps: App[] }>({
       method: "GET",
       path: "/v1/apps",

@@ -7,7 +7,7 @@ import type { ExecSession } from "./exec-session.ts";
 import { Metadata } from "./metadata.ts";
 import { readMessages } from "./ndjson.ts";
 import type { Call, Transport } from "./transport.ts";
-import type { CreateMachine, ExecResult, GuestProcess, Machine, UpdateMachine } from "./types.ts";
+import type { AppMachine, CreateMachine, ExecResult, GuestProcess, Machine, UpdateMachine } from "./types.ts";
 import { type WaitOptions, waitForMachine } from "./wait.ts";
 
 export interface Target {
@@ -61,6 +61,20 @@ export class Machines {
     for (const [key, value] of Object.entries(options.metadata ?? {})) query[`metadata.${key}`] = value;
     const path = `${appPath(app)}/machines`;
     return this.#transport.json({ method: "GET", path, query, signal: options.signal });
+  }
+
+  /** The machines of all apps of an organisation, page by page. */
+  async *listAll(org: string, options: Pick<ListMachines, "includeDestroyed" | "signal"> = {}) {
+    const include_deleted = options.includeDestroyed === true ? true : undefined;
+    const path = `/v1/orgs/${encodeURIComponent(org)}/machines`;
+    let cursor: string | undefined;
+    do {
+      const query = { include_deleted, cursor };
+      const page: { readonly machines: AppMachine[]; readonly next_cursor?: string } =
+        await this.#transport.json({ method: "GET", path, query, signal: options.signal });
+      yield* page.machines;
+      cursor = page.next_cursor || undefined;
+    } while (cursor !== undefined);
   }
 
   /** @throws HearthError `machine_not_found` */

@@ -11,8 +11,15 @@ export interface App {
   readonly created_at?: number;
 }
 
-/** A record, with sentences about what was accepted and has no effect. */
-export type Machine = MachineRecord & { readonly warnings?: readonly string[] };
+/** A field that was accepted and has no effect. */
+export interface FieldWarning {
+  readonly field: string;
+  readonly message: string;
+}
+
+export type Machine = MachineRecord & { readonly warnings?: readonly FieldWarning[] };
+/** From a list over all apps. */
+export type AppMachine = Machine & { readonly app_name: string };
 
 export interface CreateMachine {
   readonly config: MachineConfigInput;

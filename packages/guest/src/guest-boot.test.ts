@@ -1,29 +1,11 @@
-/** The agent as process 1 of a real machine: the platform's kernel, a busybox image and a scratch disk. */
+/** The agent as process 1 of a real machine: boots, keeps its house, takes a new host, ends. */
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import {
-  copyFileSync,
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readFileSync,
-  rmSync,
-  symlinkSync,
-  truncateSync,
-  writeFileSync,
-} from "node:fs";
-import { tmpdir } from "node:os";
+import { lchownSync, mkdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, suite, test } from "node:test";
-import { create } from "@bufbuild/protobuf";
-import { HearthError } from "@hearth/errors";
-import { QemuVmm, type Vmm, type VmmSpec } from "@hearth/vmm";
-import { connectGuest, type GuestClient, type GuestConnection } from "../mod.ts";
-import { ExecRequestSchema } from "./gen/hearth/guest/v1/guest_pb.js";
-
-const repository = join(import.meta.dirname, "../../..");
-const target = "x86_64-unknown-linux-musl";
-const busybox = "/bin/busybox";
+import { setTimeout as delay } from "node:timers/promises";
+import { BootedGuest, exec, missingForBoot } from "./testing/booted-guest.ts";
 
 const isRoot = process.getuid?.() === 0;
 const mac = "02:00:00:00:09:03";
@@ -50,151 +32,84 @@ function makeTaps(): void {
   ip(`addr add ${v6(1)}/64 dev ${first} nodad`);
 }
 
-/** Why it cannot run here, or false. */
-function missing(): string | false {
-  if (!existsSync(busybox)) return "this host has no /bin/busybox; install busybox-static";
-  for (const [program, flag] of [
-    ["cargo", "--version"],
-    ["qemu-system-x86_64", "--version"],
-    ["mksquashfs", "-version"],
-    ["mkfs.ext4", "-V"],
-  ] as const)
-    try {
-      execFileSync(program, [flag], { stdio: "ignore" });
-    } catch {
-      return `this host has no ${program}`;
-    }
-  return false;
+/** Links in the places of directories, and in /run what a program of the image needs but may not make. */
+function furnish(tree: string): void {
+  writeFileSync(join(tree, "etc/passwd"), "root:x:0:0::/root:/bin/sh\napp:x:1000:1000::/tmp:/bin/sh\n");
+  symlinkSync("/nowhere", join(tree, "proc"));
+  symlinkSync("../run/systemd/resolve/stub-resolv.conf", join(tree, "etc/resolv.conf"));
+  mkdirSync(join(tree, "run/database"), { recursive: true, mode: 0o755 });
+  writeFileSync(join(tree, "run/database/pid"), "17\n");
+  symlinkSync("/run/database", join(tree, "run/db"));
+  if (isRoot) lchownSync(join(tree, "run/database"), 1000, 1000);
 }
 
-async function* requests(script: string) {
-  yield create(ExecRequestSchema, { request: { case: "start", value: { argv: ["/bin/sh", "-c", script] } } });
-  yield create(ExecRequestSchema, { request: { case: "closeStdin", value: {} } });
-}
-
-async function exec(client: GuestClient, script: string): Promise<{ stdout: string; code: number }> {
-  const parts: Uint8Array[] = [];
-  for await (const { response } of client.exec(requests(script))) {
-    if (response.case === "stdout" || response.case === "stderr") parts.push(response.value);
-    if (response.case === "exited")
-      return { stdout: Buffer.concat(parts).toString(), code: response.value.code };
-  }
-  throw new Error("no exit was reported");
-}
-
-suite("a booted guest", { skip: missing(), timeout: 240_000 }, () => {
-  const directory = mkdtempSync(join(tmpdir(), "hearth-boot-"));
-  const vmm: Vmm = new QemuVmm();
-  const started: Vmm[] = [vmm];
-  let guest: GuestConnection;
+suite("a booted guest", { skip: missingForBoot(), timeout: 240_000 }, () => {
+  let booted: BootedGuest;
 
   before(async () => {
-    execFileSync("cargo", ["build", "--quiet", "--release", "--target", target], {
-      cwd: join(repository, "guest-agent"),
-      stdio: ["ignore", "ignore", "inherit"],
-    });
-    execFileSync("bash", [join(repository, "scripts/assets.sh")], { stdio: ["ignore", "ignore", "inherit"] });
-    const assets = join(repository, ".hearth/assets");
-    const spec: VmmSpec = {
-      id: "boot",
-      runDir: join(directory, "run"),
-      kernel: join(assets, "vmlinux"),
-      initrd: join(assets, "initrd.cpio"),
-      cmdline: "",
-      cpus: 1,
-      memoryMib: 192,
-      disks: [
-        { path: makeImage(), readOnly: true },
-        { path: makeScratch(), readOnly: false },
-      ],
-      nics: taps.slice(0, 1).map((tap) => ({ tap, mac })),
-      consolePath: join(directory, "console"),
-    };
     makeTaps();
-    await vmm.start(spec);
-    guest = await connectGuest(await vmm.channel(), { timeoutMs: 60_000 }).catch((error) => {
-      throw new Error(`the guest's console: ${readFileSync(spec.consolePath, "utf8")}`, { cause: error });
-    });
+    const nics = taps.slice(0, 1).map((tap) => ({ tap, mac }));
+    booted = await BootedGuest.boot({ nics, furnish });
   });
 
   after(async () => {
-    await guest?.[Symbol.asyncDispose]();
-    for (const each of started) await each.kill();
+    await booted?.[Symbol.asyncDispose]();
     for (const tap of made) ip(`link del ${tap}`);
-    rmSync(directory, { recursive: true });
   });
 
-  function makeImage(): string {
-    const tree = join(directory, "image");
-    for (const name of ["bin", "etc", "tmp"]) mkdirSync(join(tree, name), { recursive: true });
-    copyFileSync(busybox, join(tree, "bin/busybox"));
-    for (const name of [
-      "sh",
-      "cat",
-      "id",
-      "hostname",
-      "sleep",
-      "head",
-      "ip",
-      "ping",
-      "touch",
-      "pwd",
-      "mount",
-      "ls",
-    ])
-      symlinkSync("busybox", join(tree, "bin", name));
-    writeFileSync(join(tree, "etc/passwd"), "root:x:0:0::/root:/bin/sh\napp:x:1000:1000::/tmp:/bin/sh\n");
-    const image = join(directory, "image.squashfs");
-    execFileSync("mksquashfs", [tree, image, "-quiet", "-no-progress", "-all-root"], { stdio: "ignore" });
-    return image;
-  }
-
-  function makeScratch(): string {
-    const scratch = join(directory, "scratch.ext4");
-    writeFileSync(scratch, "");
-    truncateSync(scratch, 64 << 20);
-    execFileSync("mkfs.ext4", ["-q", "-F", scratch]);
-    return scratch;
-  }
-
   test("has the agent as process 1 in the image's root", async () => {
-    const hello = await guest.client.hello({});
+    const hello = await booted.client.hello({});
     assert.equal(hello.init, true);
-    const { stdout, code } = await exec(
-      guest.client,
+    const { output, code } = await exec(
+      booted.client,
       "cat /proc/1/comm; ls /; echo written >/etc/new && cat /etc/new",
     );
-    assert.equal(code, 0, stdout);
-    assert.match(stdout, /^(init|hearth-guest-ag)\nbin\ndev\netc\nproc\nrun\nsys\ntmp\nwritten\n$/);
+    assert.equal(code, 0, output);
+    assert.match(output, /^(init|hearth-guest-ag)\nbin\ndev\netc\nproc\nrun\nsys\ntmp\nwritten\n$/);
+  });
+
+  test("spends little on the agent", async () => {
+    const { output } = await exec(booted.client, "cat /proc/1/status");
+    const kib = Number(/^VmRSS:\s+(\d+) kB$/m.exec(output)?.[1]);
+    assert.ok(kib > 0 && kib <= 6 * 1024, `${kib} KiB`);
+    const { agentRssBytes } = await booted.client.stats({});
+    assert.ok(agentRssBytes > 0n && agentRssBytes <= 6n << 20n, `${agentRssBytes} bytes`);
+  });
+
+  test("has a fresh /run with the directories of the image's", async () => {
+    const { output } = await exec(booted.client, "cd /run; find . | sort; readlink db; stat -c %u database");
+    assert.equal(output, `.\n./database\n./db\n/run/database\n${isRoot ? 1000 : 0}\n`);
   });
 
   test("takes its name and runs its main process as a user", async () => {
-    await guest.client.configure({ hostname: "web-1", env: { COLOUR: "red" } });
-    assert.equal((await exec(guest.client, "hostname; echo $COLOUR")).stdout, "web-1\nred\n");
-    await guest.client.startMain({
+    await booted.client.configure({ hostname: "web-1", env: { COLOUR: "red" } });
+    const { output } = await exec(booted.client, "hostname; echo $COLOUR; cat /etc/hostname; ping -c1 web-1");
+    assert.match(output, /^web-1\nred\nweb-1\nPING web-1 \(127\.0\.1\.1\)/);
+    await booted.client.startMain({
       argv: ["/bin/sh", "-c", "id -u; pwd; exit 5"],
       user: "app",
-      workdir: "/tmp",
+      workdir: "/tmp/made/by/start",
     });
     let exited: unknown;
-    for await (const { status } of guest.client.waitMain({}))
+    for await (const { status } of booted.client.waitMain({}))
       if (status.case === "exited") exited = status.value.code;
     assert.equal(exited, 5);
-    let output = "";
-    for await (const { data } of guest.client.logs({})) output += Buffer.from(data).toString();
-    assert.equal(output, "1000\n/tmp\n");
+    let logged = "";
+    for await (const { data } of booted.client.logs({})) logged += Buffer.from(data).toString();
+    assert.equal(logged, "1000\n/tmp/made/by/start\n");
   });
 
   test("gets addresses and routes of both families, and gives up those of an earlier call", async (context) => {
     if (!isRoot) return context.skip("making a tap device needs root");
-    await guest.client.configure({ addresses: [{ device: mac, cidr: `${v4(3)}/32` }] });
-    await guest.client.configure({
+    await booted.client.configure({ addresses: [{ device: mac, cidr: `${v4(3)}/32` }] });
+    await booted.client.configure({
       addresses: [`${v4(2)}/32`, `${v6(2)}/64`].map((cidr) => ({ device: mac, cidr })),
       routes: [v4(1), v6(1)].map((gateway) => ({ device: mac, gateway })),
       nameservers: [v6(53)],
+      searchDomains: ["internal"],
     });
-    const { stdout } = await exec(
-      guest.client,
+    const { output } = await exec(
+      booted.client,
       `ip -o addr; ip route; ip -6 route; cat /etc/resolv.conf; ping -c1 ${v4(1)}; ping -c1 ${v6(1)}`,
     );
     for (const text of [
@@ -203,17 +118,19 @@ suite("a booted guest", { skip: missing(), timeout: 240_000 }, () => {
       `inet6 ${v6(2)}/64`,
       `default via ${v4(1)} dev eth0`,
       `default via ${v6(1)} dev eth0`,
-      `nameserver ${v6(53)}`,
+      `nameserver ${v6(53)}\nsearch internal\n`,
     ])
-      assert.ok(stdout.includes(text), `${text} in ${stdout}`);
-    assert.ok(!stdout.includes(`inet ${v4(3)}/`), stdout);
-    assert.equal(stdout.split("1 packets received").length, 3, stdout);
+      assert.ok(output.includes(text), `${text} in ${output}`);
+    assert.ok(!output.includes(`inet ${v4(3)}/`), output);
+    assert.equal(output.split("1 packets received").length, 3, output);
+    const { networkSentBytes, networkReceivedBytes } = await booted.client.stats({});
+    assert.ok(networkSentBytes > 0n && networkReceivedBytes > 0n);
   });
 
   test("reaps the orphans that its processes leave", async () => {
-    await exec(guest.client, "(sleep 0.1 &) ; true");
-    await exec(guest.client, "sleep 0.5");
-    const { processes } = await guest.client.listProcesses({});
+    await exec(booted.client, "(sleep 0.1 &) ; true");
+    await exec(booted.client, "sleep 0.5");
+    const { processes } = await booted.client.listProcesses({});
     assert.deepEqual(
       processes.filter(({ state }) => state === "Z"),
       [],
@@ -221,48 +138,73 @@ suite("a booted guest", { skip: missing(), timeout: 240_000 }, () => {
   });
 
   test("answers a new host after the old one went away in the middle of a transfer", async () => {
-    const stuck = exec(guest.client, "head -c 50000000 /dev/zero").catch(() => "broken");
-    await guest.client.hello({});
-    guest = await connectGuest(await vmm.channel(), { timeoutMs: 30_000 });
-    assert.equal((await exec(guest.client, "echo again")).stdout, "again\n");
+    const stuck = exec(booted.client, "head -c 50000000 /dev/zero").catch(() => "broken");
+    await booted.client.hello({});
+    await booted.connect();
+    assert.equal((await exec(booted.client, "echo again")).output, "again\n");
     assert.equal(await stuck, "broken");
   });
 
-  test("answers a new host after it was restored in the middle of a conversation", async (context) => {
-    const dir = join(directory, "snapshot");
-    await guest.client.hello({});
-    const scratch = join(directory, "scratch-clone.ext4");
-    try {
-      await vmm.snapshot(dir);
-      copyFileSync(join(directory, "scratch.ext4"), scratch);
-    } catch (error) {
-      if (!(error instanceof HearthError) || error.code !== "vmm_unsupported") throw error;
-      return context.skip("the driver takes no snapshots yet");
-    } finally {
-      // Whatever fails from here on: a machine left paused would let the next test wait for ever.
-      await vmm.resume();
-    }
-    const clone = new QemuVmm();
-    started.push(clone);
-    await clone.restore(dir, {
-      id: "clone",
-      runDir: join(directory, "run-clone"),
-      consolePath: join(directory, "console-clone"),
-      nics: taps.slice(1).map((tap) => ({ tap, mac })),
-      disks: [
-        { path: join(directory, "image.squashfs"), readOnly: true },
-        { path: scratch, readOnly: false },
-      ],
-    });
-    await using second = await connectGuest(await clone.channel(), { timeoutMs: 30_000 });
-    assert.equal((await exec(second.client, "cat /etc/new")).stdout, "written\n");
+  test("ends what a lost host ran, and rests until there is a new one", async () => {
+    const cpuMs = async () => {
+      const { processes } = await booted.client.listProcesses({});
+      return Number(processes.find(({ pid }) => pid === 1)?.cpuMs);
+    };
+    const lost = exec(booted.client, "exec cat /dev/zero").catch(() => "broken");
+    const before = await cpuMs();
+    await booted.disconnect();
+    assert.equal(await lost, "broken");
+    // What is measured is a stretch of time without a host.
+    await delay(3_000);
+    await booted.connect();
+    const { processes } = await booted.client.listProcesses({});
+    assert.ok(!processes.some(({ argv }) => argv[0] === "cat"), "the process runs on");
+    const spent = (await cpuMs()) - before;
+    assert.ok(spent < 1_000, `process 1 spent ${spent} ms`);
   });
 
-  test("switches off when told", async () => {
-    const exit = new Promise((resolve) => vmm.onExit(resolve));
-    const late = AbortSignal.timeout(20_000);
-    const limit = new Promise((_, reject) => late.addEventListener("abort", () => reject(late.reason)));
-    await guest.client.shutdown({ graceMs: 1_000 });
-    assert.deepEqual(await Promise.race([exit, limit]), { reason: "guest", code: 0, signal: null });
+  test("answers a new host after it was restored in the middle of a conversation", async () => {
+    await booted.client.hello({});
+    await booted.snapshot();
+    const clone = await booted.clone(
+      "clone",
+      taps.slice(1).map((tap) => ({ tap, mac })),
+    );
+    assert.equal((await exec(clone.client, "cat /etc/new")).output, "written\n");
+  });
+
+  test("switches off when told, after main had its time and its last words were heard", async () => {
+    const script = "trap 'echo bye; exit 9' TERM; echo ready; while :; do sleep 0.05; done";
+    const { firstSeq } = await booted.client.startMain({ argv: ["/bin/sh", "-c", script] });
+    let logged = "";
+    let asked = false;
+    const exit = booted.exit(20_000);
+    const exited = (async () => {
+      for await (const { status } of booted.client.waitMain({}))
+        if (status.case === "exited") return status.value.code;
+    })();
+    for await (const { data } of booted.client.logs({ fromSeq: firstSeq, follow: true })) {
+      logged += Buffer.from(data).toString();
+      if (!asked) await booted.client.shutdown({ graceMs: 10_000 });
+      asked = true;
+    }
+    assert.equal(await exited, 9);
+    assert.equal(logged, "ready\nbye\n");
+    assert.deepEqual(await exit, { reason: "guest", code: 0, signal: null });
+  });
+});
+
+suite("an image of one program and no directory", { skip: missingForBoot(), timeout: 120_000 }, () => {
+  test("boots, and has what every program may expect", async () => {
+    await using booted = await BootedGuest.boot({ bare: true });
+    const { output } = await exec(
+      booted.client,
+      "ls /; stat -c %a /tmp /dev/shm; test -c /dev/ptmx && ls -d /dev/pts /sys/fs/cgroup/hearth.main; cat /etc/hosts",
+    );
+    assert.ok(
+      output.startsWith("bin\ndev\netc\nproc\nrun\nsys\ntmp\n1777\n1777\n/dev/pts\n/sys/fs/"),
+      output,
+    );
+    assert.match(output, /127\.0\.0\.1\tlocalhost/);
   });
 });

@@ -34,6 +34,7 @@ const routes: readonly (readonly [method: string, pattern: string, handler: Hand
   ["POST", "/v1/apps", createApp],
   ["GET", "/v1/apps/([^/]+)", ({ state, parts: [name = ""] }) => appMachines(state, name) && app(name)],
   ["DELETE", "/v1/apps/([^/]+)", ({ state, parts: [name = ""] }) => void state.apps.delete(name)],
+  ["GET", "/v1/orgs/([^/]+)/machines", listAllMachines],
   ["GET", machinesPath, listMachines],
   ["POST", machinesPath, createMachine],
   ["GET", machinePath, (exchange) => machineOf(exchange).record()],
@@ -156,12 +157,24 @@ function listMachines({ state, parts: [name = ""], query }: Exchange): object[] 
     .map((machine) => machine.record());
 }
 
-async function createMachine({ state, parts: [name = ""], json }: Exchange): Promise<object> {
-  const machines = appMachines(state, name);
+function listAllMachines({ state, query }: Exchange): object {
+  const machines = [...state.apps].flatMap(([app_name, ofApp]) =>
+    [...ofApp.values()]
+      .filter((machine) => machine.state !== "destroyed" || query.has("include_deleted"))
+      .map((machine) => ({ app_id: app_name, app_name, ...machine.record() })),
+  );
+  return { machines, next_cursor: "" };
+}
+
+async function createMachine({ state, parts: [appName = ""], json }: Exchange): Promise<object> {
+  const machines = appMachines(state, appName);
   const body = await json();
   const config = body.config as MachineConfigInput;
   const directory = await mkdtemp(join(state.directory, "machine-"));
-  const machine = new FakeMachine({ name: String(body.name ?? `fake-${machines.size}`), config, directory });
+  const name = String(body.name ?? `fake-${machines.size}`);
+  if ([...machines.values()].some((one) => one.state !== "destroyed" && one.record().name === name))
+    throw new HearthError("name_taken");
+  const machine = new FakeMachine({ name, config, directory });
   machines.set(machine.id, machine);
   if (body.skip_launch !== true) setImmediate(() => machine.start());
   return machine.record();

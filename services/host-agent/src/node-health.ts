@@ -60,8 +60,8 @@ async function checkApi(config: NodeConfig, limitMs: number): Promise<void> {
     return await answer.json();
   };
   await get("/v1/health");
-  const { nodes } = (await get("/v1/nodes")) as { nodes?: readonly { node_id?: string }[] };
-  if (nodes?.some((node) => node.node_id === config.node_id) !== true) {
+  const nodes = (await get("/v1/nodes")) as readonly { node_id?: string }[];
+  if (!Array.isArray(nodes) || !nodes.some((node) => node.node_id === config.node_id)) {
     throw new HearthError("unavailable", { message: "The API has not heard of this node yet." });
   }
 }

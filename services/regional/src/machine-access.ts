@@ -2,13 +2,17 @@
  * Commands to a machine that exists: find its node in the replica, ask the worker, and wait until the own
  * replica has what the worker answered, so that whoever changed a machine reads the change.
  */
+import type { BusStream } from "@hearth/cluster";
 import { HearthError } from "@hearth/errors";
 import {
   factKeys,
   type MachineAnswer,
   type MachineFact,
   type MachineRecord,
+  parseStreamRequest,
   type WorkerRequest,
+  type WorkerStreamName,
+  type WorkerStreamRequest,
 } from "@hearth/machine";
 import type { ClusterView } from "./cluster-view.ts";
 import type { WorkerClient } from "./worker-client.ts";
@@ -16,6 +20,12 @@ import type { WorkerClient } from "./worker-client.ts";
 /** A reader that must see its own write waits this long at most; the worker has the truth in any case. */
 const readYourWriteLimitMs = 2_000;
 
+type AskingCommand =
+  | "signal"
+  | "events"
+  | "versions"
+  | "ps"
+  | `file-${"list" | "stat" | "mkdir" | "remove" | "rename"}`;
 type TargetedCommand = "update" | "start" | "stop" | "restart" | "destroy" | "set-metadata";
 
 export class MachineAccess {
@@ -53,13 +63,22 @@ export class MachineAccess {
     await untilMachine(this.#view, answer.record.id, holds, readYourWriteLimitMs);
   }
 
-  async ask<Name extends "signal" | "events" | "versions" | "ps">(
+  async ask<Name extends AskingCommand>(
     fact: MachineFact,
     name: Name,
     request: Omit<WorkerRequest<Name>, "machine_id">,
   ): Promise<unknown> {
     const full = { ...request, machine_id: fact.record.id } as WorkerRequest<Name>;
     return this.#worker.command(fact.node_id, name, full).catch(describeUnreachable(fact));
+  }
+
+  async open<Name extends WorkerStreamName>(
+    fact: MachineFact,
+    name: Name,
+    request: Omit<WorkerStreamRequest<Name>, "machine_id">,
+  ): Promise<BusStream> {
+    const full = parseStreamRequest(name, { ...request, machine_id: fact.record.id });
+    return this.#worker.stream(fact.node_id, name, full).catch(describeUnreachable(fact));
   }
 }
 

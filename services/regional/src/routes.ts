@@ -2,9 +2,13 @@
 import { absentRoutes } from "./absent-routes.ts";
 import type { ApiContext } from "./api-context.ts";
 import { appsRoutes } from "./apps-routes.ts";
+import { execRoutes } from "./exec-routes.ts";
+import { filesRoutes } from "./files-routes.ts";
 import type { App } from "./http-server.ts";
+import { imagesRoutes } from "./images-routes.ts";
 import { inspectRoutes } from "./inspect-routes.ts";
 import { lifecycleRoutes } from "./lifecycle-routes.ts";
+import { logsRoutes } from "./logs-routes.ts";
 import { machinesRoutes } from "./machines-routes.ts";
 import { metadataRoutes } from "./metadata-routes.ts";
 import { platformRoutes } from "./platform-routes.ts";
@@ -17,6 +21,10 @@ const all = [
   waitRoutes,
   inspectRoutes,
   metadataRoutes,
+  execRoutes,
+  logsRoutes,
+  filesRoutes,
+  imagesRoutes,
   platformRoutes,
   absentRoutes,
 ];

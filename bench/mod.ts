@@ -1,0 +1,18 @@
+/** Side-by-side measurements: `npm run bench -- <name> [--json]`. */
+import { measureLifecycle } from "./src/lifecycle.ts";
+
+const benches: Readonly<Record<string, (runs: number) => Promise<Record<string, unknown>>>> = {
+  lifecycle: measureLifecycle,
+};
+
+const [name = "", ...flags] = process.argv.slice(2);
+const bench = Object.hasOwn(benches, name) ? benches[name] : undefined;
+const runs = Number(flags.find((flag) => flag.startsWith("--runs="))?.slice("--runs=".length) ?? 15);
+if (bench === undefined || !Number.isInteger(runs) || runs < 1) {
+  process.stderr.write(`usage: npm run bench -- <${Object.keys(benches).join(" | ")}> [--runs=N] [--json]\n`);
+  process.exitCode = 2;
+} else {
+  const result = await bench(runs);
+  if (flags.includes("--json")) process.stdout.write(`${JSON.stringify(result)}\n`);
+  else for (const [key, value] of Object.entries(result)) console.log(`${key}: ${JSON.stringify(value)}`);
+}

@@ -1,0 +1,23 @@
+/** What every command works with. */
+import { HearthClient } from "@hearth/sdk";
+import type { Environment } from "./environment.ts";
+
+export interface Context {
+  readonly environment: Environment;
+  /** The client of the API that the environment names, made when it is first wanted. */
+  readonly client: () => HearthClient;
+  /** The exit code of the command when it ends without an error. */
+  exitCode: number;
+}
+
+export function createContext(environment: Environment): Context {
+  let client: HearthClient | undefined;
+  return {
+    environment,
+    client: () => {
+      client ??= new HearthClient({ apiUrl: environment.apiUrl, token: environment.readToken() });
+      return client;
+    },
+    exitCode: 0,
+  };
+}

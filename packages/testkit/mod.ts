@@ -1,0 +1,8 @@
+export {
+  type Finished,
+  finish,
+  type Json,
+  type Platform,
+  repositoryRoot,
+  startPlatform,
+} from "./src/platform.ts";

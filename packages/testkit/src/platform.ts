@@ -1,0 +1,162 @@
+/**
+ * A real platform of its own on this host: fresh directories, free ports, the demo image. What it leaves
+ * behind after `down` is what the leak checks look at, so it removes nothing itself but its directories.
+ */
+import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { readdirSync, readFileSync } from "node:fs";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { firewallTable, tapPrefix } from "@hearth/network";
+
+export const repositoryRoot: string = resolve(import.meta.dirname, "../../..");
+
+export interface Finished {
+  readonly code: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+export interface Platform {
+  readonly apiUrl: string;
+  readonly token: string;
+  readonly dataDir: string;
+  readonly runDir: string;
+  readonly nodeId: string;
+  /** What of this platform is on the host now: processes, links, firewall tables, mounts, loop devices. */
+  hostResources(): string[];
+  /** The processes of this platform whose command line has this text. */
+  pids(text: string): number[];
+  /** Runs the real command line and waits for its end. */
+  hearth(args: readonly string[], input?: string): Promise<Finished>;
+  /** One call of the public API; the parsed body, whatever the status. */
+  call(method: string, path: string, body?: unknown): Promise<{ status: number; body: Json }>;
+  down(): Promise<Finished>;
+}
+
+// biome-ignore lint/suspicious/noExplicitAny: answers of the public API are asserted field by field
+export type Json = any;
+
+const commandLimitMs = 240_000;
+
+async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const address = server.address();
+  await new Promise((resolve) => server.close(resolve));
+  if (address === null || typeof address === "string") throw new Error("no port");
+  return address.port;
+}
+
+export function finish(child: ChildProcess, limitMs = commandLimitMs): Promise<Finished> {
+  let stdout = "";
+  let stderr = "";
+  child.stdout?.on("data", (chunk: Buffer) => {
+    stdout += chunk.toString();
+  });
+  child.stderr?.on("data", (chunk: Buffer) => {
+    stderr += chunk.toString();
+  });
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => {
+      child.kill("SIGKILL");
+      reject(new Error(`not finished after ${limitMs} ms: ${stdout}${stderr}`));
+    }, limitMs);
+    child.on("error", reject);
+    child.on("close", (code) => {
+      clearTimeout(timer);
+      resolve({ code, stdout, stderr });
+    });
+  });
+}
+
+const lines = (command: string, args: string[]): string[] =>
+  execFileSync(command, args, {
+    encoding: "utf8",
+    env: { ...process.env, PATH: `${process.env.PATH}:/usr/sbin:/sbin` },
+  })
+    .split("\n")
+    .filter((line) => line !== "");
+
+/** Other platforms and tests may run on this host, so a process counts by the directories that it names. */
+function processesOf(directory: string): { pid: number; command: string }[] {
+  return readdirSync("/proc")
+    .filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid)
+    .flatMap((name) => {
+      try {
+        const command = readFileSync(`/proc/${name}/cmdline`, "utf8").replaceAll("\0", " ");
+        const environment = readFileSync(`/proc/${name}/environ`, "utf8");
+        return `${command}${environment}`.includes(directory) ? [{ pid: Number(name), command }] : [];
+      } catch {
+        // It ended while it was looked at.
+        return [];
+      }
+    });
+}
+
+function resourcesOf(directory: string, nodeId: string): string[] {
+  const links = lines("ip", ["-o", "link"]).filter((line) => line.includes(` ${tapPrefix(nodeId)}`));
+  const tables = lines("nft", ["list", "tables"]).filter((line) => line.endsWith(firewallTable(nodeId)));
+  const loops = lines("losetup", ["-a"]).filter((line) => line.includes(directory));
+  const mounts = readFileSync("/proc/mounts", "utf8")
+    .split("\n")
+    .filter((line) => line.includes(directory));
+  return [...processesOf(directory).map(({ command }) => command), ...links, ...tables, ...loops, ...mounts];
+}
+
+export async function startPlatform(): Promise<Platform> {
+  const directory = await mkdtemp(join(tmpdir(), "hearth-"));
+  const dataDir = join(directory, "data");
+  const runDir = join(directory, "run");
+  const port = await freePort();
+  const environment = {
+    ...process.env,
+    PATH: `${process.env.PATH}:/usr/sbin:/sbin`,
+    HEARTH_DATA_DIR: dataDir,
+    HEARTH_RUN_DIR: runDir,
+    HEARTH_API_PORT: String(port),
+  };
+  const hearth = (args: readonly string[], input = ""): Promise<Finished> => {
+    const child = spawn(join(repositoryRoot, "cli/bin/hearth"), args, { env: environment });
+    child.stdin.on("error", () => undefined);
+    child.stdin.end(input);
+    return finish(child);
+  };
+  const up = await hearth(["up"]);
+  if (up.code !== 0) throw new Error(`hearth up: ${up.stdout}${up.stderr}`);
+  const apiUrl = `http://127.0.0.1:${port}`;
+  const token = (await readFile(join(dataDir, "token"), "utf8")).trim();
+  const nodes = await fetch(`${apiUrl}/v1/nodes`, { headers: { authorization: `Bearer ${token}` } });
+  const [node] = (await nodes.json()) as { node_id: string }[];
+  if (node === undefined) throw new Error("the region has no node");
+  const nodeId = node.node_id;
+  return {
+    nodeId,
+    hostResources: () => resourcesOf(directory, nodeId),
+    pids: (text) =>
+      processesOf(directory).flatMap(({ pid, command }) => (command.includes(text) ? [pid] : [])),
+    apiUrl,
+    token,
+    dataDir,
+    runDir,
+    hearth,
+    async call(method, path, body) {
+      const answer = await fetch(`${apiUrl}${path}`, {
+        method,
+        headers: { authorization: `Bearer ${token}`, "content-type": "application/json" },
+        ...(body === undefined ? {} : { body: typeof body === "string" ? body : JSON.stringify(body) }),
+        signal: AbortSignal.timeout(90_000),
+      });
+      const text = await answer.text();
+      return { status: answer.status, body: text === "" ? undefined : JSON.parse(text) };
+    },
+    async down() {
+      const finished = await hearth(["down"]);
+      const left = resourcesOf(directory, nodeId);
+      if (left.length > 0) throw new Error(`hearth down left behind: ${left.join("; ")}`);
+      await rm(directory, { recursive: true, force: true });
+      return finished;
+    },
+  };
+}
