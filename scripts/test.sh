@@ -8,10 +8,9 @@ export PATH="$PWD/node_modules/.bin:$PATH:/usr/sbin:/sbin"
 
 biome check .
 tsc --noEmit
-if [ -f guest-agent/Cargo.toml ]; then
-  (cd guest-agent && cargo test --quiet </dev/null && cargo build --release --quiet --target x86_64-unknown-linux-musl </dev/null)
-fi
-[ ! -f scripts/assets.sh ] || bash scripts/assets.sh
+(cd guest-agent && cargo test --quiet </dev/null)
+bash scripts/build.sh
+bash scripts/demo-image.sh
 
 mapfile -t files < <(find packages services sdk cli test -name '*.test.ts' -not -path '*/node_modules/*' | sort)
 exec node --test --test-concurrency=2 --test-timeout=300000 "${files[@]}" </dev/null

@@ -1,6 +1,7 @@
 export {
   type Finished,
   finish,
+  hostResources,
   type Json,
   type Platform,
   repositoryRoot,

@@ -95,7 +95,12 @@ function processesOf(directory: string): { pid: number; command: string }[] {
     });
 }
 
-function resourcesOf(directory: string, nodeId: string): string[] {
+/**
+ * What a node has on this host now, a line each: processes that name its directory, links, firewall tables, loop
+ * devices and mounts. Empty after `hearth down`.
+ * @param directory absolute; that of the node's data and run directories
+ */
+export function hostResources(directory: string, nodeId: string): string[] {
   const links = lines("ip", ["-o", "link"]).filter((line) => line.includes(` ${tapPrefix(nodeId)}`));
   const tables = lines("nft", ["list", "tables"]).filter((line) => line.endsWith(firewallTable(nodeId)));
   const loops = lines("losetup", ["-a"]).filter((line) => line.includes(directory));
@@ -133,7 +138,7 @@ export async function startPlatform(): Promise<Platform> {
   const nodeId = node.node_id;
   return {
     nodeId,
-    hostResources: () => resourcesOf(directory, nodeId),
+    hostResources: () => hostResources(directory, nodeId),
     pids: (text) =>
       processesOf(directory).flatMap(({ pid, command }) => (command.includes(text) ? [pid] : [])),
     apiUrl,
@@ -153,7 +158,7 @@ export async function startPlatform(): Promise<Platform> {
     },
     async down() {
       const finished = await hearth(["down"]);
-      const left = resourcesOf(directory, nodeId);
+      const left = hostResources(directory, nodeId);
       if (left.length > 0) throw new Error(`hearth down left behind: ${left.join("; ")}`);
       await rm(directory, { recursive: true, force: true });
       return finished;
