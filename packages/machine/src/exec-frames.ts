@@ -35,7 +35,8 @@ export type ExecFrame =
   | { readonly channel: "close"; readonly closes: "stdin" | "stdout" | "stderr" };
 
 const dataChannels = ["stdin", "stdout", "stderr"] as const;
-export const maxExecFrameBytes = 1024 * 1024;
+/** So that a frame fits into one message of every transport on its way: the bus takes 512 KiB. */
+export const maxExecFrameBytes = 256 * 1024;
 
 export function encodeExecFrame(frame: ExecFrame): Uint8Array {
   switch (frame.channel) {

@@ -4,6 +4,7 @@ import type { Logger } from "@hearth/telemetry";
 import type { ClusterView } from "./cluster-view.ts";
 import type { ImageCheck } from "./image-check.ts";
 import type { MachineAccess } from "./machine-access.ts";
+import type { SessionSockets } from "./session-sockets.ts";
 import type { WorkerClient } from "./worker-client.ts";
 
 export interface ApiContext {
@@ -14,6 +15,7 @@ export interface ApiContext {
   readonly worker: WorkerClient;
   readonly access: MachineAccess;
   readonly images: ImageCheck;
+  readonly sessions: SessionSockets;
   readonly nowMs: () => number;
   readonly randomBytes: (length: number) => Uint8Array;
   readonly logger: Logger;

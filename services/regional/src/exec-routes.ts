@@ -1,4 +1,4 @@
-/** A program in a machine, with one answer. Streams are in exec-sockets.ts. */
+/** A program in a machine, with one answer. Sessions are in session-routes.ts. */
 import Type from "typebox";
 import type { ApiContext } from "./api-context.ts";
 import { closedSignal } from "./closed-signal.ts";

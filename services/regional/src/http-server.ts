@@ -14,6 +14,7 @@ import {
 } from "fastify";
 import type Type from "typebox";
 import { authenticate } from "./auth.ts";
+import { wantsWebSocket } from "./session-sockets.ts";
 import { checkRequest } from "./validation.ts";
 import { wireError } from "./wire-error.ts";
 
@@ -67,7 +68,7 @@ export function createHttpServer(deps: HttpServerDeps): App {
     keepAliveTimeout: 72_000,
     // Long answers (wait, exec, logs) are legal, so it is the request that has limits, not the connection.
     requestTimeout: 0,
-    http: { headersTimeout: 10_000, maxHeaderSize: 32 * 1024 },
+    http: { headersTimeout: 10_000, maxHeaderSize: 32 * 1024, shouldUpgradeCallback: wantsWebSocket },
     forceCloseConnections: true,
     routerOptions: { ignoreTrailingSlash: true, maxParamLength: 512 },
     schemaController: { compilersFactory },

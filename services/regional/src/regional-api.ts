@@ -13,6 +13,7 @@ import { sweepClaims } from "./idempotency.ts";
 import { ImageCheck } from "./image-check.ts";
 import { MachineAccess } from "./machine-access.ts";
 import { registerRoutes } from "./routes.ts";
+import { defaultSessionLimits, type SessionLimits, SessionSockets } from "./session-sockets.ts";
 import { WorkerClient } from "./worker-client.ts";
 
 export interface RegionalApiDeps {
@@ -24,6 +25,7 @@ export interface RegionalApiDeps {
   readonly nowMs: () => number;
   readonly randomBytes: (length: number) => Uint8Array;
   readonly logger: Logger;
+  readonly sessionLimits?: Partial<SessionLimits>;
 }
 
 const sweepEveryMs = 3600_000;
@@ -37,10 +39,12 @@ export class RegionalApi {
     const view = new ClusterView(deps.replica, deps.nowMs);
     const worker = new WorkerClient(deps.bus);
     const { logger, nowMs, randomBytes } = deps;
+    const sessions = new SessionSockets({ ...defaultSessionLimits, ...deps.sessionLimits });
     this.#context = {
       ...deps,
       view,
       worker,
+      sessions,
       access: new MachineAccess(view, worker),
       images: new ImageCheck(deps.bus, (error) =>
         logger.warn({ err: error, code: error.code }, "an image was not checked before its machine was made"),
@@ -51,6 +55,7 @@ export class RegionalApi {
       logger,
       newRequestId: () => newInstanceId(randomBytes, nowMs),
     });
+    sessions.attach(this.#app);
     registerRoutes(this.#app, this.#context);
   }
 

@@ -12,6 +12,7 @@ import { logsRoutes } from "./logs-routes.ts";
 import { machinesRoutes } from "./machines-routes.ts";
 import { metadataRoutes } from "./metadata-routes.ts";
 import { platformRoutes } from "./platform-routes.ts";
+import { sessionRoutes } from "./session-routes.ts";
 import { waitRoutes } from "./wait-routes.ts";
 
 const all = [
@@ -22,6 +23,7 @@ const all = [
   inspectRoutes,
   metadataRoutes,
   execRoutes,
+  sessionRoutes,
   logsRoutes,
   filesRoutes,
   imagesRoutes,
