@@ -1,6 +1,7 @@
 /** What every command works with. */
 import { HearthClient } from "@hearth/sdk";
 import type { Environment } from "./environment.ts";
+import { exitCode } from "./failure.ts";
 
 export interface Context {
   readonly environment: Environment;
@@ -8,6 +9,8 @@ export interface Context {
   readonly client: () => HearthClient;
   /** The exit code of the command when it ends without an error. */
   exitCode: number;
+  /** Nobody reads what the command prints. A command that left something running replaces it. */
+  onBrokenPipe: () => void;
 }
 
 export function createContext(environment: Environment): Context {
@@ -19,5 +22,6 @@ export function createContext(environment: Environment): Context {
       return client;
     },
     exitCode: 0,
+    onBrokenPipe: () => process.exit(exitCode.brokenPipe),
   };
 }

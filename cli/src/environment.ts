@@ -2,6 +2,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { HearthError } from "@hearth/errors";
+import packageFile from "../package.json" with { type: "json" };
 
 export interface Environment {
   readonly apiUrl: string;
@@ -13,6 +14,7 @@ export interface Environment {
   readonly dataDir: string;
   /** Where programs are looked for. */
   readonly path: string;
+  readonly version: string;
   /** Stacks of errors are shown. */
   readonly isDebug: boolean;
   /** A variable that the user wants passed on, as with `-e NAME`. */
@@ -29,10 +31,11 @@ export function readEnvironment(variables: NodeJS.ProcessEnv): Environment {
   return Object.freeze({
     apiUrl: chosen ?? `http://127.0.0.1:${variables.HEARTH_API_PORT || defaultApiPort}`,
     isApiChosen: chosen !== undefined,
-    readToken: () => variables.HEARTH_API_TOKEN || readTokenFile(tokenPath),
+    readToken: () => variables.HEARTH_TOKEN || readTokenFile(tokenPath),
     tokenPath,
     dataDir,
     path: [variables.PATH ?? "/usr/bin:/bin", "/usr/local/sbin", "/usr/sbin", "/sbin"].join(":"),
+    version: packageFile.version,
     isDebug: (variables.HEARTH_DEBUG ?? "") !== "",
     lookUp: (name: string) => variables[name],
   });
@@ -44,7 +47,7 @@ function readTokenFile(path: string): string | undefined {
   } catch (cause) {
     if ((cause as NodeJS.ErrnoException).code === "EACCES") {
       throw new HearthError("permission_denied", {
-        message: `You may not read the token at ${path}; run this as its owner, or set HEARTH_API_TOKEN.`,
+        message: `You may not read the token at ${path}; run this as its owner, or set HEARTH_TOKEN.`,
         cause,
       });
     }

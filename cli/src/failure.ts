@@ -7,6 +7,7 @@ export const exitCode = {
   usage: 2,
   /** Hearth itself failed, where the code is otherwise that of a program. */
   hearth: 125,
+  notExecutable: 126,
   notFound: 127,
   interrupted: 130,
   /** What a shell reports for a program that wrote into a closed pipe. */
@@ -65,7 +66,7 @@ function advice(error: HearthError, { apiUrl, isApiChosen, tokenPath }: Environm
       : " Start Hearth on this host with `hearth up`, or name another host with HEARTH_API_URL.";
   }
   if (error.code === "unauthenticated") {
-    return ` The token comes from HEARTH_API_TOKEN, or else from ${tokenPath}.`;
+    return ` The token comes from HEARTH_TOKEN, or else from ${tokenPath}.`;
   }
   return "";
 }

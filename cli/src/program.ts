@@ -1,0 +1,107 @@
+/** The table of commands. Only the module of the command that was called is loaded. */
+import { Command, CommanderError } from "commander";
+import { type Context, createContext } from "./context.ts";
+import { readEnvironment } from "./environment.ts";
+import { exitCode, explain, type Failure, usage } from "./failure.ts";
+import { flushOutputs, note } from "./output.ts";
+
+interface Entry {
+  readonly name: string;
+  readonly alias?: string;
+  readonly summary: string;
+  /** Its exit code is that of a program in a machine, so Hearth's own failures need codes apart from those. */
+  readonly passesExitCode?: boolean;
+  readonly load: () => Promise<{ readonly define: (command: Command, context: Context) => void }>;
+}
+
+const entries: readonly Entry[] = [
+  { name: "up", summary: "start Hearth on this host", load: () => import("./up.ts") },
+  { name: "down", summary: "stop the machines of this host, and Hearth", load: () => import("./down.ts") },
+  {
+    name: "run",
+    summary: "make a machine from an image and run a program in it",
+    passesExitCode: true,
+    load: () => import("./run.ts"),
+  },
+  {
+    name: "exec",
+    summary: "run a program in a machine that runs",
+    passesExitCode: true,
+    load: () => import("./exec.ts"),
+  },
+  { name: "images", summary: "list, pull, import and remove images", load: () => import("./images.ts") },
+];
+
+export async function runProgram(argv: readonly string[]): Promise<number> {
+  const context = createContext(readEnvironment(process.env));
+  for (const output of [process.stdout, process.stderr]) output.on("error", () => context.onBrokenPipe());
+  const chosen = entryOf(argv);
+  const { program, command } = await buildProgram(context, chosen);
+  try {
+    await program.parseAsync(argv, { from: "user" });
+    await flushOutputs();
+    return context.exitCode;
+  } catch (thrown) {
+    const code = fail(thrown, context, chosen, command?.opts().json === true);
+    await flushOutputs();
+    return code;
+  }
+}
+
+function entryOf(argv: readonly string[]): Entry | undefined {
+  const words = argv.filter((word) => !word.startsWith("-"));
+  const wanted = words[0] === "help" ? words[1] : words[0];
+  return entries.find(({ name, alias }) => name === wanted || (alias !== undefined && alias === wanted));
+}
+
+async function buildProgram(
+  context: Context,
+  chosen: Entry | undefined,
+): Promise<{ program: Command; command: Command | undefined }> {
+  const program = new Command("hearth")
+    .description("Machines from images: microVMs on hosts of your own.")
+    .version(context.environment.version, "-V, --version", "print the version")
+    .helpOption("-h, --help", "say what a command does")
+    .enablePositionalOptions()
+    .exitOverride()
+    .configureOutput({ outputError: () => undefined })
+    .addHelpText("after", programHelp);
+  let command: Command | undefined;
+  for (const entry of entries) {
+    const defined = program.command(entry.name).description(entry.summary);
+    if (entry.alias !== undefined) defined.alias(entry.alias);
+    if (entry !== chosen) continue;
+    command = defined;
+    (await entry.load()).define(defined, context);
+  }
+  return { program, command };
+}
+
+const programHelp = `
+It speaks to the node of this host, or to the API that HEARTH_API_URL names with the token in HEARTH_TOKEN.
+Exit codes: 0 done, 1 failed, 2 called wrongly; of run and exec that of the program, and 125 to 127 as docker.`;
+
+function fail(thrown: unknown, context: Context, entry: Entry | undefined, isJson: boolean): number {
+  const { environment } = context;
+  if (thrown instanceof CommanderError && thrown.exitCode === 0) return 0;
+  const isHelp = thrown instanceof CommanderError && thrown.code === "commander.help";
+  const failure = thrown instanceof CommanderError ? misuse(thrown, entry) : thrown;
+  const explanation = explain(failure, environment);
+  const code =
+    entry?.passesExitCode === true && explanation.exitCode <= exitCode.usage
+      ? exitCode.hearth
+      : explanation.exitCode;
+  if (isHelp) return code;
+  const { code: name, message, details } = explanation;
+  if (isJson) {
+    const error = details === undefined ? { code: name, message } : { code: name, message, details };
+    note(JSON.stringify({ error, exit_code: code }));
+  } else note(`hearth: ${message} (${name})`);
+  if (environment.isDebug) note(String(thrown instanceof Error ? thrown.stack : thrown));
+  return code;
+}
+
+function misuse({ message }: CommanderError, entry: Entry | undefined): Failure {
+  const text = message.replace(/^error: /, "").replace(/\.?$/, "");
+  return usage(`${text}. \`hearth ${entry === undefined ? "" : `${entry.name} `}--help\` says how.`);
+}
