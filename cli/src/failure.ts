@@ -51,7 +51,7 @@ export function explain(thrown: unknown, environment: Environment): Explanation 
   const cause = thrown instanceof Failure ? thrown.cause : thrown;
   const code = thrown instanceof Failure ? thrown.exitCode : exitCode.failed;
   if (!(cause instanceof HearthError)) {
-    return { code: "internal", message: `${systemText(cause)}`, exitCode: code };
+    return { ...systemFailure(cause), exitCode: code };
   }
   const message = `${cause.message}${advice(cause, environment)}`;
   const explanation = { code: cause.code, message, exitCode: code };
@@ -81,9 +81,11 @@ const systemReasons: Readonly<Record<string, string>> = {
   EEXIST: "it is there already",
 };
 
-function systemText(cause: unknown): string {
+function systemFailure(cause: unknown): { readonly code: string; readonly message: string } {
   const { code, path, message } = cause as NodeJS.ErrnoException;
   const reason = code === undefined ? undefined : systemReasons[code];
-  if (reason !== undefined && path !== undefined) return `${path}: ${reason}; check the path.`;
-  return `The hearth command failed: ${message ?? String(cause)}. HEARTH_DEBUG=1 shows where.`;
+  if (code !== undefined && reason !== undefined && path !== undefined)
+    return { code, message: `${path}: ${reason}; check the path.` };
+  const text = `The hearth command failed: ${message ?? String(cause)}. HEARTH_DEBUG=1 shows where.`;
+  return { code: "internal", message: text };
 }

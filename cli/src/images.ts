@@ -61,7 +61,8 @@ async function list(context: Context, json: boolean): Promise<void> {
   const images = await context.client().images.list();
   if (json) return printJson(images);
   const row = ({ reference, digest, sizeBytes, ...rest }: NodeImage & { readonly node_id?: string }) => [
-    reference,
+    // As people write it.
+    reference.replace(/^docker\.io\/(library\/)?/, ""),
     digest.replace(/^sha256:/, "").slice(0, 12),
     formatBytes(sizeBytes),
     rest.node_id ?? "",

@@ -7,8 +7,7 @@ export const repeated = (value: string, before: readonly string[] | undefined): 
   value,
 ];
 
-export const appOption = (): Option =>
-  new Option("-a, --app <app>", "only look in this app (default: all apps)");
+export const appOption = (): Option => new Option("--app <app>", "only look in this app (default: all apps)");
 
 export const jsonOption = (): Option => new Option("--json", "print JSON");
 

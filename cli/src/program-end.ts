@@ -10,13 +10,17 @@ export function exitCodeOf(status: ExecStatus): number {
   return exit_signal > 0 ? 128 + exit_signal : exit_code;
 }
 
+const notExecutable = new HearthError("permission_denied", {
+  message: "The machine does not let this user run that program; check its permissions and what it is.",
+});
+
 export function startFailure(error: HearthError): Failure {
   switch (error.code) {
     case "entrypoint_not_found":
     case "no_command":
       return new Failure(error, exitCode.notFound);
     case "permission_denied":
-      return new Failure(error, exitCode.notExecutable);
+      return new Failure(notExecutable, exitCode.notExecutable);
     default:
       return new Failure(error, exitCode.hearth);
   }

@@ -29,7 +29,21 @@ const entries: readonly Entry[] = [
     passesExitCode: true,
     load: () => import("./exec.ts"),
   },
+  { name: "ps", summary: "list machines", load: () => import("./ps.ts") },
+  { name: "logs", summary: "show what the program of a machine wrote", load: () => import("./logs.ts") },
+  { name: "cp", summary: "copy files into a machine or out of it", load: () => import("./cp.ts") },
+  { name: "stop", summary: "stop machines", load: () => import("./stop.ts") },
+  { name: "start", summary: "start machines that are stopped", load: () => import("./start.ts") },
+  { name: "restart", summary: "stop machines and start them again", load: () => import("./restart.ts") },
+  { name: "rm", summary: "destroy machines", load: () => import("./rm.ts") },
   { name: "images", summary: "list, pull, import and remove images", load: () => import("./images.ts") },
+  { name: "apps", summary: "list, create and remove apps", load: () => import("./apps.ts") },
+  {
+    name: "doctor",
+    alias: "status",
+    summary: "say how Hearth stands on this host, and what to do",
+    load: () => import("./doctor.ts"),
+  },
 ];
 
 export async function runProgram(argv: readonly string[]): Promise<number> {

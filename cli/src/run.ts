@@ -1,19 +1,18 @@
 /** `hearth run`: a machine from an image, its program in the foreground or left to itself. */
-import type { HearthClient, Target } from "@hearth/sdk";
+import { HearthError } from "@hearth/errors";
+import type { HearthClient } from "@hearth/sdk";
 import type { Command } from "commander";
 import type { Context } from "./context.ts";
 import { asHearthFailure, usage } from "./failure.ts";
 import { ImageProgress } from "./image-progress.ts";
 import { arrival } from "./images.ts";
-import { failureOf } from "./machine-failure.ts";
 import { commandWords, jsonOption, parseCount, parseMemoryMb, parsePositive, repeated } from "./options.ts";
 import { printJson, printLine } from "./output.ts";
 import { startFailure } from "./program-end.ts";
 import { machineOf, parseRestart, type RunOptions } from "./run-config.ts";
 import { followProgram } from "./run-foreground.ts";
+import { untilRunning } from "./start.ts";
 import { warn } from "./warnings.ts";
-
-const startLimitMs = 300_000;
 
 export function define(command: Command, context: Context): void {
   command
@@ -27,7 +26,7 @@ export function define(command: Command, context: Context): void {
     .option("--name <name>", "a name for the machine")
     .option("-i, --interactive", "give it standard input")
     .option("-t, --tty", "give it a terminal")
-    .option("-a, --app <app>", "the app it belongs to, made when it is not there", "default")
+    .option("--app <app>", "the app it belongs to, made when it is not there", "default")
     .option("-m, --memory <size>", "such as 512m or 2g (256m)", parseMemoryMb)
     .option("--cpus <count>", "virtual CPUs (1)", parsePositive)
     .option("--entrypoint <program>", "in place of the image's own, without its arguments")
@@ -73,7 +72,12 @@ async function run(
   const machine = await client.machines.create(options.app, wanted);
   warn(machine);
   const target = { app: options.app, id: machine.id };
-  await untilStarted(client, target, options.rm === true);
+  try {
+    await untilRunning(client, target);
+  } catch (error) {
+    if (options.rm === true) await client.machines.destroy(target, { force: true });
+    throw startFailure(HearthError.from(error));
+  }
   if (json) printJson(await client.machines.get(target));
   else printLine(machine.id);
 }
@@ -86,14 +90,4 @@ async function prepare(
 ): Promise<void> {
   const progress = new ImageProgress(image, { silent: json });
   await Promise.all([arrival(client.images.pull(image, signal), progress), client.apps.ensure(app, signal)]);
-}
-
-/** A machine that starts and ends at once has started. */
-async function untilStarted(client: HearthClient, target: Target, rm: boolean): Promise<void> {
-  const states = ["started", "stopped", "failed", "destroyed"] as const;
-  await client.machines.wait(target, { states, timeoutMs: startLimitMs });
-  const now = await client.machines.get(target);
-  if (now.state !== "failed") return;
-  if (rm) await client.machines.destroy(target, { force: true });
-  throw startFailure(failureOf(now));
 }

@@ -1,0 +1,57 @@
+/** `hearth apps`: names under which machines are found, each with a private network of its own. */
+import type { App } from "@hearth/sdk";
+import type { Command } from "commander";
+import type { Context } from "./context.ts";
+import { jsonOption } from "./options.ts";
+import { formatAge, printJson, printLine, printTable } from "./output.ts";
+
+interface Json {
+  readonly json?: boolean;
+}
+
+export function define(command: Command, context: Context): void {
+  command.addOption(jsonOption()).action(({ json = false }: Json) => list(context, json));
+  command
+    .command("list", { hidden: true })
+    .alias("ls")
+    .addOption(jsonOption())
+    .action((_options, own: Command) => list(context, isJson(own)));
+  command
+    .command("create")
+    .description("make an app")
+    .argument("<name>", "lower-case letters, digits and dashes")
+    .addOption(jsonOption())
+    .action(async (name: string, _options, own: Command) => {
+      const app = await context.client().apps.create(name);
+      if (isJson(own)) printJson(app);
+      else printLine(app.name);
+    });
+  command
+    .command("rm")
+    .description("remove apps")
+    .argument("<name...>")
+    .option("-f, --force", "with their machines")
+    .addOption(jsonOption())
+    .action(async (names: string[], { force = false }: { readonly force?: boolean }, own: Command) => {
+      for (const name of names) {
+        await context.client().apps.delete(name, { force });
+        if (!isJson(own)) printLine(name);
+      }
+      if (isJson(own)) printJson({ removed: names });
+    });
+}
+
+/** Also when it stands before the subcommand. */
+const isJson = (command: Command): boolean => command.optsWithGlobals<Json>().json === true;
+
+async function list(context: Context, json: boolean): Promise<void> {
+  const apps = await context.client().apps.list();
+  if (json) return printJson(apps);
+  const row = ({ name, machine_count = 0, status = "", created_at }: App) => [
+    name,
+    String(machine_count),
+    status,
+    created_at === undefined ? "" : formatAge(created_at),
+  ];
+  printTable(["APP", "MACHINES", "STATUS", "AGE"], apps.map(row));
+}
