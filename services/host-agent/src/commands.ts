@@ -10,6 +10,8 @@ import { socketPath } from "./host-agent.ts";
 import { lockHolder } from "./instance-lock.ts";
 import { LogFile } from "./log-file.ts";
 import { allGone } from "./process-identity.ts";
+import { serviceProgram } from "./service-program.ts";
+import { nodeArguments } from "./service-set.ts";
 import {
   type AgentOptions,
   type AgentSettings,
@@ -40,7 +42,6 @@ export interface DownOptions extends AgentOptions {
   readonly force?: boolean;
 }
 
-const agentMain = join(import.meta.dirname, "main.ts");
 const pollMs = 50;
 
 /**
@@ -88,7 +89,7 @@ interface StartedAgent {
 function startAgent(settings: AgentSettings, detach: boolean): StartedAgent {
   const log = new LogFile(join(settings.dataDir, "logs/agent.log"));
   const output = detach ? log.open() : "inherit";
-  const child = spawn(process.execPath, ["--max-semi-space-size=2", agentMain], {
+  const child = spawn(process.execPath, [...nodeArguments, serviceProgram(settings, "host-agent")], {
     detached: detach,
     stdio: ["ignore", output, output],
     env: {

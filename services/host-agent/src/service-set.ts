@@ -9,6 +9,7 @@ import { LogFile } from "./log-file.ts";
 import { makeDirectory, writeWhole } from "./node-identity.ts";
 import { endProcesses, findProcesses } from "./process-identity.ts";
 import { ChildService } from "./service-process.ts";
+import { isServiceProgram, serviceProgram } from "./service-program.ts";
 import type { AgentSettings } from "./settings.ts";
 import { type ServiceStatus, Supervisor } from "./supervisor.ts";
 
@@ -26,7 +27,10 @@ const busName = "nats-server";
 const stopLimitMs = 6_000;
 
 /** A service's garbage is young, and Node's default nursery lets it grow to tens of megabytes before it looks. */
-const nodeArguments = ["--max-semi-space-size=4", "--disable-warning=ExperimentalWarning"];
+export const nodeArguments: readonly string[] = [
+  "--max-semi-space-size=2",
+  "--disable-warning=ExperimentalWarning",
+];
 
 export class ServiceSet {
   readonly #options: ServiceSetOptions;
@@ -37,8 +41,10 @@ export class ServiceSet {
     this.#options = options;
     this.#add(busName, () => ({ command: busName, args: ["-c", this.#writeBusConfig()] }));
     for (const name of nodeServices) {
-      const main = join(options.settings.servicesDir, name, "src/main.ts");
-      this.#add(name, () => ({ command: process.execPath, args: [...nodeArguments, main] }));
+      this.#add(name, () => ({
+        command: process.execPath,
+        args: [...nodeArguments, serviceProgram(options.settings, name)],
+      }));
     }
   }
 
@@ -73,11 +79,11 @@ export class ServiceSet {
    */
   async endLeftovers(): Promise<void> {
     const mark = `HEARTH_DATA_DIR=${this.#options.settings.dataDir}`;
-    const mains = nodeServices.map((name) => `/services/${name}/src/main.ts`);
     const left = findProcesses(
       (args, environment) =>
         environment.includes(mark) &&
-        (basename(args[0] ?? "") === busName || mains.some((main) => args.at(-1)?.endsWith(main) === true)),
+        (basename(args[0] ?? "") === busName ||
+          nodeServices.some((name) => isServiceProgram(args.at(-1) ?? "", name))),
     );
     if (left.length > 0) this.#options.logger.warn({ count: left.length }, "ending services left behind");
     await endProcesses(left, stopLimitMs);

@@ -16,6 +16,8 @@ export interface AgentSettings {
   readonly assetsDir: string;
   /** The folder of `services/`. */
   readonly servicesDir: string;
+  /** Where scripts/bundle.ts puts the services as one file each. */
+  readonly bundlesDir: string;
 }
 
 export interface AgentOptions {
@@ -25,6 +27,7 @@ export interface AgentOptions {
   readonly region?: string;
 }
 
+/** Only right in the process of a command: an agent that runs from its bundle is told by its environment. */
 const repositoryRoot = resolve(import.meta.dirname, "../../..");
 /** The kernel's limit for the path of a socket is 107 bytes; the rest is for the names of machines. */
 const maxRunDirBytes = 60;
@@ -47,7 +50,8 @@ export function readSettings(
     apiPort: options.apiPort ?? readPort(env.HEARTH_API_PORT) ?? 4280,
     region,
     assetsDir: resolve(env.HEARTH_ASSETS ?? join(repositoryRoot, ".hearth/assets")),
-    servicesDir: join(repositoryRoot, "services"),
+    servicesDir: resolve(env.HEARTH_SERVICES ?? join(repositoryRoot, "services")),
+    bundlesDir: resolve(env.HEARTH_BUNDLES ?? join(repositoryRoot, ".hearth/services")),
   });
 }
 
@@ -59,6 +63,8 @@ export function settingsEnvironment(settings: AgentSettings): Record<string, str
     HEARTH_API_PORT: String(settings.apiPort),
     HEARTH_REGION: settings.region,
     HEARTH_ASSETS: settings.assetsDir,
+    HEARTH_SERVICES: settings.servicesDir,
+    HEARTH_BUNDLES: settings.bundlesDir,
   };
 }
 

@@ -32,6 +32,7 @@ export async function testHost(): Promise<TestHost> {
     region: "test",
     assetsDir,
     servicesDir: join(import.meta.dirname, "services"),
+    bundlesDir: join(directory, "bundles"),
   };
   return {
     settings,

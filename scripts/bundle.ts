@@ -1,0 +1,41 @@
+/**
+ * Makes of each service one file, .hearth/services/<name>.mjs, for what it saves in memory: docs/rfd/0002. A bundle
+ * that is current is left alone, and each appears by rename, so that a service that starts meanwhile reads a whole one.
+ */
+import { mkdirSync, renameSync, writeFileSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { type BundledService, type BundleInputs, readSettings, serviceProgram } from "@hearth/host-agent";
+import { build } from "esbuild";
+
+const root = resolve(import.meta.dirname, "..");
+const names: readonly BundledService[] = ["host-agent", "images", "worker", "regional"];
+const settings = readSettings({}, {});
+
+// CommonJS packages in the bundle ask for Node's modules by `require`, which an ES module does not have.
+const banner = 'import { createRequire } from "node:module"; const require = createRequire(import.meta.url);';
+
+async function bundle(name: BundledService): Promise<void> {
+  const entry = join(settings.servicesDir, name, "src/main.ts");
+  const path = join(settings.bundlesDir, `${name}.mjs`);
+  if (serviceProgram(settings, name) === path) return;
+  const { metafile } = await build({
+    entryPoints: [entry],
+    outfile: `${path}.new`,
+    absWorkingDir: root,
+    bundle: true,
+    platform: "node",
+    target: "node24",
+    format: "esm",
+    metafile: true,
+    banner: { js: banner },
+    logLevel: "warning",
+  });
+  const own = Object.keys(metafile.inputs).filter((input) => !input.startsWith("node_modules/"));
+  const sources = [...own, "package-lock.json", "scripts/bundle.ts"].map((input) => join(root, input));
+  const inputs: BundleInputs = { entry, sources };
+  writeFileSync(`${path}.inputs.json`, JSON.stringify(inputs));
+  renameSync(`${path}.new`, path);
+}
+
+mkdirSync(settings.bundlesDir, { recursive: true });
+await Promise.all(names.map(bundle));
