@@ -7,8 +7,11 @@ import { HearthError } from "@hearth/errors";
 import { createLogger } from "@hearth/telemetry";
 import { readRegionalConfig } from "./config.ts";
 import { RegionalApi } from "./regional-api.ts";
+import { releaseStartupMemory } from "./startup-memory.ts";
 
 const stopLimitMs = 4_000;
+/** The first requests have come by then, and what they loaded is there. */
+const startedAfterMs = 3_000;
 /** Facts that only the API writes, so it is the API that puts them back. */
 const ownPrefixes = ["app.", "machine-name.", "network.", "idempotency."];
 
@@ -52,6 +55,7 @@ const api = new RegionalApi({
   logger,
 });
 logger.info({ url: await api.start(node.api) }, "serving");
+setTimeout(releaseStartupMemory, startedAfterMs).unref();
 
 await new Promise<void>((resolve) => {
   if (stopping.signal.aborted) resolve();
