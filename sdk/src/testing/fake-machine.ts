@@ -4,6 +4,7 @@ import { randomBytes } from "node:crypto";
 import { EventEmitter } from "node:events";
 import { constants } from "node:os";
 import type {
+  ExecStatus,
   InstanceId,
   LogEntry,
   MachineConfigInput,
@@ -33,6 +34,10 @@ export class FakeMachine extends EventEmitter {
   #state: MachineState = "created";
   #child: ChildProcess | undefined;
   #requestedStop = false;
+  #isRestarting = false;
+  /** Where the output of the present program begins in the logs. */
+  #bootFrom = 0;
+  #end: ExecStatus | undefined;
 
   constructor({ name, config, directory }: FakeMachineOptions) {
     super();
@@ -74,6 +79,9 @@ export class FakeMachine extends EventEmitter {
     const { entrypoint = [], cmd = ["sleep", "1000"], exec } = this.#config.init ?? {};
     const [program = "", ...words] = exec ?? [...entrypoint, ...cmd];
     this.#requestedStop = false;
+    this.#isRestarting = false;
+    this.#bootFrom = this.logs.length;
+    this.#end = undefined;
     this.#set("starting");
     const child = spawn(program, words, {
       cwd: this.directory,
@@ -90,12 +98,20 @@ export class FakeMachine extends EventEmitter {
       this.#set("started");
     });
     child.once("error", () => {
-      const text = `entrypoint_not_found: there is no program ${program} in the image`;
-      this.#exited("failed", { exit_code: 127, error: text }, "failed");
+      const message = `The image has no program "${program}" that can be run; check it.`;
+      this.#end = { kind: "failed", code: "entrypoint_not_found", message };
+      const error = { code: "entrypoint_not_found", message, step: "process-start" };
+      this.#record("failed", "failed", "flyd", { error });
+      if (this.#state !== "destroyed") this.#set("failed");
     });
     child.once("close", (code, name) => {
       if (this.#state === "failed") return;
       const signal = name === null ? 0 : constants.signals[name];
+      this.#end = { kind: "exited", exit_code: code ?? 0, exit_signal: signal };
+      if (this.#isRestarting) {
+        this.start();
+        return;
+      }
       const exit_code = signal > 0 ? 128 + signal : (code ?? 0);
       this.#exited("exit", { exit_code, signal: signal > 0 ? signal : -1 }, "stopped");
       if (this.#config.auto_destroy === true) this.destroy();
@@ -104,6 +120,22 @@ export class FakeMachine extends EventEmitter {
 
   get stdin(): NodeJS.WritableStream | null | undefined {
     return this.#child?.stdin;
+  }
+
+  /** The output of the present or last program, from its beginning. */
+  get output(): readonly LogEntry[] {
+    return this.logs.slice(this.#bootFrom);
+  }
+
+  /** How that program ended; undefined while it has not. */
+  get end(): ExecStatus | undefined {
+    return this.#end;
+  }
+
+  restart(): void {
+    this.#isRestarting = true;
+    this.#set("starting");
+    this.kill("SIGKILL");
   }
 
   stop(signal: NodeJS.Signals): void {

@@ -45,7 +45,7 @@ const routes: readonly (readonly [method: string, pattern: string, handler: Hand
   ["GET", `${machinePath}/ps`, () => [{ pid: 1, command: "init", directory: "/", cpu: 0, rss: 1 }]],
   ["POST", `${machinePath}/start`, startMachine],
   ["POST", `${machinePath}/stop`, stopMachine],
-  ["POST", `${machinePath}/restart`, () => ({ ok: true })],
+  ["POST", `${machinePath}/restart`, restartMachine],
   ["POST", `${machinePath}/signal`, signalMachine],
   ["GET", `${machinePath}/metadata`, (exchange) => machineOf(exchange).metadata],
   ["POST", `${machinePath}/metadata/([^/]+)`, setMetadata],
@@ -183,7 +183,7 @@ async function createMachine({ state, parts: [appName = ""], json }: Exchange): 
 function destroyMachine(exchange: Exchange): object {
   const machine = machineOf(exchange);
   const force = exchange.query.has("force") || exchange.query.has("kill");
-  if (machine.state === "started" && !force) throw new HearthError("illegal_transition");
+  if (machine.state === "started" && !force) throw illegalFrom(machine.state);
   machine.destroy();
   return { ok: true };
 }
@@ -191,13 +191,27 @@ function destroyMachine(exchange: Exchange): object {
 function startMachine(exchange: Exchange): object {
   const machine = machineOf(exchange);
   const previous_state = machine.state;
-  if (previous_state === "started") throw new HearthError("illegal_transition");
+  if (previous_state === "started") throw illegalFrom(previous_state);
   machine.start();
   return { previous_state };
 }
 
+function restartMachine(exchange: Exchange): object {
+  const machine = machineOf(exchange);
+  if (machine.state !== "started") throw illegalFrom(machine.state);
+  machine.restart();
+  return { ok: true };
+}
+
+const illegalFrom = (state: string): HearthError =>
+  new HearthError("illegal_transition", {
+    message: `The machine is ${state}; wait or look at its state.`,
+    details: { state },
+  });
+
 async function stopMachine(exchange: Exchange): Promise<object> {
   const machine = machineOf(exchange);
+  if (machine.state === "stopped") throw illegalFrom(machine.state);
   machine.stop(((await exchange.json()).signal as NodeJS.Signals | undefined) ?? "SIGINT");
   return { ok: true };
 }
@@ -266,7 +280,13 @@ async function writeLine(response: ServerResponse, value: LogEntry | object | un
 async function pullImage({ state, json, response }: Exchange): Promise<typeof streamed> {
   const reference = String((await json()).reference);
   if (reference === "refused:latest") throw new HearthError("image_unauthorized");
+  const present = state.images.get(reference);
   response.writeHead(200, { "content-type": "application/x-ndjson" });
+  if (present !== undefined) {
+    await writeLine(response, { kind: "done", image: image(reference, present.sizeBytes) });
+    response.end();
+    return streamed;
+  }
   await writeLine(response, { kind: "downloading", doneBytes: 512, totalBytes: 1024 });
   if (reference.startsWith("missing")) throw new HearthError("image_not_found");
   await writeLine(response, { kind: "merging" });

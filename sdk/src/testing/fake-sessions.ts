@@ -43,7 +43,7 @@ export function serveFakeSessions({
       peer.once("message", (text) => {
         const start = JSON.parse(String(text)) as Partial<ExecStart>;
         onStart(path, start);
-        if (path.endsWith("/attach/stream")) attach(peer, machine);
+        if (path.endsWith("/attach/stream")) void attach(peer, machine, onControl);
         else exec(peer, machine, start, onControl);
       });
     });
@@ -102,22 +102,49 @@ function exec(
   });
 }
 
-function attach(peer: WebSocket, machine: FakeMachine): void {
+/** The program from its first output to its end, also when that is past. */
+async function attach(
+  peer: WebSocket,
+  machine: FakeMachine,
+  onControl: (control: object) => void,
+): Promise<void> {
   peer.on("message", (data) => {
     const frame = decodeExecFrame(data as Buffer);
-    if (frame.channel === "stdin") machine.stdin?.write(frame.data);
+    if (frame.channel === "stdin" && machine.stdin) takeInput(peer, machine.stdin as Writable, frame.data);
     else if (frame.channel === "close") machine.stdin?.end();
+    else if (frame.channel === "control") {
+      onControl(frame.control);
+      if (frame.control.kind === "signal") machine.kill(frame.control.signal);
+    }
   });
-  machine.on("change", () => {
-    if (machine.state === "stopped" || machine.state === "destroyed") peer.close();
-  });
+  const changed = (): Promise<void> => new Promise((resolve) => machine.once("change", () => resolve()));
+  const isOpen = (): boolean => peer.readyState === peer.OPEN;
+  while (isOpen() && (machine.state === "created" || machine.state === "starting")) await changed();
+  for (let next = 0; isOpen(); ) {
+    // Asked before the output is looked at: what ends the program comes after all of its output.
+    const { end } = machine;
+    const entry = machine.output[next];
+    if (entry !== undefined) {
+      next += 1;
+      const data = Buffer.from(entry.data, "base64");
+      const channel = entry.stream === "stderr" ? "stderr" : "stdout";
+      await new Promise<void>((resolve) => peer.send(encodeExecFrame({ channel, data }), () => resolve()));
+    } else if (end !== undefined) {
+      peer.send(encodeExecFrame({ channel: "status", status: end }));
+      peer.close();
+      return;
+    } else await changed();
+  }
 }
 
 function takeInput(peer: WebSocket, stdin: Writable, data: Uint8Array): void {
   if (stdin.destroyed || stdin.write(data)) return;
   peer.pause();
-  stdin.once("drain", () => peer.resume());
-  stdin.once("close", () => peer.resume());
+  const resume = (): void => {
+    stdin.off("drain", resume).off("close", resume);
+    peer.resume();
+  };
+  stdin.on("drain", resume).on("close", resume);
 }
 
 async function pump(peer: WebSocket, source: Readable, channel: "stdout" | "stderr"): Promise<void> {
