@@ -16,6 +16,8 @@ export interface ApiContext {
   readonly access: MachineAccess;
   readonly images: ImageCheck;
   readonly sessions: SessionSockets;
+  /** The OpenAPI document of all routes. */
+  readonly openApi: () => Promise<object>;
   readonly nowMs: () => number;
   readonly randomBytes: (length: number) => Uint8Array;
   readonly logger: Logger;

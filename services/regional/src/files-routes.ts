@@ -32,12 +32,13 @@ export function filesRoutes(app: App, context: ApiContext): void {
   app.get(
     filesPath,
     {
+      config: { answers: "bytes" },
       schema: {
         tags,
         summary: "The bytes of a file",
         params: MachineParams,
         querystring: PathQuery,
-        response: answers({ 200: Type.Unknown({ description: "application/octet-stream" }) }),
+        response: answers({ 200: Type.String({ format: "binary", description: "The bytes." }) }),
       },
     },
     async (request, reply) => {

@@ -23,19 +23,15 @@ export const bodyLimitBytes = 1024 * 1024;
 const bodyDeadlineMs = 30_000;
 
 declare module "fastify" {
-  interface FastifySchema {
-    /** Not in the OpenAPI document. */
-    readonly hide?: boolean;
-    readonly tags?: readonly string[];
-    readonly summary?: string;
-    readonly description?: string;
-    readonly security?: ReadonlyArray<Record<string, readonly string[]>>;
-  }
   interface FastifyContextConfig {
     /** Answered without a token. */
     readonly open?: boolean;
     /** The body streams to its handler, which has its own limits. */
     readonly upload?: boolean;
+    /** The answer streams, as lines of JSON or as bytes. */
+    readonly answers?: "lines" | "bytes";
+    /** Asked every few seconds by whoever watches; only worth a line when somebody debugs. */
+    readonly polled?: boolean;
   }
 }
 
@@ -70,6 +66,7 @@ export function createHttpServer(deps: HttpServerDeps): App {
     requestTimeout: 0,
     http: { headersTimeout: 10_000, maxHeaderSize: 32 * 1024, shouldUpgradeCallback: wantsWebSocket },
     forceCloseConnections: true,
+    exposeHeadRoutes: false,
     routerOptions: { ignoreTrailingSlash: true, maxParamLength: 512 },
     schemaController: { compilersFactory },
     frameworkErrors: (thrown, _request, reply: FastifyReply) => {
@@ -85,7 +82,8 @@ export function createHttpServer(deps: HttpServerDeps): App {
   addBodyParsers(app);
   app.addHook("onResponse", async (request, reply) => {
     const { app: appName, id: machineId } = (request.params ?? {}) as Record<string, string | undefined>;
-    request.log.info(
+    const level = request.routeOptions.config.polled === true ? "debug" : "info";
+    request.log[level](
       {
         method: request.method,
         route: request.routeOptions.url ?? "none",
@@ -99,7 +97,7 @@ export function createHttpServer(deps: HttpServerDeps): App {
   });
   app.setNotFoundHandler(async (request) => {
     throw new HearthError("not_found", {
-      message: `There is nothing at ${request.method} ${request.url.split("?")[0]}; /openapi.json lists what there is.`,
+      message: `There is nothing at ${request.method} ${request.url.split("?")[0]}; /v1/openapi.json lists what there is.`,
     });
   });
   app.setErrorHandler(async (thrown, request, reply) => {

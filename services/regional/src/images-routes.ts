@@ -79,6 +79,7 @@ export function imagesRoutes(app: App, context: ApiContext): void {
   app.post(
     "/v1/images/pull",
     {
+      config: { answers: "lines" },
       schema: {
         tags,
         summary: "Pull an image to a node; progress as lines of JSON",
@@ -96,7 +97,7 @@ export function imagesRoutes(app: App, context: ApiContext): void {
   app.post(
     "/v1/images/import",
     {
-      config: { upload: true },
+      config: { upload: true, answers: "lines" },
       schema: {
         tags,
         summary: "Import an OCI layout tar or a docker archive, sent as application/octet-stream",

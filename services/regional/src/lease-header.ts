@@ -1,9 +1,12 @@
 /** The nonce of the lease that a caller holds; the worker that has the machine judges it. */
-import type { IncomingHttpHeaders } from "node:http";
+import Type from "typebox";
+import { opt } from "./schemas.ts";
 
 export const leaseHeader = "fly-machine-lease-nonce";
 
-export function leaseNonce(headers: IncomingHttpHeaders): string | undefined {
-  const nonce = headers[leaseHeader];
-  return typeof nonce === "string" && nonce !== "" ? nonce : undefined;
-}
+export const LeaseHeaders = Type.Object({
+  [leaseHeader]: opt(Type.String({ description: "The nonce of the lease that the caller holds." })),
+});
+
+export const leaseNonce = (headers: Type.Static<typeof LeaseHeaders>): string | undefined =>
+  headers[leaseHeader] || undefined;

@@ -4,7 +4,7 @@ import { DurationInput } from "@hearth/machine";
 import Type from "typebox";
 import type { ApiContext } from "./api-context.ts";
 import type { App } from "./http-server.ts";
-import { leaseNonce } from "./lease-header.ts";
+import { LeaseHeaders, leaseNonce } from "./lease-header.ts";
 import { answers, closed, MachineParams, Ok, opt } from "./schemas.ts";
 import { parseSignal, SignalInput } from "./signals.ts";
 import { parseStopTimeoutMs } from "./stop-timeout.ts";
@@ -35,6 +35,7 @@ export function lifecycleRoutes(app: App, context: ApiContext): void {
         tags,
         summary: "Start a machine",
         params: MachineParams,
+        headers: LeaseHeaders,
         body: Type.Object({}, closed),
         response: answers({ 200: StartAnswer }),
       },
@@ -53,6 +54,7 @@ export function lifecycleRoutes(app: App, context: ApiContext): void {
         tags,
         summary: "Stop a machine",
         params: MachineParams,
+        headers: LeaseHeaders,
         body: StopBody,
         response: answers({ 200: Ok }),
       },
@@ -72,6 +74,7 @@ export function lifecycleRoutes(app: App, context: ApiContext): void {
         tags,
         summary: "Stop a machine and start it again",
         params: MachineParams,
+        headers: LeaseHeaders,
         querystring: Type.Object(
           {
             timeout: opt(Type.String()),
@@ -103,6 +106,7 @@ export function lifecycleRoutes(app: App, context: ApiContext): void {
         tags,
         summary: "Send a signal to the program of a machine",
         params: MachineParams,
+        headers: LeaseHeaders,
         body: Type.Object({ signal: SignalInput }, closed),
         response: answers({ 200: Ok }),
       },

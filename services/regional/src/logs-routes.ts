@@ -12,6 +12,7 @@ export function logsRoutes(app: App, context: ApiContext): void {
   app.get(
     "/v1/apps/:app/machines/:id/logs",
     {
+      config: { answers: "lines" },
       schema: {
         tags: ["machines"],
         summary: "The output of a machine; with `follow` also what is to come",

@@ -4,7 +4,7 @@ import { type MachineRecord, newInstanceId, parseMachineConfig } from "@hearth/m
 import Type from "typebox";
 import type { ApiContext } from "./api-context.ts";
 import type { App } from "./http-server.ts";
-import { leaseNonce } from "./lease-header.ts";
+import { LeaseHeaders, leaseNonce } from "./lease-header.ts";
 import { createMachine } from "./machine-create.ts";
 import { ListQuery, listMachines } from "./machine-list.ts";
 import { CreateMachine, MachineAnswerBody, MachineListed, UpdateMachine } from "./machine-schemas.ts";
@@ -14,6 +14,15 @@ import { invalid } from "./validation.ts";
 
 const tags = ["machines"];
 const idempotencyHeader = "idempotency-key";
+const CreateHeaders = Type.Object({
+  [idempotencyHeader]: opt(
+    Type.String({
+      minLength: 1,
+      maxLength: 255,
+      description: "A retry with the same key and body gets the machine of the first request.",
+    }),
+  ),
+});
 
 /** A machine that rests stays at rest when its configuration changes; one that failed is tried again. */
 const resting = new Set(["created", "stopped", "stopping", "suspended", "suspending"]);
@@ -31,6 +40,8 @@ export function machinesRoutes(app: App, context: ApiContext): void {
       schema: {
         tags,
         summary: "List the machines of an app",
+        description:
+          "`metadata.<key>=<value>` in the query keeps the machines whose metadata has this value.",
         params: AppParams,
         querystring: ListQuery,
         response: answers({ 200: Type.Array(MachineListed) }),
@@ -47,13 +58,14 @@ export function machinesRoutes(app: App, context: ApiContext): void {
         summary: "Create a machine and start it, unless `skip_launch`",
         description: "With an `Idempotency-Key` header a retry gets the machine of the first request.",
         params: AppParams,
+        headers: CreateHeaders,
         body: CreateMachine,
         response: answers({ 200: MachineAnswerBody }),
       },
     },
     async ({ params, body, headers }) => {
       const { name, region, config, skip_launch, lease_ttl } = body;
-      const key = idempotencyKey(headers[idempotencyHeader]);
+      const key = headers[idempotencyHeader];
       const record = await createMachine(context, params.app, {
         name,
         region: region || undefined,
@@ -86,6 +98,7 @@ export function machinesRoutes(app: App, context: ApiContext): void {
         tags,
         summary: "Replace the configuration of a machine, which makes a new version of it",
         params: MachineParams,
+        headers: LeaseHeaders,
         body: UpdateMachine,
         response: answers({ 200: MachineAnswerBody }),
       },
@@ -126,6 +139,7 @@ export function machinesRoutes(app: App, context: ApiContext): void {
         tags,
         summary: "Destroy a machine; one that runs only with `force` (or `kill`)",
         params: MachineParams,
+        headers: LeaseHeaders,
         querystring: Type.Object({ force: opt(Type.Boolean()), kill: opt(Type.Boolean()) }, closed),
         response: answers({ 200: Ok }),
       },
@@ -137,10 +151,4 @@ export function machinesRoutes(app: App, context: ApiContext): void {
       return { ok: true };
     },
   );
-}
-
-function idempotencyKey(header: string | string[] | undefined): string | undefined {
-  if (header === undefined) return undefined;
-  if (typeof header === "string" && header.length >= 1 && header.length <= 255) return header;
-  throw invalid(idempotencyHeader, "must have 1 to 255 characters");
 }

@@ -3,7 +3,7 @@ import { HearthError } from "@hearth/errors";
 import Type from "typebox";
 import type { ApiContext } from "./api-context.ts";
 import type { App } from "./http-server.ts";
-import { leaseNonce } from "./lease-header.ts";
+import { LeaseHeaders, leaseNonce } from "./lease-header.ts";
 import { answers, closed, MachineParams, opt } from "./schemas.ts";
 import { invalid, keepsNulls } from "./validation.ts";
 
@@ -61,6 +61,7 @@ export function metadataRoutes(app: App, context: ApiContext): void {
         tags,
         summary: "Set and remove several keys at once",
         params: MachineParams,
+        headers: LeaseHeaders,
         body: MetadataPatch,
         response: answers({ 204: NoContent }),
       },
@@ -108,6 +109,7 @@ export function metadataRoutes(app: App, context: ApiContext): void {
         tags,
         summary: "Set one value of the metadata",
         params: KeyParams,
+        headers: LeaseHeaders,
         body: Type.Object({ value: Type.String(), updated_at: opt(Type.Unknown()) }, closed),
         response: answers({ 204: NoContent }),
       },
@@ -125,6 +127,7 @@ export function metadataRoutes(app: App, context: ApiContext): void {
         tags,
         summary: "Remove one value of the metadata",
         params: KeyParams,
+        headers: LeaseHeaders,
         response: answers({ 204: NoContent }),
       },
     },

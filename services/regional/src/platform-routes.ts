@@ -25,7 +25,7 @@ export function platformRoutes(app: App, context: ApiContext): void {
   app.get(
     "/v1/health",
     {
-      config: { open: true },
+      config: { open: true, polled: true },
       schema: {
         tags: ["platform"],
         summary: "Whether this process serves, and how old what it knows is",
@@ -55,6 +55,7 @@ export function platformRoutes(app: App, context: ApiContext): void {
   app.get(
     "/v1/nodes",
     {
+      config: { polled: true },
       schema: {
         tags: ["platform"],
         summary: "The nodes, as each last described itself",

@@ -12,6 +12,7 @@ import { type App, createHttpServer } from "./http-server.ts";
 import { sweepClaims } from "./idempotency.ts";
 import { ImageCheck } from "./image-check.ts";
 import { MachineAccess } from "./machine-access.ts";
+import { renderOpenApi } from "./openapi.ts";
 import { registerRoutes } from "./routes.ts";
 import { defaultSessionLimits, type SessionLimits, SessionSockets } from "./session-sockets.ts";
 import { WorkerClient } from "./worker-client.ts";
@@ -40,21 +41,23 @@ export class RegionalApi {
     const worker = new WorkerClient(deps.bus);
     const { logger, nowMs, randomBytes } = deps;
     const sessions = new SessionSockets({ ...defaultSessionLimits, ...deps.sessionLimits });
+    const server = {
+      tokenHash: deps.tokenHash,
+      logger,
+      newRequestId: () => newInstanceId(randomBytes, nowMs),
+    };
     this.#context = {
       ...deps,
       view,
       worker,
       sessions,
+      openApi: () => renderOpenApi(createHttpServer(server), (app) => registerRoutes(app, this.#context)),
       access: new MachineAccess(view, worker),
       images: new ImageCheck(deps.bus, (error) =>
         logger.warn({ err: error, code: error.code }, "an image was not checked before its machine was made"),
       ),
     };
-    this.#app = createHttpServer({
-      tokenHash: deps.tokenHash,
-      logger,
-      newRequestId: () => newInstanceId(randomBytes, nowMs),
-    });
+    this.#app = createHttpServer(server);
     sessions.attach(this.#app);
     registerRoutes(this.#app, this.#context);
   }

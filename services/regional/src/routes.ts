@@ -11,6 +11,7 @@ import { lifecycleRoutes } from "./lifecycle-routes.ts";
 import { logsRoutes } from "./logs-routes.ts";
 import { machinesRoutes } from "./machines-routes.ts";
 import { metadataRoutes } from "./metadata-routes.ts";
+import { openApiRoutes } from "./openapi-routes.ts";
 import { platformRoutes } from "./platform-routes.ts";
 import { sessionRoutes } from "./session-routes.ts";
 import { waitRoutes } from "./wait-routes.ts";
@@ -28,6 +29,7 @@ const all = [
   filesRoutes,
   imagesRoutes,
   platformRoutes,
+  openApiRoutes,
   absentRoutes,
 ];
 

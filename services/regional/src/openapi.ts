@@ -1,0 +1,100 @@
+/**
+ * The OpenAPI document, made from the schemas that check the requests. It is made when it is first asked for,
+ * from a second copy of the routes that serves nobody: the generator must see each route as it is added, and it
+ * is too large to be kept in memory by a process that may never be asked.
+ */
+import type { App } from "./http-server.ts";
+import { WireErrorBody } from "./wire-error.ts";
+
+const info = {
+  title: "Hearth",
+  version: "0.1.0",
+  description:
+    "Machines from OCI images. Paths, names and states are those of the Machines API; what Hearth adds lies beside them.",
+};
+
+export const mediaTypes = { lines: "application/x-ndjson", bytes: "application/octet-stream" } as const;
+
+// biome-ignore lint/suspicious/noExplicitAny: a document of many shapes, of which only a few are looked at
+type Json = any;
+
+/**
+ * @param app never listens; it is closed here
+ * @param addRoutes adds all routes to it
+ */
+export async function renderOpenApi(app: App, addRoutes: (app: App) => void): Promise<object> {
+  const { default: swagger } = await import("@fastify/swagger");
+  await app.register(swagger, {
+    openapi: {
+      openapi: "3.1.0",
+      info,
+      security: [{ token: [] }],
+      components: { securitySchemes: { token: { type: "http", scheme: "bearer" } } },
+    },
+    transform: ({ schema, url, route }) => {
+      const { upload, answers } = route.config ?? {};
+      const bytes = { type: "string", format: "binary" };
+      return {
+        url,
+        schema: {
+          ...schema,
+          operationId: operationId(String(route.method), url),
+          ...(upload === true ? { consumes: [mediaTypes.bytes], body: bytes } : {}),
+          ...(answers === undefined ? {} : { produces: [mediaTypes[answers]] }),
+        },
+      };
+    },
+  });
+  addRoutes(app);
+  await app.ready();
+  const document: Json = app.swagger();
+  await app.close();
+  for (const operations of Object.values<Json>(document.paths))
+    for (const operation of Object.values<Json>(operations)) tidy(operation);
+  document.components.responses = {
+    Error: {
+      description: "An error.",
+      content: { "application/json": { schema: { $ref: "#/components/schemas/Error" } } },
+    },
+  };
+  document.components.schemas = { Error: JSON.parse(JSON.stringify(WireErrorBody)) };
+  // The larger comes first, as it holds the smaller.
+  for (const [name, find] of Object.entries(shared)) shareSchema(document, name, find(document.paths));
+  return document;
+}
+
+/** What many operations hold is written once; where it is found, as the generator has its own spelling of schemas. */
+const shared: Readonly<Record<string, (paths: Json) => Json>> = {
+  Machine: (paths) => bodyOf(paths[machinePath].get.responses["200"]),
+  MachineConfig: (paths) => bodyOf(paths[machinePath].post.requestBody).properties.config,
+  MachineEvent: (paths) => bodyOf(paths[`${machinePath}/events`].get.responses["200"]).items,
+};
+const machinePath = "/v1/apps/{app}/machines/{id}";
+const bodyOf = (part: Json): Json => part.content["application/json"].schema;
+
+/** `GET /v1/apps/:app/machines` is `getAppsAppMachines`. */
+const operationId = (method: string, url: string): string =>
+  [method.toLowerCase(), ...url.split(/[^a-z0-9]+/i).slice(2)]
+    .map((word, index) => (index === 0 ? word : word.charAt(0).toUpperCase() + word.slice(1)))
+    .join("");
+
+function tidy(operation: Json): void {
+  // An empty body is an empty object, so a body of which nothing is required may be absent.
+  const body = operation.requestBody?.content["application/json"]?.schema;
+  if (body !== undefined && body.required === undefined) operation.requestBody.required = false;
+  for (const status of Object.keys(operation.responses))
+    if (/^[45]XX$/.test(status)) operation.responses[status] = { $ref: "#/components/responses/Error" };
+}
+
+/** Makes a component of a schema, and references of all its copies. */
+function shareSchema(document: Json, name: string, schema: Json): void {
+  const text = JSON.stringify(schema);
+  const visit = (node: Json): Json => {
+    if (typeof node !== "object" || node === null) return node;
+    if (JSON.stringify(node) === text) return { $ref: `#/components/schemas/${name}` };
+    for (const key of Object.keys(node)) node[key] = visit(node[key]);
+    return node;
+  };
+  visit(document);
+  document.components.schemas[name] = JSON.parse(text);
+}
