@@ -53,9 +53,10 @@ export async function runToEnd(
   if (run.signal.aborted) left();
   try {
     // A program may end without reading its input; its status says how it went, not the write.
-    const fed = feed(stream, run.stdin).catch(() => undefined);
+    void feed(stream, run.stdin).catch(() => undefined);
     const result = await collect(stream);
-    await Promise.race([fed, stream.end().catch(() => undefined)]);
+    // The status is the last that a node says. Input that nobody took is given up: an orderly end would wait for it.
+    stream.fail(new HearthError("cancelled"));
     return result;
   } catch (error) {
     stream.fail(error);

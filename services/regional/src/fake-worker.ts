@@ -148,10 +148,10 @@ export class FakeWorker {
       case "list":
         return [...this.machines.values()].map(({ record }) => record);
       case "file-list":
-        return [{ name: "etc", path: command.request.path, type: "directory" }];
+        return [fileEntry("hosts")];
       case "file-stat":
         if (command.request.path === "/missing") throw new HearthError("guest_path_not_found");
-        return { path: command.request.path, type: "file", size: 3 };
+        return fileEntry("hosts");
       case "file-mkdir":
       case "file-remove":
       case "file-rename":
@@ -255,6 +255,17 @@ export class FakeWorker {
     return { record: kept.record, revision: kept.revision };
   }
 }
+
+const fileEntry = (name: string): object => ({
+  name,
+  kind: "regular",
+  size: 3,
+  mode: 0o644,
+  uid: 0,
+  gid: 0,
+  modified_ms: 1_700_000_000_000,
+  link_target: "",
+});
 
 function newRecord(request: WorkerRequest<"commit">): Pick<Kept, "record" | "versions"> {
   const config = request.config as MachineConfig;

@@ -13,6 +13,7 @@ import { hashToken } from "./config.ts";
 import { FakeImages } from "./fake-images.ts";
 import { FakeWorker } from "./fake-worker.ts";
 import { RegionalApi } from "./regional-api.ts";
+import type { SessionLimits } from "./session-sockets.ts";
 
 export const testToken = "test-token-0123456789";
 const require = createRequire(import.meta.url);
@@ -22,6 +23,7 @@ export interface RegionOptions {
   readonly streams?: Readonly<Record<string, StreamHandler>>;
   /** Added to the API's clock. */
   readonly skewMs?: () => number;
+  readonly sessionLimits?: Partial<SessionLimits>;
 }
 
 export interface NodeOptions {
@@ -71,6 +73,7 @@ export async function startRegion(options: RegionOptions = {}): Promise<TestRegi
     tokenHash: hashToken(testToken),
     nowMs: () => Date.now() + (options.skewMs?.() ?? 0),
     randomBytes,
+    ...(options.sessionLimits === undefined ? {} : { sessionLimits: options.sessionLimits }),
     logger: createLogger("regional", {}, { destination: { write: (line) => logs.push(JSON.parse(line)) } }),
   });
   const url = await api.start({ host: "127.0.0.1", port: 0 });
@@ -140,6 +143,20 @@ export async function until(holds: () => boolean, what: string, limitMs = 5_000)
     if (Date.now() > deadline) throw new Error(`not in ${limitMs} ms: ${what}`);
     await new Promise((resolve) => setTimeout(resolve, 5));
   }
+}
+
+/** Resolves with a number that has stopped changing: whoever makes it grow is blocked, or has ended. */
+export async function untilStill(read: () => number, limitMs = 20_000): Promise<number> {
+  let last = Number.NaN;
+  let same = 0;
+  const still = (): boolean => {
+    const now = read();
+    same = now === last ? same + 1 : 0;
+    last = now;
+    return same > 40;
+  };
+  await until(still, "a number that stands still", limitMs);
+  return last;
 }
 
 async function freePort(): Promise<number> {

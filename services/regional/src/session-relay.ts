@@ -40,16 +40,6 @@ export class SessionRelay {
     if (socket.readyState !== socket.OPEN) this.#finish({ by: "client" });
   }
 
-  /** True while the client is not read because the node does not take what it sent. */
-  get isHolding(): boolean {
-    return this.#socket.isPaused;
-  }
-
-  /** Bytes of frames that were read from the client and not sent to the node. */
-  get heldBytes(): number {
-    return this.#heldBytes;
-  }
-
   /** Resolves when the session is over; the socket is closing then. Never rejects. */
   async run(open: () => Promise<BusStream>): Promise<SessionEnd> {
     try {

@@ -50,18 +50,6 @@ export class SessionSockets {
     this.#limits = limits;
   }
 
-  get count(): number {
-    return this.#open.size;
-  }
-
-  /** Bytes of all sessions that were read from clients and not sent on. */
-  get heldBytes(): number {
-    return [...this.#open].reduce(
-      (sum, [socket, relay]) => sum + (relay?.heldBytes ?? 0) + socket.bufferedAmount,
-      0,
-    );
-  }
-
   attach(app: App): void {
     app.server.on("upgrade", (request: IncomingMessage, socket: Duplex, head: Buffer) => {
       socket.on("error", () => undefined);
