@@ -116,7 +116,6 @@ test("an output that nobody reads is not held", async () => {
     taken += (data as Buffer).length;
     if (taken >= manyBytes) break;
   }
-  console.log("PEAK", peakMib(idle), peakMib(busy));
   assert.ok(peakMib(idle) < boundMib, `${peakMib(idle)} MiB`);
   idle.kill("SIGKILL");
   await once(idle, "close");

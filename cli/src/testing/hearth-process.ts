@@ -89,7 +89,7 @@ export async function cliHost(): Promise<CliHost> {
 export async function ended(child: HearthProcess): Promise<Ended> {
   const stdout: Buffer[] = [];
   const stderr: Buffer[] = [];
-  child.stdout.on("data", (data: Buffer) => stdout.push(data));
+  child.stdout.on("data", (data: Buffer) => stdout.push(data)).resume();
   child.stderr.on("data", (data: Buffer) => stderr.push(data));
   const timer = setTimeout(() => child.kill("SIGKILL"), limitMs);
   const [code] = (await once(child, "close")) as [number | null];
@@ -113,7 +113,7 @@ export async function untilSaid(child: HearthProcess, text: string): Promise<voi
       child.stdout.pause();
       done();
     };
-    child.stdout.on("data", take);
+    child.stdout.on("data", take).resume();
   });
   child.stdout.unshift(Buffer.concat(chunks));
 }
