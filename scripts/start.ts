@@ -8,7 +8,6 @@
 import { spawn } from "node:child_process";
 import { createReadStream, mkdirSync, openSync, readFileSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join, relative } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
@@ -16,7 +15,7 @@ import { parseArgs } from "node:util";
 import { HearthError } from "@hearth/errors";
 import { type AgentOptions, type AgentStatus, down, up } from "@hearth/host-agent";
 import { HearthClient, type Machine } from "@hearth/sdk";
-import { hostResources } from "@hearth/testkit";
+import { freePort, hostResources } from "@hearth/testkit";
 import { Progress } from "./start-progress.ts";
 
 const root = join(import.meta.dirname, "..");
@@ -171,15 +170,6 @@ Try next:
 ${hearth} down stops everything; npm start brings it back.
 `);
   return { page_url: pageUrl, api_url: status.api_url, token_path: status.token_path };
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve, reject) => server.once("error", reject).listen(0, "127.0.0.1", resolve));
-  const address = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  if (address === null || typeof address === "string") throw new HearthError("internal");
-  return address.port;
 }
 
 for (const name of ["SIGINT", "SIGTERM"] as const)

@@ -102,7 +102,7 @@ export async function measureLifecycle(runs: number): Promise<Record<string, unk
     await platform.call("POST", "/v1/apps", { app_name: "bench", org_slug: "personal" });
     const rootfs = join(directory, "rootfs.squashfs");
     const { body } = await platform.call("GET", "/v1/images");
-    await copyFile(body.images[0].rootfsPath, rootfs);
+    await copyFile(body[0].rootfsPath, rootfs);
     const template = join(directory, "template.ext4");
     await run("mkfs.ext4", ["-q", "-F", template, "1G"], {
       env: { ...process.env, PATH: `${process.env.PATH}:/sbin` },

@@ -1,9 +1,12 @@
+export { freePort } from "./src/free-port.ts";
 export {
   type Finished,
   finish,
   hostResources,
   type Json,
   type Platform,
+  type PlatformOptions,
   repositoryRoot,
   startPlatform,
 } from "./src/platform.ts";
+export { type Registry, startRegistry } from "./src/registry.ts";

@@ -102,7 +102,7 @@ export const errorRegistry = {
     "The image reference is not valid; write it as registry/repository:tag.",
   ),
   image_not_found: entry(404, false, "There is no such image; check the name and the tag."),
-  image_unauthorized: entry(401, false, "The registry refused the credentials; log in to the registry."),
+  image_unauthorized: entry(422, false, "The registry refused the credentials; log in to the registry."),
   image_platform_missing: entry(
     422,
     false,

@@ -4,11 +4,11 @@
  */
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
-import { mkdtemp, readFile, rm } from "node:fs/promises";
-import { createServer } from "node:net";
+import { mkdir, mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { firewallTable, tapPrefix } from "@hearth/network";
+import { freePort } from "./free-port.ts";
 
 export const repositoryRoot: string = resolve(import.meta.dirname, "../../..");
 
@@ -39,15 +39,6 @@ export interface Platform {
 export type Json = any;
 
 const commandLimitMs = 240_000;
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const address = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  if (address === null || typeof address === "string") throw new Error("no port");
-  return address.port;
-}
 
 export function finish(child: ChildProcess, limitMs = commandLimitMs): Promise<Finished> {
   let stdout = "";
@@ -110,10 +101,23 @@ export function hostResources(directory: string, nodeId: string): string[] {
   return [...processesOf(directory).map(({ command }) => command), ...links, ...tables, ...loops, ...mounts];
 }
 
-export async function startPlatform(): Promise<Platform> {
+export interface PlatformOptions {
+  /** Gives the data directory a file system of its own of this size, which can then be full. */
+  readonly dataMib?: number;
+}
+
+export async function startPlatform({ dataMib }: PlatformOptions = {}): Promise<Platform> {
   const directory = await mkdtemp(join(tmpdir(), "hearth-"));
   const dataDir = join(directory, "data");
   const runDir = join(directory, "run");
+  const removeDirectory = async (): Promise<void> => {
+    if (dataMib !== undefined) execFileSync("umount", [dataDir]);
+    await rm(directory, { recursive: true, force: true });
+  };
+  if (dataMib !== undefined) {
+    await mkdir(dataDir);
+    execFileSync("mount", ["-t", "tmpfs", "-o", `size=${dataMib}m,mode=711`, "hearth-test", dataDir]);
+  }
   const port = await freePort();
   const environment = {
     ...process.env,
@@ -129,7 +133,10 @@ export async function startPlatform(): Promise<Platform> {
     return finish(child);
   };
   const up = await hearth(["up"]);
-  if (up.code !== 0) throw new Error(`hearth up: ${up.stdout}${up.stderr}`);
+  if (up.code !== 0) {
+    await removeDirectory();
+    throw new Error(`hearth up: ${up.stdout}${up.stderr}`);
+  }
   const apiUrl = `http://127.0.0.1:${port}`;
   const token = (await readFile(join(dataDir, "token"), "utf8")).trim();
   const nodes = await fetch(`${apiUrl}/v1/nodes`, { headers: { authorization: `Bearer ${token}` } });
@@ -158,9 +165,11 @@ export async function startPlatform(): Promise<Platform> {
     },
     async down() {
       const finished = await hearth(["down"]);
-      const left = hostResources(directory, nodeId);
+      const left = hostResources(directory, nodeId).filter(
+        (line) => !line.startsWith(`hearth-test ${dataDir} `),
+      );
       if (left.length > 0) throw new Error(`hearth down left behind: ${left.join("; ")}`);
-      await rm(directory, { recursive: true, force: true });
+      await removeDirectory();
       return finished;
     },
   };

@@ -82,6 +82,19 @@ export class BlobCache {
     return paths;
   }
 
+  /** Bytes of `parts` that are still to be downloaded. */
+  async missingBytes(parts: readonly Descriptor[]): Promise<number> {
+    const sizes = await Promise.all(
+      parts.map(async ({ digest, size }) => {
+        const path = this.#path(digest);
+        const found =
+          (await stat(path).catch(() => undefined)) ?? (await stat(`${path}.part`).catch(() => undefined));
+        return Math.max(0, size - (found?.size ?? 0));
+      }),
+    );
+    return sizes.reduce((sum, size) => sum + size, 0);
+  }
+
   async #fetch(descriptor: Descriptor, { source, onBytes, signal }: BlobFetch): Promise<string> {
     const finalPath = this.#path(descriptor.digest);
     await this.#downloads.run(descriptor.digest, signal, async (shared) => {

@@ -5,7 +5,7 @@
  * diff ids share one merge, whatever references asked for them.
  */
 import { createHash, randomUUID } from "node:crypto";
-import { mkdir, readFile, rename, rm, stat } from "node:fs/promises";
+import { mkdir, readFile, rename, rm, stat, statfs } from "node:fs/promises";
 import { join } from "node:path";
 import { HearthError } from "@hearth/errors";
 import type { BlobCache } from "./blob-cache.ts";
@@ -88,11 +88,11 @@ export class ImageBuild {
     if (manifest.config.size > manifests.maxManifestBytes)
       throw manifests.unsupported("the config is too large");
     let doneBytes = 0;
-    const onBytes = (count: number): void => {
-      doneBytes += count;
-      onProgress({ phase: "downloading", doneBytes, totalBytes });
+    const count = (bytes: number): void => {
+      doneBytes += bytes;
     };
-    const [configPath = ""] = await blobs.fetchAll([manifest.config], { source, onBytes, signal });
+    // Progress begins when the image is known to be one for this node: whoever waits for that waits for progress.
+    const [configPath = ""] = await blobs.fetchAll([manifest.config], { source, onBytes: count, signal });
     const { config, diffIds } = manifests.readConfig(await readFile(configPath), platform);
     if (diffIds.length !== manifest.layers.length)
       throw manifests.unsupported("layers and diff ids differ in number");
@@ -101,12 +101,26 @@ export class ImageBuild {
     const rootfsPath = join(rootfsDirectory, `${imageId}.squashfs`);
     await this.#merges.run(imageId, signal, async (shared) => {
       if ((await stat(rootfsPath).catch(() => undefined)) !== undefined) return;
+      await this.#requireSpace(manifest.layers);
+      const onBytes = (bytes: number): void => {
+        count(bytes);
+        onProgress({ phase: "downloading", doneBytes, totalBytes });
+      };
+      onBytes(0);
       const paths = await blobs.fetchAll(manifest.layers, { source, onBytes, signal: shared });
       onProgress({ phase: "merging" });
       await this.#merge(paths, { diffIds, rootfsPath, signal: shared });
     });
     const { size: sizeBytes } = await stat(rootfsPath);
     return { imageId, rootfsPath, sizeBytes, config };
+  }
+
+  /** What certainly does not fit is not begun: filling the disk would harm the machines of this node. */
+  async #requireSpace(layers: readonly manifests.Descriptor[]): Promise<void> {
+    const missing = await this.#deps.blobs.missingBytes(layers);
+    const { bavail, bsize } = await statfs(this.#deps.workDirectory);
+    if (missing <= bavail * bsize) return;
+    throw new HearthError("disk_full", { details: { neededBytes: missing, freeBytes: bavail * bsize } });
   }
 
   async #merge(

@@ -4,9 +4,10 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { HearthError, type HearthErrorCode } from "@hearth/errors";
 import type { NodeImage } from "@hearth/machine";
+import { startRegistry } from "@hearth/testkit";
 import { doneImage, startNode } from "./bus-fixtures.ts";
 import { makeTar, run, scratch } from "./fixtures.ts";
-import { makeLayout, push, startGate, startRegistry } from "./registry-fixtures.ts";
+import { makeLayout, push, startGate } from "./registry-fixtures.ts";
 
 const is = (code: HearthErrorCode) => (error: unknown) => error instanceof HearthError && error.code === code;
 
@@ -51,7 +52,7 @@ test("what a holder holds stays, also when the service is killed, until it is re
 
 test("a pull with the credentials of registries.json tells how far it is", async () => {
   await using space = await scratch();
-  await using registry = await startRegistry(space);
+  await using registry = await startRegistry(space.path);
   await push(await makeLayout(space), `${registry.host}/team/app:1`);
   const wanted = `Basic ${Buffer.from("ada:pass:word").toString("base64")}`;
   await using gate = await startGate({

@@ -3,9 +3,10 @@ import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 import { HearthError, type HearthErrorCode } from "@hearth/errors";
+import { startRegistry } from "@hearth/testkit";
 import { run, type Scratch, scratch } from "./fixtures.ts";
 import { ImageStore } from "./image-store.ts";
-import { makeLayout, startRegistry } from "./registry-fixtures.ts";
+import { makeLayout } from "./registry-fixtures.ts";
 
 const { signal } = new AbortController();
 const is = (code: HearthErrorCode) => (error: unknown) => error instanceof HearthError && error.code === code;
@@ -18,7 +19,7 @@ async function startStore(space: Scratch): Promise<ImageStore> {
 
 test("an image of a registry is pulled once, merged and kept", async () => {
   await using space = await scratch();
-  await using registry = await startRegistry(space);
+  await using registry = await startRegistry(space.path);
   const layout = await makeLayout(space);
   const name = `${registry.host}/team/app:1`;
   await run("skopeo", [
@@ -69,7 +70,7 @@ test("a registry that is not there is registry_unavailable", async () => {
 
 test("a docker archive, an OCI layout and a registry give the same image id", async () => {
   await using space = await scratch();
-  await using registry = await startRegistry(space);
+  await using registry = await startRegistry(space.path);
   const layout = await makeLayout(space);
   const archive = join(space.path, "saved.tar");
   const policy = "--insecure-policy";

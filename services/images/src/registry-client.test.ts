@@ -4,9 +4,10 @@ import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 import { HearthError, type HearthErrorCode } from "@hearth/errors";
+import { startRegistry } from "@hearth/testkit";
 import { makeTar, run, type Scratch, scratch } from "./fixtures.ts";
 import { ImageStore, type ImageStoreOptions } from "./image-store.ts";
-import { type GateOptions, makeLayout, push, startGate, startRegistry } from "./registry-fixtures.ts";
+import { type GateOptions, makeLayout, push, startGate } from "./registry-fixtures.ts";
 
 const { signal } = new AbortController();
 const is = (code: HearthErrorCode) => (error: unknown) => error instanceof HearthError && error.code === code;
@@ -46,7 +47,7 @@ for (const [scheme, intercept] of [
 ] as const) {
   test(`${scheme} authentication pulls with the right credentials, and is image_unauthorized without`, async () => {
     await using space = await scratch();
-    await using registry = await startRegistry(space);
+    await using registry = await startRegistry(space.path);
     await push(await makeLayout(space), `${registry.host}/app`);
     await using gate = await startGate({ upstream: registry.host, intercept });
     const stranger = await startStore(space);
@@ -59,7 +60,7 @@ for (const [scheme, intercept] of [
 
 test("a download that broke goes on where it stopped", async () => {
   await using space = await scratch();
-  await using registry = await startRegistry(space);
+  await using registry = await startRegistry(space.path);
   const layer = await makeTar([{ name: "noise", content: randomBytes(3_000_000) }]);
   await push(await makeLayout(space, [layer]), `${registry.host}/app`);
   let broken = false;
@@ -79,7 +80,7 @@ test("a download that broke goes on where it stopped", async () => {
 
 test("a blob changed on its way is image_digest_mismatch and leaves nothing", async () => {
   await using space = await scratch();
-  await using registry = await startRegistry(space);
+  await using registry = await startRegistry(space.path);
   await push(await makeLayout(space), `${registry.host}/app`);
   const blobChunk = (chunk: Buffer): Buffer => Buffer.from(chunk.map((byte) => byte ^ 1));
   await using gate = await startGate({ upstream: registry.host, blobChunk });
@@ -92,7 +93,7 @@ test("a blob changed on its way is image_digest_mismatch and leaves nothing", as
 
 test("many who want one image at once cause one download of each part", async () => {
   await using space = await scratch();
-  await using registry = await startRegistry(space);
+  await using registry = await startRegistry(space.path);
   await push(await makeLayout(space), `${registry.host}/app`);
   await using gate = await startGate({ upstream: registry.host });
   const store = await startStore(space);
@@ -110,7 +111,7 @@ test("many who want one image at once cause one download of each part", async ()
 
 test("a pull that everybody left stops, and the next one succeeds", async () => {
   await using space = await scratch();
-  await using registry = await startRegistry(space);
+  await using registry = await startRegistry(space.path);
   await push(await makeLayout(space), `${registry.host}/app`);
   const gone = new AbortController();
   const store = await startStore(space);
@@ -122,7 +123,7 @@ test("a pull that everybody left stops, and the next one succeeds", async () => 
 
 test("an index without this platform is image_platform_missing", async () => {
   await using space = await scratch();
-  await using registry = await startRegistry(space);
+  await using registry = await startRegistry(space.path);
   const layout = await makeLayout(space);
   await push(layout, `${registry.host}/app`);
   const store = await startStore(space, { platform: { os: "linux", architecture: "riscv64" } });

@@ -1,6 +1,4 @@
-/** Registries for tests: a real one, and a gate in front of it that asks for credentials or breaks answers. */
-import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
+/** Images in registries for tests, and a gate before a registry that asks for credentials or breaks answers. */
 import { once } from "node:events";
 import {
   createServer as createHttpServer,
@@ -8,38 +6,9 @@ import {
   request,
   type ServerResponse,
 } from "node:http";
-import { type AddressInfo, createServer } from "node:net";
+import type { AddressInfo } from "node:net";
 import { join } from "node:path";
-import { setTimeout as delay } from "node:timers/promises";
 import { makeTar, run, type Scratch } from "./fixtures.ts";
-
-/** A real registry on a free port, killed on disposal. */
-export async function startRegistry(space: Scratch) {
-  const probe = createServer().listen(0, "127.0.0.1");
-  await once(probe, "listening");
-  const address = probe.address();
-  const port = typeof address === "object" && address !== null ? address.port : 0;
-  probe.close();
-  await once(probe, "close");
-  const config = `version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: ${space.path}/registry\nhttp:\n  addr: 127.0.0.1:${port}\n`;
-  const child = spawn("docker-registry", ["serve", await space.write("registry.yml", config)], {
-    stdio: "ignore",
-  });
-  const exited = once(child, "exit");
-  for (let tries = 0; ; tries++) {
-    const up = await fetch(`http://127.0.0.1:${port}/v2/`).catch(() => undefined);
-    if (up?.ok) break;
-    assert.ok(tries < 200, "the registry starts");
-    await delay(25);
-  }
-  return {
-    host: `127.0.0.1:${port}`,
-    [Symbol.asyncDispose]: async () => {
-      child.kill("SIGKILL");
-      await exited;
-    },
-  };
-}
 
 /** An OCI layout `oci` with one image `t`; of two small layers unless told otherwise. */
 export async function makeLayout(space: Scratch, layers: readonly Buffer[] = []): Promise<string> {

@@ -23,6 +23,7 @@ const answered: ReadonlySet<HearthErrorCode> = new Set<HearthErrorCode>([
   "image_layer_hostile",
   "image_too_large",
   "registry_unavailable",
+  "disk_full",
 ]);
 
 export class ImageCheck {
