@@ -22,6 +22,7 @@ const leaveLimitMs = 10_000;
 const goneLimitMs = 60_000;
 const brokenLimitMs = 60_000;
 const brokenPauseMs = 500;
+const brokenCodes: ReadonlySet<string> = new Set(["guest_channel_broken", "unavailable"]);
 /** More than this a log may no longer hold from its beginning. */
 const replayBytes = 8 * 1024 * 1024;
 
@@ -114,7 +115,10 @@ class AttachedProgram {
         await using session = await this.#client.machines.attach(this.#target, stdin ? { stdin } : {});
         limitMs = undefined;
         this.#deps.onSession(session);
-        return await relay(session, { outputs: this.#outputs(), stdin, tty });
+        const status = await relay(session, { outputs: this.#outputs(), stdin, tty });
+        const broken = await this.#brokenBy(status);
+        if (broken === undefined) return status;
+        throw broken;
       } catch (error) {
         limitMs ??= Date.now() + brokenLimitMs;
         if (!this.#mayResume(error) || Date.now() > limitMs) throw this.#explained(error);
@@ -123,11 +127,17 @@ class AttachedProgram {
     }
   }
 
+  /** The API ends a session so as well when it has lost the node, and then the program goes on. */
+  async #brokenBy(status: ExecStatus): Promise<HearthError | undefined> {
+    if (status.kind === "exited" || !brokenCodes.has(status.code)) return undefined;
+    const machine = await this.#client.machines.get(this.#target).catch(() => undefined);
+    return machine?.state === "failed" ? undefined : HearthError.fromWire(status);
+  }
+
   #mayResume(error: unknown): boolean {
     const { code } = HearthError.from(error);
     const { stdout, stderr } = this.#printed;
-    const isBroken = code === "guest_channel_broken" || code === "unavailable";
-    return isBroken && this.#deps.mayResume && stdout + stderr <= replayBytes;
+    return brokenCodes.has(code) && this.#deps.mayResume && stdout + stderr <= replayBytes;
   }
 
   #explained(error: unknown): unknown {

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { type CliHost, cliHost, lines } from "./testing/hearth-process.ts";
+import { type CliHost, cliHost, ended, lines, untilSaid } from "./testing/hearth-process.ts";
 
 let host: CliHost;
 before(async () => {
@@ -59,6 +59,16 @@ describe("in the foreground", () => {
     assert.equal(run.code, 127);
     assert.match(run.stderr, /no program "\/no\/such\/program".*entrypoint_not_found/);
     assert.equal((await host.hearth(["ps", "-aq"])).stdout, before);
+  });
+
+  test("a connection that breaks is taken up again, and nothing is printed twice or lost", async () => {
+    const go = join(host.directory, "go");
+    const script = `echo one; while ! test -e ${go}; do sleep 0.02; done; echo two; exit 3`;
+    const child = host.start(["run", "--rm", ...shell(script)]);
+    await untilSaid(child, "one");
+    host.api.dropSessions();
+    await writeFile(go, "");
+    assert.deepEqual(await ended(child), { code: 3, stdout: "one\ntwo\n", stderr: "" });
   });
 
   test("standard input goes to the program with -i", async () => {

@@ -31,6 +31,8 @@ export interface FakeState {
 export interface FakeApi extends FakeState, AsyncDisposable {
   readonly apiUrl: string;
   readonly token: string;
+  /** Breaks the connections of all sessions; programs of machines go on. */
+  dropSessions(): void;
 }
 
 export async function startFakeApi(): Promise<FakeApi> {
@@ -65,6 +67,7 @@ export async function startFakeApi(): Promise<FakeApi> {
     ...state,
     token,
     apiUrl: `http://127.0.0.1:${port}`,
+    dropSessions: () => sessions[Symbol.dispose](),
     async [Symbol.asyncDispose]() {
       for (const machines of state.apps.values()) for (const machine of machines.values()) machine.destroy();
       sessions[Symbol.dispose]();
