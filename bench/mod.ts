@@ -1,8 +1,10 @@
 /** Side-by-side measurements: `npm run bench -- <name> [--json]`. */
+import { measureIdleMemory } from "./src/idle-memory.ts";
 import { measureLifecycle } from "./src/lifecycle.ts";
 
 const benches: Readonly<Record<string, (runs: number) => Promise<Record<string, unknown>>>> = {
   lifecycle: measureLifecycle,
+  "idle-memory": measureIdleMemory,
 };
 
 const [name = "", ...flags] = process.argv.slice(2);

@@ -5,7 +5,7 @@
 import { mkdirSync, renameSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { type BundledService, type BundleInputs, readSettings, serviceProgram } from "@hearth/host-agent";
-import { build } from "esbuild";
+import { build, type Plugin } from "esbuild";
 
 const root = resolve(import.meta.dirname, "..");
 const names: readonly BundledService[] = ["host-agent", "images", "worker", "regional"];
@@ -13,6 +13,21 @@ const settings = readSettings({}, {});
 
 // CommonJS packages in the bundle ask for Node's modules by `require`, which an ES module does not have.
 const banner = 'import { createRequire } from "node:module"; const require = createRequire(import.meta.url);';
+
+/**
+ * An ES import of `node:http` reads all that the module exports, and reading its WebSocket loads Node's whole fetch
+ * client: ten megabytes that stay. By this call it is loaded only when somebody uses it.
+ */
+const builtinsOnUse: Plugin = {
+  name: "builtins-on-use",
+  setup(plugin) {
+    const namespace = "builtin";
+    plugin.onResolve({ filter: /^(node:)?https?$/ }, ({ path }) => ({ path, namespace }));
+    plugin.onLoad({ filter: /./, namespace }, ({ path }) => ({
+      contents: `module.exports = process.getBuiltinModule(${JSON.stringify(path)});`,
+    }));
+  },
+};
 
 async function bundle(name: BundledService): Promise<void> {
   const entry = join(settings.servicesDir, name, "src/main.ts");
@@ -27,10 +42,11 @@ async function bundle(name: BundledService): Promise<void> {
     target: "node24",
     format: "esm",
     metafile: true,
+    plugins: [builtinsOnUse],
     banner: { js: banner },
     logLevel: "warning",
   });
-  const own = Object.keys(metafile.inputs).filter((input) => !input.startsWith("node_modules/"));
+  const own = Object.keys(metafile.inputs).filter((input) => !/^(node_modules\/|builtin:)/.test(input));
   const sources = [...own, "package-lock.json", "scripts/bundle.ts"].map((input) => join(root, input));
   const inputs: BundleInputs = { entry, sources };
   writeFileSync(`${path}.inputs.json`, JSON.stringify(inputs));

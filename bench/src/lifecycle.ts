@@ -8,28 +8,19 @@
  * The two take turns in one run, so that a host whose speed drifts slows both. Each machine is gone before
  * the next begins. `steps` are the medians of the worker's own step journal.
  */
-import { execFile, execFileSync } from "node:child_process";
+import { execFile } from "node:child_process";
 import { copyFile, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { promisify } from "node:util";
 import { connectGuest } from "@hearth/guest";
-import { type Platform, repositoryRoot, startPlatform } from "@hearth/testkit";
+import { demoImage, importDemo, type Platform, repositoryRoot, startPlatform } from "@hearth/testkit";
 import { QemuVmm } from "@hearth/vmm";
+import { medianOf } from "./median.ts";
 
 const run = promisify(execFile);
-const image = "demo:latest";
 const memoryMib = 256;
-
-function median(values: readonly number[]): number {
-  const sorted = values.toSorted((a, b) => a - b);
-  const middle = Math.floor(sorted.length / 2);
-  const upper = sorted[middle] ?? Number.NaN;
-  return sorted.length % 2 === 1 ? upper : ((sorted[middle - 1] ?? Number.NaN) + upper) / 2;
-}
-
-const rounded = (ms: number): number => Math.round(ms * 10) / 10;
 
 async function bare(directory: string, rootfs: string, scratchTemplate: string): Promise<number> {
   const scratch = join(directory, "scratch.ext4");
@@ -65,7 +56,7 @@ async function bare(directory: string, rootfs: string, scratchTemplate: string):
 async function create(platform: Platform): Promise<number> {
   const begun = performance.now();
   const made = await platform.call("POST", "/v1/apps/bench/machines", {
-    config: { image, guest: { cpus: 1, memory_mb: memoryMib, cpu_kind: "shared" } },
+    config: { image: demoImage, guest: { cpus: 1, memory_mb: memoryMib, cpu_kind: "shared" } },
   });
   if (made.status !== 200) throw new Error(`create: ${JSON.stringify(made.body)}`);
   const path = `/v1/apps/bench/machines/${made.body.id}`;
@@ -88,17 +79,18 @@ function stepMedians(platform: Platform): Record<string, number> {
   database.close();
   const names = [...new Set(rows.map((row) => String(row.name)))];
   return Object.fromEntries(
-    names.map((name) => [name, median(rows.filter((row) => row.name === name).map((row) => Number(row.ms)))]),
+    names.map((name) => [
+      name,
+      medianOf(rows.filter((row) => row.name === name).map((row) => Number(row.ms))),
+    ]),
   );
 }
 
 export async function measureLifecycle(runs: number): Promise<Record<string, unknown>> {
   const directory = await mkdtemp(join(tmpdir(), "hearth-bench-"));
-  execFileSync("bash", ["scripts/demo-image.sh"], { cwd: repositoryRoot, stdio: "ignore" });
   const platform = await startPlatform();
   try {
-    const imported = await platform.hearth(["images", "import", ".hearth/demo/demo.tar", "--name", image]);
-    if (imported.code !== 0) throw new Error(imported.stderr);
+    await importDemo(platform);
     await platform.call("POST", "/v1/apps", { app_name: "bench", org_slug: "personal" });
     const rootfs = join(directory, "rootfs.squashfs");
     const { body } = await platform.call("GET", "/v1/images");
@@ -115,13 +107,13 @@ export async function measureLifecycle(runs: number): Promise<Record<string, unk
       bareMs.push(await bare(directory, rootfs, template));
       createMs.push(await create(platform));
     }
-    const [a, b] = [median(bareMs), median(createMs)];
+    const [bare_ms, create_ms] = [medianOf(bareMs), medianOf(createMs)];
     return {
       runs,
-      bare_ms: rounded(a),
-      create_ms: rounded(b),
-      ratio: Math.round((b / a) * 1000) / 1000,
-      difference_ms: rounded(b - a),
+      bare_ms,
+      create_ms,
+      ratio: Math.round((create_ms / bare_ms) * 1000) / 1000,
+      difference_ms: Math.round((create_ms - bare_ms) * 10) / 10,
       steps: stepMedians(platform),
     };
   } finally {

@@ -1,8 +1,10 @@
 export { freePort } from "./src/free-port.ts";
 export {
+  demoImage,
   type Finished,
   finish,
   hostResources,
+  importDemo,
   type Json,
   type Platform,
   type PlatformOptions,

@@ -10,15 +10,15 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import {
+  demoImage as image,
+  importDemo,
   type Json,
   type Platform,
   type Registry,
-  repositoryRoot,
   startPlatform,
   startRegistry,
 } from "@hearth/testkit";
 
-const image = "demo:latest";
 const path = "/v1/apps/bad/machines";
 /** The password is "right". */
 const htpasswd = "user:$2b$04$pFjgun82tg4qWcvAkXVim.9I07NDTbRicYB7euvr5ry7ZRAr9AYGC\n";
@@ -80,10 +80,8 @@ describe("bad input", { timeout: 300_000 }, () => {
   before(async () => {
     directory = mkdtempSync(join(tmpdir(), "hearth-bad-"));
     registry = await startRegistry(directory, htpasswd);
-    execFileSync("bash", ["scripts/demo-image.sh"], { cwd: repositoryRoot, stdio: "ignore" });
     platform = await startPlatform({ dataMib: 160 });
-    const imported = await platform.hearth(["images", "import", ".hearth/demo/demo.tar", "--name", image]);
-    assert.equal(imported.code, 0, imported.stderr);
+    await importDemo(platform);
     await platform.call("POST", "/v1/apps", { app_name: "bad", org_slug: "personal" });
   });
 

@@ -1,11 +1,9 @@
 /** "First light": the promises of the README, kept on a platform of this host's own. */
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
-import { type Json, type Platform, repositoryRoot, startPlatform } from "@hearth/testkit";
+import { demoImage as image, importDemo, type Json, type Platform, startPlatform } from "@hearth/testkit";
 
-const image = "demo:latest";
 let platform: Platform;
 
 async function until<T>(what: string, limitMs: number, probe: () => Promise<T | undefined>): Promise<T> {
@@ -36,9 +34,7 @@ const page = (address: string) =>
 describe("first light", { timeout: 600_000 }, () => {
   before(async () => {
     platform = await startPlatform();
-    execFileSync("bash", ["scripts/demo-image.sh"], { cwd: repositoryRoot, stdio: "ignore" });
-    const imported = await platform.hearth(["images", "import", ".hearth/demo/demo.tar", "--name", image]);
-    assert.equal(imported.code, 0, imported.stderr);
+    await importDemo(platform);
     await platform.call("POST", "/v1/apps", { app_name: "e2e", org_slug: "personal" });
   });
 

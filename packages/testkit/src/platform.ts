@@ -174,3 +174,13 @@ export async function startPlatform({ dataMib }: PlatformOptions = {}): Promise<
     },
   };
 }
+
+export const demoImage = "demo:latest";
+
+/** Makes the demo image, if that was not done yet, and gives it to the platform as `demoImage`. */
+export async function importDemo(platform: Platform): Promise<void> {
+  execFileSync("bash", ["scripts/demo-image.sh"], { cwd: repositoryRoot, stdio: "ignore" });
+  const archive = join(repositoryRoot, ".hearth/demo/demo.tar");
+  const imported = await platform.hearth(["images", "import", archive, "--name", demoImage]);
+  if (imported.code !== 0) throw new Error(`hearth images import: ${imported.stderr}`);
+}
