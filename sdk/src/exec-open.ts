@@ -1,12 +1,15 @@
-/** Opens the WebSocket of a session. ws and the codec of frames are loaded when the first session is wanted. */
+/** Opens the WebSocket of a session. ws is loaded when the first session is wanted. */
 import type { IncomingMessage } from "node:http";
 import { HearthError } from "@hearth/errors";
 import { readApiError } from "./api-error.ts";
+import { maxFrameBytes } from "./exec-codec.ts";
 import { type ExecSession, WebSocketSession } from "./exec-session.ts";
 import type { Transport } from "./transport.ts";
 
 export const execSubprotocol = "exec.hearth.v1";
 const handshakeLimitMs = 60_000;
+/** Pings pile up unread while a reader is slow, and all of them are read at once when it goes on. */
+const manyPings = { maxPendingAutoPongs: 4096 };
 
 export interface SessionOpening {
   readonly transport: Transport;
@@ -18,7 +21,7 @@ export interface SessionOpening {
 /** @throws HearthError when the server refuses, does not answer, or the signal aborts */
 export async function openSession(opening: SessionOpening): Promise<ExecSession> {
   const { transport, start, signal } = opening;
-  const [{ WebSocket }, codec] = await Promise.all([import("ws"), import("@hearth/machine")]);
+  const { WebSocket } = await import("ws");
   if (signal?.aborted === true) throw new HearthError("cancelled");
   const url = transport.url(opening.path);
   url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
@@ -26,7 +29,8 @@ export async function openSession(opening: SessionOpening): Promise<ExecSession>
     headers: transport.authorization,
     handshakeTimeout: handshakeLimitMs,
     perMessageDeflate: false,
-    maxPayload: codec.maxExecFrameBytes + 1,
+    maxPayload: maxFrameBytes + 1,
+    ...manyPings,
   });
   const { promise, resolve, reject } = Promise.withResolvers<ExecSession>();
   const abort = (): void => {
@@ -45,7 +49,7 @@ export async function openSession(opening: SessionOpening): Promise<ExecSession>
   socket.on("error", failed);
   socket.once("open", () => {
     // The session listens before anything can arrive: the server speaks first after this message.
-    const session = new WebSocketSession(socket, codec);
+    const session = new WebSocketSession(socket);
     socket.send(JSON.stringify(start), () => undefined);
     signal?.addEventListener("abort", () => session.close(), { once: true });
     resolve(session);

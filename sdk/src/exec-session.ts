@@ -8,10 +8,9 @@
  */
 import { Readable, Writable } from "node:stream";
 import { HearthError } from "@hearth/errors";
-import type { ExecFrame, ExecStatus } from "@hearth/machine";
+import type { ExecStatus } from "@hearth/machine";
 import type { RawData, WebSocket } from "ws";
-
-type Codec = Pick<typeof import("@hearth/machine"), "decodeExecFrame" | "encodeExecFrame">;
+import { type ClientFrame, decodeServerFrame, encodeClientFrame } from "./exec-codec.ts";
 
 export interface TerminalSize {
   readonly cols: number;
@@ -31,7 +30,7 @@ export interface ExecSession extends AsyncDisposable {
   close(): void;
 }
 
-const maxFrameBytes = 64 * 1024;
+const sentFrameBytes = 64 * 1024;
 const bufferBytes = 256 * 1024;
 const pingMs = 20_000;
 
@@ -41,7 +40,6 @@ export class WebSocketSession implements ExecSession {
   readonly stderr: Readable;
   readonly exit: Promise<ExecStatus>;
   readonly #socket: WebSocket;
-  readonly #codec: Codec;
   readonly #behind = new Set<Readable>();
   readonly #ended = new Set<Readable>();
   readonly #ping: NodeJS.Timeout;
@@ -51,9 +49,8 @@ export class WebSocketSession implements ExecSession {
   #heard = true;
 
   /** The socket is open and its start request was sent. */
-  constructor(socket: WebSocket, codec: Codec) {
+  constructor(socket: WebSocket) {
     this.#socket = socket;
-    this.#codec = codec;
     this.stdin = this.#input();
     this.stdout = this.#output();
     this.stderr = this.#output();
@@ -89,21 +86,21 @@ export class WebSocketSession implements ExecSession {
     this.close();
   }
 
-  #sendControl(frame: ExecFrame): void {
-    if (!this.#over) this.#socket.send(this.#codec.encodeExecFrame(frame), () => undefined);
+  #sendControl(frame: ClientFrame): void {
+    if (!this.#over) this.#socket.send(encodeClientFrame(frame), () => undefined);
   }
 
   #input(): Writable {
-    const send = (frame: ExecFrame): Promise<void> =>
+    const send = (frame: ClientFrame): Promise<void> =>
       new Promise((resolve, reject) => {
-        this.#socket.send(this.#codec.encodeExecFrame(frame), (error) => (error ? reject(error) : resolve()));
+        this.#socket.send(encodeClientFrame(frame), (error) => (error ? reject(error) : resolve()));
       });
     const stdin = new Writable({
       highWaterMark: bufferBytes,
       write: (chunk: Buffer, _encoding, done) => {
         const pieces = async (): Promise<void> => {
-          for (let from = 0; from < chunk.length && !this.#over; from += maxFrameBytes) {
-            await send({ channel: "stdin", data: chunk.subarray(from, from + maxFrameBytes) });
+          for (let from = 0; from < chunk.length && !this.#over; from += sentFrameBytes) {
+            await send({ channel: "stdin", data: chunk.subarray(from, from + sentFrameBytes) });
           }
         };
         // A program that ended reads no more; its exit says so, not the write.
@@ -153,9 +150,9 @@ export class WebSocketSession implements ExecSession {
       this.#socket.close();
       return;
     }
-    let frame: ExecFrame;
+    let frame: ReturnType<typeof decodeServerFrame>;
     try {
-      frame = this.#codec.decodeExecFrame(data as Buffer);
+      frame = decodeServerFrame(data as Buffer);
     } catch (error) {
       this.#break(undefined, HearthError.from(error));
       this.#socket.terminate();

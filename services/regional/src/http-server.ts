@@ -78,6 +78,9 @@ export function createHttpServer(deps: HttpServerDeps): App {
     reply.header(requestIdHeader, request.id);
     if (request.routeOptions.config.open !== true)
       authenticate(request.headers.authorization, deps.tokenHash);
+    // Bytes are bytes: no parser may take them for what the client says they are.
+    if (request.routeOptions.config.upload === true)
+      request.headers["content-type"] = "application/octet-stream";
   });
   addBodyParsers(app);
   app.addHook("onResponse", async (request, reply) => {

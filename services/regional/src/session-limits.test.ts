@@ -5,7 +5,7 @@ import { after, before, test } from "node:test";
 import { encodeExecFrame, maxExecFrameBytes } from "@hearth/machine";
 import { WebSocket } from "ws";
 import { FakePrograms } from "./fake-programs.ts";
-import { startRegion, type TestRegion, testToken, until } from "./fixture.ts";
+import { startRegion, type TestRegion, testToken, until, untilStill } from "./fixture.ts";
 import { execSubprotocol } from "./session-sockets.ts";
 
 const programs = new FakePrograms();
@@ -191,6 +191,16 @@ test("there are only so many sessions, and one that ends makes room", async () =
     socket.terminate();
     await closed(heard);
   }
+});
+
+test("a client that leaves is noticed also while nothing is read from it", async () => {
+  const { socket, run } = await started(["waits"]);
+  const frame = encodeExecFrame({ channel: "stdin", data: Buffer.alloc(maxExecFrameBytes) });
+  for (let sent = 0; sent < 256; sent += 1) socket.send(frame);
+  assert.ok(await untilStill(() => socket.bufferedAmount), "the server does not read on");
+  socket.terminate();
+  await ended(run);
+  assert.equal(run.ended, "cancelled");
 });
 
 test("a client that answers no ping is gone, and its program with it; one that answers stays", async () => {

@@ -138,7 +138,11 @@ export class SessionSockets {
       const isWaiting = socket.isPaused || socket.bufferedAmount > 0;
       silentMs = isWaiting ? 0 : silentMs + pingMs;
       if (silentMs > silenceMs) socket.terminate();
-      else if (socket.readyState === socket.OPEN) socket.ping();
+      else if (socket.readyState !== socket.OPEN) return;
+      // While nothing is read no answer can come, and a client may take pings that it cannot answer for a flood. A
+      // pong that nobody asked for needs none (RFC 6455, 5.5.3), and writing it tells whether the client is there.
+      else if (socket.isPaused) socket.pong();
+      else socket.ping();
     }, pingMs).unref();
     socket.once("close", () => clearInterval(timer));
   }
@@ -157,6 +161,9 @@ export class SessionSockets {
   }
 }
 
+/** Pings pile up unread while a session is stalled, and all of them are read at once when it goes on. */
+const manyPings = { maxPendingAutoPongs: 4096 };
+
 async function loadServer(): Promise<WebSocketServer> {
   const { WebSocketServer } = await import("ws");
   return new WebSocketServer({
@@ -165,6 +172,7 @@ async function loadServer(): Promise<WebSocketServer> {
     perMessageDeflate: false,
     maxPayload: maxExecFrameBytes + 1,
     handleProtocols: () => execSubprotocol,
+    ...manyPings,
   });
 }
 
