@@ -5,17 +5,19 @@ import fc from "fast-check";
 import { type ClientFrame, decodeServerFrame, encodeClientFrame, maxFrameBytes } from "./exec-codec.ts";
 
 const data = fc.uint8Array({ maxLength: 64 });
+const record = <T>(model: { readonly [Key in keyof T]: fc.Arbitrary<T[Key]> }) =>
+  fc.record(model, { noNullPrototype: true });
 const cells = fc.integer({ min: 1, max: 65_535 });
 
 test("what a client sends, a server reads as it was meant", () => {
   const frames = fc.oneof<fc.Arbitrary<ClientFrame>[]>(
-    fc.record({ channel: fc.constant("stdin"), data }),
+    record({ channel: fc.constant("stdin"), data }),
     fc.constant({ channel: "close", closes: "stdin" }),
-    fc.record({
+    record({
       channel: fc.constant("control"),
       control: fc.oneof(
-        fc.record({ kind: fc.constant("resize"), cols: cells, rows: cells }),
-        fc.record({ kind: fc.constant("signal"), signal: fc.integer({ min: 1, max: 64 }) }),
+        record({ kind: fc.constant("resize"), cols: cells, rows: cells }),
+        record({ kind: fc.constant("signal"), signal: fc.integer({ min: 1, max: 64 }) }),
       ),
     }),
   );
@@ -28,13 +30,13 @@ test("what a client sends, a server reads as it was meant", () => {
 
 test("what a server sends, a client reads as it was meant", () => {
   const frames = fc.oneof<fc.Arbitrary<ExecFrame>[]>(
-    fc.record({ channel: fc.constantFrom("stdout", "stderr"), data }),
-    fc.record({ channel: fc.constant("close"), closes: fc.constantFrom("stdin", "stdout", "stderr") }),
-    fc.record({
+    record({ channel: fc.constantFrom("stdout", "stderr"), data }),
+    record({ channel: fc.constant("close"), closes: fc.constantFrom("stdin", "stdout", "stderr") }),
+    record({
       channel: fc.constant("status"),
       status: fc.oneof(
-        fc.record({ kind: fc.constant("exited"), exit_code: fc.integer(), exit_signal: fc.integer() }),
-        fc.record({ kind: fc.constant("failed"), code: fc.string(), message: fc.string() }),
+        record({ kind: fc.constant("exited"), exit_code: fc.integer(), exit_signal: fc.integer() }),
+        record({ kind: fc.constant("failed"), code: fc.string(), message: fc.string() }),
       ),
     }),
   );

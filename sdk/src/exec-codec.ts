@@ -14,7 +14,7 @@ export type ClientFrame =
 const channels = { stdin: 0, stdout: 1, stderr: 2, status: 3, control: 4, close: 255 } as const;
 const dataChannels = ["stdin", "stdout", "stderr"] as const;
 /** Without the byte of the channel. */
-export const maxFrameBytes = 1024 * 1024;
+export const maxFrameBytes = 256 * 1024;
 
 export function encodeClientFrame(frame: ClientFrame): Uint8Array {
   if (frame.channel === "close") return Uint8Array.of(channels.close, channels[frame.closes]);
