@@ -7,34 +7,37 @@ const barWidth = 24;
 
 export class ImageProgress {
   readonly #reference: string;
+  readonly #verb: string;
   readonly #isSilent: boolean;
   readonly #isTerminal: boolean;
   #drawnAtMs = 0;
   #isDrawn = false;
   #told = "";
 
-  constructor(reference: string, options: { readonly silent: boolean }) {
+  /** @param options.verb what brings the image here */
+  constructor(reference: string, options: { readonly silent: boolean; readonly verb?: string }) {
     this.#reference = reference;
+    this.#verb = options.verb ?? "Pulling";
     this.#isSilent = options.silent;
     this.#isTerminal = process.stderr.isTTY === true;
   }
 
   take(message: ImageMessage): void {
-    if (message.kind === "downloading") this.bytes("Pulling", message.doneBytes, message.totalBytes);
+    if (message.kind === "downloading") this.bytes(message.doneBytes, message.totalBytes);
     else if (message.kind === "merging") this.#say("Unpacking", "");
     else this.end();
   }
 
   /** @param total 0 while it is not known */
-  bytes(verb: string, done: number, total: number): void {
+  bytes(done: number, total: number): void {
     if (total === 0 && done === 0) return;
     if (!this.#isTerminal) {
-      this.#say(verb, total > 0 ? formatBytes(total) : "");
+      this.#say(this.#verb, total > 0 ? formatBytes(total) : "");
       return;
     }
     if (Date.now() - this.#drawnAtMs < redrawMs && done < total) return;
     const size = total > 0 ? `${formatBytes(done)} of ${formatBytes(total)}` : formatBytes(done);
-    this.#say(verb, total > 0 ? `${bar(done / total)} ${size}` : size);
+    this.#say(this.#verb, total > 0 ? `${bar(done / total)} ${size}` : size);
   }
 
   /** Leaves the terminal as if nothing had been drawn. */

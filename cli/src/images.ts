@@ -37,7 +37,7 @@ export function define(command: Command, context: Context): void {
     .requiredOption("--name <reference>", "the name that machines will use, such as demo:latest")
     .addOption(jsonOption())
     .action(async (file: string, { name }: { name: string }, own: Command) => {
-      const progress = new ImageProgress(name, { silent: isJson(own) });
+      const progress = new ImageProgress(name, { silent: isJson(own), verb: "Importing" });
       report(await importFile(context, file, name, progress), isJson(own));
     });
   command
@@ -107,7 +107,7 @@ async function importFile(
   const counted = new Transform({
     transform(chunk: Buffer, _encoding, next) {
       done += chunk.length;
-      progress.bytes("Importing", done, total);
+      progress.bytes(done, total);
       next(null, chunk);
     },
   });

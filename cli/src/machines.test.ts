@@ -1,7 +1,7 @@
 /** ps, logs, stop, start, restart, rm. */
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { type CliHost, cliHost, ended, lines, untilSaid } from "./testing/hearth-process.ts";
+import { type CliHost, cliHost, ended, launcher, lines, untilSaid } from "./testing/hearth-process.ts";
 
 let host: CliHost;
 before(async () => {
@@ -24,6 +24,12 @@ describe("ps", () => {
     assert.equal((await host.hearth(["ps", "-q", "--app", "one"])).stdout, `${running}\n`);
     const [machine] = JSON.parse((await host.hearth(["ps", "--json", "--app", "one"])).stdout);
     assert.deepEqual([machine.id, machine.app_name], [running, "one"]);
+  });
+
+  test("a disk that is full is an error and not a broken pipe", async () => {
+    const run = await ended(host.start(["-c", `exec ${launcher} ps >/dev/full`], {}, "sh"));
+    assert.equal(run.code, 1);
+    assert.match(run.stderr, /ENOSPC/);
   });
 
   test("an app that is not there is an error and not an empty list", async () => {

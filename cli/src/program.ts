@@ -48,8 +48,12 @@ const entries: readonly Entry[] = [
 
 export async function runProgram(argv: readonly string[]): Promise<number> {
   const context = createContext(readEnvironment(process.env));
-  for (const output of [process.stdout, process.stderr]) output.on("error", () => context.onBrokenPipe());
   const chosen = entryOf(argv);
+  process.stderr.on("error", () => context.onBrokenPipe());
+  process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+    if (error.code === "EPIPE") context.onBrokenPipe();
+    else process.exit(fail(new Error(`standard output: ${error.message}`), context, chosen, false));
+  });
   const { program, command } = await buildProgram(context, chosen);
   try {
     await program.parseAsync(argv, { from: "user" });

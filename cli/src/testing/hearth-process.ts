@@ -24,7 +24,8 @@ export interface CliHost extends AsyncDisposable {
   readonly api: FakeApi;
   /** For files of the test. */
   readonly directory: string;
-  start(args: readonly string[], environment?: NodeJS.ProcessEnv): HearthProcess;
+  /** @param program in place of the command, with its environment */
+  start(args: readonly string[], environment?: NodeJS.ProcessEnv, program?: string): HearthProcess;
   /** Runs to the end. */
   hearth(args: readonly string[], input?: string): Promise<Ended>;
   /** A detached machine, by its id. */
@@ -37,8 +38,8 @@ export async function cliHost(): Promise<CliHost> {
   const api = await startFakeApi();
   const directory = await mkdtemp(join(tmpdir(), "hearth-cli-"));
   const children = new Set<HearthProcess>();
-  const start: CliHost["start"] = (args, environment = {}) => {
-    const child = spawn(launcher, args, {
+  const start: CliHost["start"] = (args, environment = {}, program = launcher) => {
+    const child = spawn(program, args, {
       cwd: directory,
       env: {
         PATH: process.env.PATH,
