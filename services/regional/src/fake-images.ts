@@ -10,6 +10,8 @@ export class FakeImages {
   readonly images = new Map<string, NodeImage>();
   /** The error for references that hold this word. */
   readonly faults = new Map<string, HearthErrorCode>([["missing", "image_not_found"]]);
+  /** What a machine holds. */
+  readonly inUse = new Set<string>();
   /** Bytes that imports brought. */
   importedBytes = 0;
   readonly #serving: Serving[];
@@ -20,6 +22,7 @@ export class FakeImages {
         list: () => [...this.images.values()],
         remove: (payload) => {
           const { reference } = payload as { reference: string };
+          if (this.inUse.has(reference)) throw new HearthError("image_in_use");
           if (!this.images.delete(reference)) throw new HearthError("image_not_found");
         },
       }),

@@ -1,0 +1,62 @@
+/** The nonce of a lease travels to the worker that judges it, and its judgement back. */
+import assert from "node:assert/strict";
+import { after, before, beforeEach, test } from "node:test";
+import { HearthError } from "@hearth/errors";
+import { startRegion, type TestRegion } from "./fixture.ts";
+
+let region: TestRegion;
+let machine: string;
+before(async () => {
+  region = await startRegion();
+  await region.createApp("web");
+  const body = { config: { image: "app:1" }, skip_launch: true };
+  const { json } = await region.call("POST", "/v1/apps/web/machines", body);
+  machine = `/v1/apps/web/machines/${json.id}`;
+});
+after(async () => region[Symbol.asyncDispose]());
+beforeEach(() => void region.worker.commands.splice(0));
+
+interface LeaseFields {
+  readonly nonce?: string;
+  readonly lease_ttl_ms?: number;
+}
+const lastRequest = (): LeaseFields => (region.worker.commands.at(-1)?.request ?? {}) as LeaseFields;
+
+const guarded: readonly (readonly [command: string, method: string, below: string, body?: object])[] = [
+  ["start", "POST", "/start"],
+  ["stop", "POST", "/stop", {}],
+  ["restart", "POST", "/restart"],
+  ["signal", "POST", "/signal", { signal: "SIGHUP" }],
+  ["update", "POST", "", { config: { image: "app:2" } }],
+  ["set-metadata", "POST", "/metadata/key", { value: "v" }],
+  ["set-metadata", "PUT", "/metadata", { metadata: { key: "w" } }],
+  ["set-metadata", "DELETE", "/metadata/key"],
+  ["destroy", "DELETE", ""],
+];
+
+for (const [command, method, below, body] of guarded)
+  test(`${method} ${below || "the machine"} is guarded by the lease`, async () => {
+    const held = new HearthError("conflict", {
+      message: "machine ID x lease currently held by y, expires at z",
+    });
+    region.worker.refuse.set(command as never, held);
+    const { status, json } = await region.call(method, machine + below, body, {
+      "fly-machine-lease-nonce": "abc",
+    });
+    region.worker.refuse.clear();
+    assert.equal(status, 409);
+    assert.match(json.message, /lease currently held by/);
+    assert.equal(region.worker.commands.at(-1)?.name, command);
+    assert.equal(lastRequest().nonce, "abc");
+    await region.call(method, machine + below, body, { "fly-machine-lease-nonce": "" });
+    assert.equal("nonce" in lastRequest(), false, "an empty one is none");
+  });
+
+test("a lease that is asked for with a create or an update is asked of the worker", async () => {
+  const body = { config: { image: "app:1" }, skip_launch: true, lease_ttl: 30 };
+  const { json } = await region.call("POST", "/v1/apps/web/machines", body);
+  const asked = () => lastRequest().lease_ttl_ms;
+  assert.equal(asked(), 30_000);
+  await region.call("POST", `/v1/apps/web/machines/${json.id}`, { config: { image: "app:1" }, lease_ttl: 5 });
+  assert.equal(asked(), 5_000);
+});
