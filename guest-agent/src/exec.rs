@@ -75,13 +75,8 @@ async fn obey(
         }
     };
     while let Ok(message) = input.message().await {
-        let Some(message) = message else {
-            // No more input can come. A terminal stays open: it may only be the output that is wanted.
-            if terminal.is_none() {
-                feed(Feed::End).await;
-            }
-            return std::future::pending().await;
-        };
+        // A stream that has ended says nothing of the program's input: clients end theirs also when they give up.
+        let Some(message) = message else { return std::future::pending().await };
         match message.request {
             Some(In::Stdin(data)) => feed(Feed::Data(data)).await,
             Some(In::CloseStdin(_)) => feed(Feed::End).await,

@@ -142,10 +142,16 @@ pub async fn write(mut input: Streaming<WriteFileRequest>) -> Reply<WriteFileRes
     })
     .await?;
     let mut size = 0;
-    while let Some(message) = input.message().await? {
-        let Some(In::Data(data)) = message.request else { continue };
-        size += data.len() as u64;
-        partial = blocking(move || partial.file.write_all(&data).map(|()| partial)).await?;
+    loop {
+        let message = input.message().await?.ok_or_else(|| Status::aborted("the write was not finished"))?;
+        match message.request {
+            Some(In::Data(data)) => {
+                size += data.len() as u64;
+                partial = blocking(move || partial.file.write_all(&data).map(|()| partial)).await?;
+            }
+            Some(In::Finish(_)) => break,
+            _ => {}
+        }
     }
     blocking(move || partial.settle(mode, uid, gid)).await?;
     Ok(Response::new(WriteFileResponse { size }))

@@ -22,7 +22,7 @@ const FREEZE_LIMIT: Duration = Duration::from_secs(10);
 /// For what was killed to be gone, for hosts to read the rest, for a disk to take it. A machine that was told
 /// to end does end, even if the disk does not answer.
 const KILL_LIMIT: Duration = Duration::from_secs(2);
-const FAREWELL_LIMIT: Duration = Duration::from_millis(500);
+const FAREWELL_LIMIT: Duration = Duration::from_secs(2);
 const SYNC_LIMIT: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(2);
 

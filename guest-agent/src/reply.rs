@@ -27,12 +27,12 @@ pub fn status(error: io::Error) -> Status {
         (NotFound, _) | (_, Some(libc::ESRCH)) => Status::not_found(text),
         (PermissionDenied, _) => Status::permission_denied(text),
         (AlreadyExists, _) => Status::already_exists(text),
-        (InvalidInput, _) | (_, Some(libc::ELOOP | libc::ENAMETOOLONG)) => Status::invalid_argument(text),
+        (InvalidInput | NotADirectory | IsADirectory, _) | (_, Some(libc::ELOOP | libc::ENAMETOOLONG)) => {
+            Status::invalid_argument(text)
+        }
         (StorageFull, _) => Status::resource_exhausted(text),
         (Unsupported, _) => Status::unimplemented(text),
-        (NotADirectory | IsADirectory | DirectoryNotEmpty | ReadOnlyFilesystem | CrossesDevices, _) => {
-            Status::failed_precondition(text)
-        }
+        (DirectoryNotEmpty | ReadOnlyFilesystem | CrossesDevices, _) => Status::failed_precondition(text),
         _ => Status::internal(text),
     }
 }

@@ -15,6 +15,7 @@ mod pb {
 use pb::exec_request::Request as In;
 use pb::exec_response::Response as Out;
 use pb::guest_client::GuestClient;
+use pb::write_file_request::Request as PartOf;
 use pb::*;
 
 struct Running {
@@ -163,8 +164,7 @@ async fn a_file_written_is_read_back() {
     let mut agent = start("files").await;
     let path = agent.directory.join("a/b").to_str().unwrap().to_owned();
     let start = WriteFileStart { path: path.clone(), mode: 0o600, make_parents: true, ..Default::default() };
-    let parts =
-        [write_file_request::Request::Start(start), write_file_request::Request::Data("content".into())];
+    let parts = [PartOf::Start(start), PartOf::Data("content".into()), PartOf::Finish(WriteFileFinish {})];
     let requests = parts.map(|r| WriteFileRequest { request: Some(r) });
     let written = agent.client.write_file(tokio_stream::iter(requests)).await.unwrap().into_inner();
     assert_eq!(written.size, 7);

@@ -22,6 +22,7 @@ const repository = join(import.meta.dirname, "../../../..");
 const target = "x86_64-unknown-linux-musl";
 const busybox = "/bin/busybox";
 const bootLimitMs = 60_000;
+const conditionLimitMs = 30_000;
 
 /** Why no machine can be booted here, or false. */
 export function missingForBoot(): string | false {
@@ -119,6 +120,16 @@ export class BootedGuest {
     const connection = this.#connections.at(-1);
     if (connection === undefined) throw new Error("the guest is not connected");
     return connection.client;
+  }
+
+  error(thrown: unknown): Error {
+    return this.#connections.at(-1)?.error(thrown) ?? new Error("no guest is connected", { cause: thrown });
+  }
+
+  /** Asks again and again, which takes the machine's own time. */
+  async until(what: string, condition: () => Promise<boolean>): Promise<void> {
+    const limit = AbortSignal.timeout(conditionLimitMs);
+    while (!(await condition())) if (limit.aborted) throw new Error(`it is still not so that ${what}`);
   }
 
   /** A new conversation, as a host begins that was started again; an older one breaks. */

@@ -1029,6 +1029,18 @@ export declare type WriteFileStart = Message<"hearth.guest.v1.WriteFileStart"> &
 export declare const WriteFileStartSchema: GenMessage<WriteFileStart>;
 
 /**
+ * @generated from message hearth.guest.v1.WriteFileFinish
+ */
+export declare type WriteFileFinish = Message<"hearth.guest.v1.WriteFileFinish"> & {
+};
+
+/**
+ * Describes the message hearth.guest.v1.WriteFileFinish.
+ * Use `create(WriteFileFinishSchema)` to create a new message.
+ */
+export declare const WriteFileFinishSchema: GenMessage<WriteFileFinish>;
+
+/**
  * @generated from message hearth.guest.v1.WriteFileRequest
  */
 export declare type WriteFileRequest = Message<"hearth.guest.v1.WriteFileRequest"> & {
@@ -1047,6 +1059,12 @@ export declare type WriteFileRequest = Message<"hearth.guest.v1.WriteFileRequest
      */
     value: Uint8Array;
     case: "data";
+  } | {
+    /**
+     * @generated from field: hearth.guest.v1.WriteFileFinish finish = 3;
+     */
+    value: WriteFileFinish;
+    case: "finish";
   } | { case: undefined; value?: undefined };
 };
 
@@ -1725,7 +1743,8 @@ export declare const Guest: GenService<{
     output: typeof WaitMainResponseSchema;
   },
   /**
-   * The first message carries `start`. The process ends with the stream: it is hung up on, then killed.
+   * The first message carries `start`. The program's input ends with `close_stdin` and nothing else. The process
+   * ends when the caller leaves: it is hung up on, then killed.
    *
    * @generated from rpc hearth.guest.v1.Guest.Exec
    */
@@ -1770,7 +1789,8 @@ export declare const Guest: GenService<{
     output: typeof ReadFileResponseSchema;
   },
   /**
-   * The first message carries `start`, the others `data`. The file appears whole or not at all.
+   * The first message carries `start`, the last one `finish`. The file appears whole or not at all: HTTP/2
+   * clients end their stream also when they give up, so the end of the stream alone puts nothing in place.
    *
    * @generated from rpc hearth.guest.v1.Guest.WriteFile
    */
