@@ -1,7 +1,7 @@
 //! The main process's output: a ring bounded in bytes, read by sequence number.
 //!
-//! Who reads `Logs` never holds main up and sees a gap where it was too slow. Who is attached is waited for,
-//! as a terminal's reader is, but only while it moves: a reader that stands still must not stop the workload.
+//! Who looks at `Logs` once never holds main up. Who follows them or is attached is waited for, as a terminal's
+//! reader is, but only while it moves: one that stands still must not stop the workload, and sees a gap.
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

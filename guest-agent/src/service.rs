@@ -87,10 +87,15 @@ impl Guest for Service {
         tokio::spawn(async move {
             let (mut next, mut newest) = (r.from_seq, agent.logs.watch());
             let mut last = !r.follow;
+            // Who follows keeps the durable copy, and so is waited for like somebody attached.
+            let mut reader = r.follow.then(|| agent.logs.reader(r.from_seq));
             loop {
                 newest.borrow_and_update();
-                while let Some(entry) = agent.logs.at(next) {
-                    next = entry.seq + 1;
+                let mut take = || match &mut reader {
+                    Some(reader) => reader.take(u64::MAX),
+                    None => agent.logs.at(next).inspect(|entry| next = entry.seq + 1),
+                };
+                while let Some(entry) = take() {
                     let (seq, time_ms, stderr, data) = (entry.seq, entry.time_ms, entry.stderr, entry.data);
                     if sink.send(Ok(LogsResponse { seq, time_ms, stderr, data })).await.is_err() {
                         return;

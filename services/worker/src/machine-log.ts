@@ -2,7 +2,8 @@
  * The output of one machine on its host's disk: JSON lines in `log.jsonl`, the older half in `log.1.jsonl`.
  *
  * The file is the buffer: a reader that follows is woken by each append and reads on from its place in the
- * file, so that a slow one costs no memory and slows nobody. The guest's numbers are kept beside our own,
+ * file, so that a slow one costs no memory. One that asks to be waited for slows the program down when it is far
+ * behind, so that it loses nothing to the rotation; but only while it moves. The guest's numbers are kept beside our own,
  * because those of the guest start again with each boot and a worker that comes back asks it for the rest.
  */
 import { type FileHandle, mkdir, open, rename, rm, stat } from "node:fs/promises";
@@ -31,17 +32,32 @@ export interface ReadLogOptions {
   /** Only of this boot. */
   readonly boot?: string;
   readonly follow: boolean;
+  /** Of a follower: output waits for it, as that of a program waits for a terminal. */
+  readonly waitedFor?: boolean;
   readonly signal: AbortSignal;
+}
+
+/** Where a follower is: in the newest file, or in one that was the newest `generation`s ago. */
+interface Place {
+  generation: number;
+  offset: number;
+  /** False from when it was waited for in vain until it moves again. */
+  moves: boolean;
 }
 
 export const rotateBytes = 16 * 1024 * 1024;
 const readBytes = 64 * 1024;
+/** Less than the agent waits for us, so that one reader that stands still does not cost the log itself. */
+const standstillMs = 1_000;
 
 export class MachineLog {
   readonly #path: string;
   readonly #older: string;
   readonly #rotateBytes: number;
   readonly #readers = new Set<() => void>();
+  readonly #waitedFor = new Set<Place>();
+  /** Called when one of those moved or left. */
+  #onMoved: (() => void) | undefined;
   #file: FileHandle | undefined;
   #size = 0;
   /** Grows with each rotation, so that a reader knows that its file is the older one now. */
@@ -65,6 +81,7 @@ export class MachineLog {
   /** Output that is here already is passed over; a gap in the guest's numbers is a gap in ours. */
   async append(output: GuestOutput): Promise<void> {
     await this.#inOrder(async () => {
+      await this.#untilRead();
       const expected = this.#boot === output.boot ? this.#nextGuestSeq : 0;
       if (output.seq < expected) return;
       const seq = this.#nextSeq + (output.seq - expected);
@@ -104,7 +121,22 @@ export class MachineLog {
    * @param ended asked when everything written has been read
    */
   async *read(options: ReadLogOptions, ended: () => boolean = () => false): AsyncGenerator<StoredEntry> {
-    const { signal, tail, boot, follow } = options;
+    const { tail, boot, follow } = options;
+    if (options.waitedFor === true) {
+      const place = await this.#inOrder(async () => {
+        const hasOlder = (await size(this.#older)) > 0;
+        const first: Place = { generation: this.#generation - (hasOlder ? 1 : 0), offset: 0, moves: true };
+        this.#waitedFor.add(first);
+        return first;
+      });
+      try {
+        yield* this.#follow(place, options, ended);
+      } finally {
+        this.#waitedFor.delete(place);
+        this.#onMoved?.();
+      }
+      return;
+    }
     await this.#inOrder(async () => undefined);
     const generation = this.#generation;
     const end = this.#size;
@@ -112,8 +144,14 @@ export class MachineLog {
       for await (const entry of this.#past(tail, end))
         if (boot === undefined || entry.boot === boot) yield entry;
     }
-    if (!follow) return;
-    const place = { generation, offset: end };
+    if (follow) yield* this.#follow({ generation, offset: end, moves: true }, options, ended);
+  }
+
+  async *#follow(
+    place: Place,
+    { signal, boot }: ReadLogOptions,
+    ended: () => boolean,
+  ): AsyncGenerator<StoredEntry> {
     let file: FileHandle | undefined;
     try {
       for (;;) {
@@ -121,13 +159,19 @@ export class MachineLog {
         const woken = this.#wakeOnce(signal);
         const over = ended();
         if (place.generation < this.#generation) {
-          // The file behind an open handle stays the same when it is renamed.
-          file ??= await open(this.#older, "r").catch(() => undefined);
+          // The file behind an open handle stays the same when it is renamed. Without one, what it was in may be
+          // gone, and the older file is read from its beginning.
+          if (file === undefined) {
+            if (place.generation < this.#generation - 1) place.offset = 0;
+            place.generation = this.#generation - 1;
+            file = await open(this.#older, "r").catch(() => undefined);
+          }
           if (file !== undefined) yield* this.#forward(file, place, boot);
           await file?.close();
           file = undefined;
-          place.generation = this.#generation;
+          place.generation += 1;
           place.offset = 0;
+          this.#moved(place);
           continue;
         }
         if (place.offset < this.#size) {
@@ -173,13 +217,34 @@ export class MachineLog {
     }
   }
 
-  async *#forward(
-    file: FileHandle,
-    place: { offset: number },
-    boot: string | undefined,
-  ): AsyncGenerator<StoredEntry> {
-    for await (const entry of entries(file, place, Number.POSITIVE_INFINITY))
+  async *#forward(file: FileHandle, place: Place, boot: string | undefined): AsyncGenerator<StoredEntry> {
+    for await (const entry of entries(file, place, Number.POSITIVE_INFINITY)) {
       if (boot === undefined || entry.boot === boot) yield entry;
+      this.#moved(place);
+    }
+  }
+
+  #moved(place: Place): void {
+    place.moves = true;
+    this.#onMoved?.();
+  }
+
+  /** Waits while a reader is so far behind that the next rotation might take from it what it has not read. */
+  async #untilRead(): Promise<void> {
+    const isBehind = (place: Place): boolean =>
+      place.moves &&
+      (place.generation < this.#generation || this.#size - place.offset > this.#rotateBytes / 2);
+    for (;;) {
+      const behind = [...this.#waitedFor].filter(isBehind);
+      if (behind.length === 0) return;
+      const { promise, resolve } = Promise.withResolvers<boolean>();
+      const timer = setTimeout(() => resolve(false), standstillMs);
+      this.#onMoved = () => resolve(true);
+      const moved = await promise;
+      clearTimeout(timer);
+      this.#onMoved = undefined;
+      if (!moved) for (const place of behind) place.moves = false;
+    }
   }
 
   #wakeOnce(signal: AbortSignal): Promise<void> {

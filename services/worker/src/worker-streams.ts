@@ -110,8 +110,17 @@ async function attach(
   void relaySignals(deps, stream, machine_id, signal);
   const ended = (): boolean =>
     deps.store.find(machine_id) === undefined || deps.store.exitOf(machine_id, boot) !== undefined;
-  for await (const entry of deps.log(machine_id).read({ boot, follow: true, signal }, ended)) {
-    if (entry.stream === "hearth") continue;
+  let next = 0;
+  const options = { boot, follow: true, waitedFor: true, signal };
+  for await (const entry of deps.log(machine_id).read(options, ended)) {
+    if (entry.stream === "hearth" || entry.guest_seq === undefined) continue;
+    const lost = entry.guest_seq - next;
+    next = entry.guest_seq + 1;
+    if (lost > 0) {
+      // Output that is missing must not look like output that is whole.
+      const text = `hearth: ${lost} pieces of output are lost here: they came faster than they were read.\n`;
+      await sendFrame(stream, { channel: "stderr", data: Buffer.from(text) });
+    }
     await sendFrame(stream, { channel: entry.stream, data: Buffer.from(entry.data, "base64") });
   }
   const exit = deps.store.exitOf(machine_id, boot);
