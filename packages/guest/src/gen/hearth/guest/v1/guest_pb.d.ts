@@ -1850,7 +1850,8 @@ export declare const Guest: GenService<{
     output: typeof WatchResponseSchema;
   },
   /**
-   * Output of the main process. A gap in `seq` means that the ring overwrote lines nobody read.
+   * Output of the main process. Main waits a little for a caller that follows and falls behind, then goes on; a gap
+   * in `seq` means that the ring overwrote what was not read.
    *
    * @generated from rpc hearth.guest.v1.Guest.Logs
    */
