@@ -13,7 +13,8 @@ use crate::process::Processes;
 pub struct Agent {
     pub processes: Processes,
     pub logs: Arc<Logs>,
-    pub main: Mutex<Option<Arc<Main>>>,
+    /// Of the newest start.
+    pub main: watch::Sender<Option<Arc<Main>>>,
     pub settings: Mutex<Settings>,
     pub freezer: Freezer,
     /// True once the machine is about to end: streams that would go on for ever end then.
@@ -34,7 +35,7 @@ impl Default for Agent {
         Self {
             processes: Processes::default(),
             logs: Arc::default(),
-            main: Mutex::default(),
+            main: watch::channel(None).0,
             settings: Mutex::default(),
             freezer: Freezer::default(),
             ending: watch::channel(false).0,

@@ -34,6 +34,7 @@ pub fn boot() -> io::Result<()> {
     std::env::set_current_dir("/")?;
     furnish()?;
     groups::make();
+    prefer_killing_to_crawling();
     unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &OPEN_FILES) };
     net::loopback_up()
 }
@@ -70,6 +71,16 @@ fn furnish() -> io::Result<()> {
     }
     identity::write_defaults();
     Ok(())
+}
+
+/// A machine without swap that runs out of memory reads its programs from the disk over and over, for minutes,
+/// before the kernel calls that a want of memory. With its newer page reclaim (admin-guide/mm/multigen_lru.rst)
+/// it does so once it cannot keep what was used in the last second.
+fn prefer_killing_to_crawling() {
+    for (file, value) in [("enabled", "y"), ("min_ttl_ms", "1000")] {
+        // A kernel that has none goes on as it did.
+        let _ = fs::write(format!("/sys/kernel/mm/lru_gen/{file}"), value);
+    }
 }
 
 /// Makes way for itself: an image may have a file or a link to nowhere in the directory's place.

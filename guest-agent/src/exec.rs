@@ -1,4 +1,5 @@
 //! A program that a host runs in the guest, with its input, output and signals on one stream.
+use std::pin::pin;
 use std::time::Duration;
 
 use tonic::{Status, Streaming};
@@ -37,7 +38,9 @@ pub async fn exec(agent: &Agent, mut input: Streaming<ExecRequest>) -> Result<Re
 async fn converse(child: Child, input: Streaming<ExecRequest>, out: Sink<ExecResponse>) {
     let Child { pid, exit, stdin, stdout, stderr, terminal } = child;
     let writer = stdin.and_then(|fd| Input::open(fd, terminal.is_some()).ok());
-    let work = async {
+    // Nothing is closed before the process ended: what it says when it is hung up on must not kill it, and what
+    // it reads must not end as if all had been sent.
+    let mut work = pin!(async {
         send(&out, Out::Started(Started { pid: pid as u32 })).await;
         let one = pump(stdout, exit.clone(), |data| send(&out, Out::Stdout(data)));
         let two = async {
@@ -47,18 +50,14 @@ async fn converse(child: Child, input: Streaming<ExecRequest>, out: Sink<ExecRes
         };
         tokio::join!(one, two);
         ended(&mut exit.clone()).await
-    };
-    let control = obey(pid, exit.clone(), writer, terminal, input);
-    let left = async {
-        tokio::select! {
-            () = out.closed() => {}
-            () = control => {}
-        }
-    };
+    });
+    let mut control = pin!(obey(pid, exit.clone(), writer, terminal, input));
     tokio::select! {
-        result = work => drop(send(&out, Out::Exited(result)).await),
-        () = left => hang_up(pid, exit.clone()).await,
+        result = &mut work => return send(&out, Out::Exited(result)).await,
+        () = out.closed() => {}
+        () = &mut control => {}
     }
+    tokio::join!(hang_up(pid, exit.clone()), work);
 }
 
 /// Follows the caller's messages. Returns when the stream broke; a caller who only said all is still there.
@@ -99,6 +98,7 @@ async fn hang_up(pid: i32, mut exit: Exited) {
     let _ = process::signal(-pid, libc::SIGKILL);
 }
 
-async fn send(out: &Sink<ExecResponse>, response: Out) -> bool {
-    out.send(Ok(ExecResponse { response: Some(response) })).await.is_ok()
+/// Who left hears nothing.
+async fn send(out: &Sink<ExecResponse>, response: Out) {
+    let _ = out.send(Ok(ExecResponse { response: Some(response) })).await;
 }

@@ -10,6 +10,9 @@ use crate::pb::*;
 use crate::system::is_init;
 use crate::{files, net};
 
+/// What the kernel's generator is seeded with.
+const ENTROPY: usize = 32;
+
 /// Outside a machine only `env` and `files` apply: the rest would change the host that runs a test.
 pub fn configure(agent: &Agent, request: ConfigureRequest) -> io::Result<()> {
     for file in &request.files {
@@ -41,6 +44,9 @@ pub fn configure(agent: &Agent, request: ConfigureRequest) -> io::Result<()> {
 pub fn adopt(agent: &Agent, request: AdoptIdentityRequest) -> io::Result<()> {
     if !is_init() {
         return Err(io::Error::new(io::ErrorKind::Unsupported, "only a machine has an identity"));
+    }
+    if request.entropy.len() < ENTROPY {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "entropy has at least 32 bytes"));
     }
     add_entropy(&request.entropy)?;
     if !request.machine_id.is_empty() {
@@ -95,9 +101,6 @@ fn set_clock(unix_ns: i64) -> io::Result<()> {
 fn add_entropy(entropy: &[u8]) -> io::Result<()> {
     const RNDADDENTROPY: libc::c_ulong = 0x4008_5203;
     const RNDRESEEDCRNG: libc::c_ulong = 0x5207;
-    if entropy.is_empty() {
-        return Ok(());
-    }
     let mut message = Vec::with_capacity(8 + entropy.len());
     message.extend((entropy.len() as i32 * 8).to_ne_bytes());
     message.extend((entropy.len() as i32).to_ne_bytes());

@@ -10,7 +10,7 @@ use crate::groups::Group;
 use crate::pb::wait_main_response::Status as State;
 use crate::pb::*;
 use crate::process::{ended, Exited, Spec};
-use crate::reply::{stream, Replies};
+use crate::reply::{stream, Replies, Sink};
 use crate::stdio::{pump, Input};
 use crate::terminal::Size;
 
@@ -46,7 +46,7 @@ pub async fn wait(done: &mut watch::Receiver<Option<Done>>) -> Done {
 
 impl Agent {
     pub fn main(&self) -> Option<Arc<Main>> {
-        self.main.lock().unwrap().clone()
+        self.main.borrow().clone()
     }
 
     pub fn running_main(&self) -> Option<Arc<Main>> {
@@ -73,10 +73,7 @@ impl Agent {
             pump(fd, exit.clone(), move |data| {
                 logs.push(stderr, data);
                 let logs = logs.clone();
-                async move {
-                    logs.room().await;
-                    true
-                }
+                async move { logs.room().await }
             })
         };
         let stdout = output(false, child.stdout);
@@ -101,29 +98,38 @@ impl Agent {
         let is_terminal = child.terminal.is_some();
         let input = child.stdin.and_then(|fd| Input::open(fd, is_terminal).ok());
         let main = Main { pid, exit, done, input, terminal: child.terminal };
-        *self.main.lock().unwrap() = Some(Arc::new(main));
+        self.main.send_replace(Some(Arc::new(main)));
         Ok(StartMainResponse { pid: pid as u32, first_seq })
     }
 
-    pub fn wait_main(&self) -> Replies<WaitMainResponse> {
+    pub fn wait_main(self: &Arc<Self>) -> Replies<WaitMainResponse> {
         let (sink, replies) = stream();
-        let main = self.main();
+        let agent = self.clone();
         tokio::spawn(async move {
-            let tell = |status| sink.send(Ok(WaitMainResponse { status: Some(status) }));
-            let Some(main) = main else {
-                let _ = tell(State::NotStarted(NotStarted {})).await;
-                return;
-            };
-            let mut done = main.done.clone();
-            if done.borrow().is_none() {
-                let _ = tell(State::Running(Running { pid: main.pid as u32 })).await;
-            }
-            drop(main);
             tokio::select! {
-                done = wait(&mut done) => drop(tell(State::Exited(done.exit)).await),
+                () = agent.tell_of_main(&sink) => {}
                 () = sink.closed() => {}
             }
         });
         replies
+    }
+
+    async fn tell_of_main(&self, sink: &Sink<WaitMainResponse>) {
+        let tell = |status| sink.send(Ok(WaitMainResponse { status: Some(status) }));
+        if self.main().is_none() {
+            let _ = tell(State::NotStarted(NotStarted {})).await;
+        }
+        let mut newest = self.main.subscribe();
+        tokio::select! {
+            _ = newest.wait_for(Option::is_some) => {}
+            () = self.ended() => return,
+        }
+        let Some(main) = self.main() else { return };
+        let mut done = main.done.clone();
+        if done.borrow().is_none() {
+            let _ = tell(State::Running(Running { pid: main.pid as u32 })).await;
+        }
+        drop(main);
+        let _ = tell(State::Exited(wait(&mut done).await.exit)).await;
     }
 }

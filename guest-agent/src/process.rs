@@ -74,11 +74,17 @@ impl Processes {
             command.env("TERM", "xterm-256color");
         }
         command.envs(&spec.env);
-        self.start(command, user, &spec).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => {
-                refusal(Code::NotFound, "program-not-found", format!("{program}: {error}"))
+        self.start(command, user, &spec).map_err(|error| {
+            let text = format!("{program}: {error}");
+            match (error.kind(), error.raw_os_error()) {
+                (io::ErrorKind::NotFound | io::ErrorKind::NotADirectory, _) => {
+                    refusal(Code::NotFound, "program-not-found", text)
+                }
+                (io::ErrorKind::PermissionDenied, _) | (_, Some(libc::ENOEXEC)) => {
+                    refusal(Code::FailedPrecondition, "program-not-executable", text)
+                }
+                _ => status(error),
             }
-            _ => status(error),
         })
     }
 

@@ -27,7 +27,7 @@ const EOT: u8 = 4;
 pub async fn pump<F, R>(source: OwnedFd, exit: Exited, mut take: F)
 where
     F: FnMut(Bytes) -> R,
-    R: Future<Output = bool>,
+    R: Future<Output = ()>,
 {
     let Ok(mut source) = Port::from_fd(source) else { return };
     let mut buffer = vec![0; CHUNK];
@@ -49,9 +49,7 @@ where
         if has_ended {
             after_exit += n;
         }
-        if !take(Bytes::copy_from_slice(&buffer[..n])).await {
-            return;
-        }
+        take(Bytes::copy_from_slice(&buffer[..n])).await;
     }
 }
 

@@ -1,10 +1,5 @@
 import assert from "node:assert/strict";
-import { type ChildProcess, execFileSync, spawn } from "node:child_process";
-import { once } from "node:events";
-import { existsSync, mkdtempSync, rmSync } from "node:fs";
-import { connect, type Socket } from "node:net";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { existsSync } from "node:fs";
 import { Duplex } from "node:stream";
 import { after, before, suite, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
@@ -12,17 +7,7 @@ import { create } from "@bufbuild/protobuf";
 import { HearthError } from "@hearth/errors";
 import { connectGuest, type GuestClient } from "../mod.ts";
 import { ExecRequestSchema } from "./gen/hearth/guest/v1/guest_pb.js";
-
-const crate = join(import.meta.dirname, "../../../guest-agent");
-
-function hasCargo(): boolean {
-  try {
-    execFileSync("cargo", ["--version"], { stdio: "ignore" });
-    return true;
-  } catch {
-    return false;
-  }
-}
+import { buildAgent, LocalAgent, missingForAgent } from "./testing/local-agent.ts";
 
 async function* requests(script: string, input: Iterable<Uint8Array> = []) {
   const start = { argv: ["/bin/sh", "-c", script] };
@@ -40,36 +25,17 @@ async function exec(client: GuestClient, script: string, input: Iterable<Uint8Ar
   throw new Error("no exit was reported");
 }
 
-suite("connectGuest", { skip: hasCargo() ? false : "cargo is needed to build the agent" }, () => {
-  const directory = mkdtempSync(join(tmpdir(), "hearth-guest-"));
-  const path = join(directory, "agent.sock");
-  let agent: ChildProcess;
+suite("connectGuest", { skip: missingForAgent(), timeout: 60_000 }, () => {
+  let agent: LocalAgent;
+  const dial = () => agent.dial();
 
-  before(async () => {
-    execFileSync("cargo", ["build", "--quiet"], { cwd: crate, stdio: ["ignore", "ignore", "inherit"] });
-    agent = spawn(join(crate, "target/debug/hearth-guest-agent"), ["--unix", path], { stdio: "inherit" });
-    await dial().then((socket) => socket.destroy());
+  before(() => {
+    agent = new LocalAgent(buildAgent());
   });
 
   after(async () => {
-    agent.kill();
-    await once(agent, "exit");
-    rmSync(directory, { recursive: true });
+    await agent?.[Symbol.asyncDispose]();
   });
-
-  async function dial(): Promise<Socket> {
-    const limit = AbortSignal.timeout(5_000);
-    for (;;) {
-      limit.throwIfAborted();
-      const socket = connect(path);
-      try {
-        await once(socket, "connect", { signal: limit });
-        return socket;
-      } catch {
-        await new Promise((resolve) => setTimeout(resolve, 5));
-      }
-    }
-  }
 
   test("an exec returns what the process wrote and its exit code", async () => {
     await using guest = await connectGuest(await dial());
@@ -131,12 +97,12 @@ suite("connectGuest", { skip: hasCargo() ? false : "cargo is needed to build the
 
   test("a call to an agent that stopped has a limit", async () => {
     await using guest = await connectGuest(await dial(), { callLimitMs: 100 });
-    agent.kill("SIGSTOP");
+    agent.process.kill("SIGSTOP");
     try {
       const failed = guest.client.hello({}).catch((error) => Promise.reject(guest.error(error)));
       await assert.rejects(failed, { code: "deadline_exceeded" });
     } finally {
-      agent.kill("SIGCONT");
+      agent.process.kill("SIGCONT");
     }
   });
 

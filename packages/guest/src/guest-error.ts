@@ -16,10 +16,14 @@ const codes: Partial<Record<Code, HearthErrorCode>> = {
 };
 
 /** Why a program did not start, which the code alone does not say. */
-const reasons: Readonly<Record<string, HearthErrorCode>> = {
-  "user-unknown": "guest_user_unknown",
-  "program-not-found": "entrypoint_not_found",
-  "workdir-not-found": "guest_path_not_found",
+const reasons: Readonly<Record<string, { code: HearthErrorCode; message?: string }>> = {
+  "user-unknown": { code: "guest_user_unknown" },
+  "program-not-found": { code: "entrypoint_not_found" },
+  "program-not-executable": {
+    code: "entrypoint_not_found",
+    message: "The image's program cannot be executed; check its mode, its format and the user.",
+  },
+  "workdir-not-found": { code: "guest_path_not_found" },
 };
 
 /** An error of a call to the guest as Hearth's own. The guest's text is a cause: a guest is not trusted. */
@@ -27,6 +31,8 @@ export function guestError(thrown: unknown): HearthError {
   if (thrown instanceof HearthError) return thrown;
   const error = ConnectError.from(thrown);
   if (error.cause instanceof HearthError) return error.cause;
-  const reason = reasons[error.metadata.get("hearth-reason") ?? ""];
-  return new HearthError(reason ?? codes[error.code] ?? "internal", { cause: thrown });
+  const { code, ...options } = reasons[error.metadata.get("hearth-reason") ?? ""] ?? {
+    code: codes[error.code] ?? "internal",
+  };
+  return new HearthError(code, { ...options, cause: thrown });
 }

@@ -17,9 +17,9 @@ import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { QemuVmm, type Vmm, type VmmExit, type VmmNic, type VmmSpec } from "@hearth/vmm";
 import { connectGuest, type GuestClient, type GuestConnection } from "../../mod.ts";
 import { ExecRequestSchema, type ExecStartSchema } from "../gen/hearth/guest/v1/guest_pb.js";
+import { buildAgent } from "./local-agent.ts";
 
 const repository = join(import.meta.dirname, "../../../..");
-const target = "x86_64-unknown-linux-musl";
 const busybox = "/bin/busybox";
 const bootLimitMs = 60_000;
 const conditionLimitMs = 30_000;
@@ -68,10 +68,7 @@ export class BootedGuest {
   }
 
   async #start(options: BootOptions): Promise<void> {
-    execFileSync("cargo", ["build", "--quiet", "--release", "--target", target], {
-      cwd: join(repository, "guest-agent"),
-      stdio: ["ignore", "ignore", "inherit"],
-    });
+    buildAgent();
     execFileSync("bash", [join(repository, "scripts/assets.sh")], { stdio: ["ignore", "ignore", "inherit"] });
     const assets = join(repository, ".hearth/assets");
     const spec: VmmSpec = {
