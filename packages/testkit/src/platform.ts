@@ -87,18 +87,20 @@ function processesOf(directory: string): { pid: number; command: string }[] {
 }
 
 /**
- * What a node has on this host now, a line each: processes that name its directory, links, firewall tables, loop
- * devices and mounts. Empty after `hearth down`.
+ * What a node has on this host now, a line each: processes that name its directory, links, namespaces, firewall
+ * tables, loop devices and mounts. Empty after `hearth down`.
  * @param directory absolute; that of the node's data and run directories
  */
 export function hostResources(directory: string, nodeId: string): string[] {
   const links = lines("ip", ["-o", "link"]).filter((line) => line.includes(` ${tapPrefix(nodeId)}`));
   const tables = lines("nft", ["list", "tables"]).filter((line) => line.endsWith(firewallTable(nodeId)));
   const loops = lines("losetup", ["-a"]).filter((line) => line.includes(directory));
+  const namespaces = lines("ip", ["netns"]).filter((line) => line.includes(nodeId));
   const mounts = readFileSync("/proc/mounts", "utf8")
     .split("\n")
     .filter((line) => line.includes(directory));
-  return [...processesOf(directory).map(({ command }) => command), ...links, ...tables, ...loops, ...mounts];
+  const processes = processesOf(directory).map(({ command }) => command);
+  return [...processes, ...links, ...namespaces, ...tables, ...loops, ...mounts];
 }
 
 export interface PlatformOptions {

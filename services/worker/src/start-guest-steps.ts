@@ -1,13 +1,10 @@
 /** The steps of a start from the VM on: its launch, its agent, its settings, its program. */
 import { mkdir, rm } from "node:fs/promises";
-import { HearthError } from "@hearth/errors";
+import { HearthError, type HearthErrorCode } from "@hearth/errors";
 import { programArgv, programEnv } from "./machine-program.ts";
 import { imageRef, privateAddress } from "./machine-record.ts";
 import { type MachineStep, needLive, type RunParts, slotOf } from "./run-parts.ts";
 import { explainStartFailure } from "./start-failure.ts";
-
-const abortedByUser = (code: "no_command" | "entrypoint_not_found" | "guest_user_unknown", reason: string) =>
-  ({ kind: "abort", code, reason, blame: "user" }) as const;
 
 export function vmmStep(parts: RunParts): MachineStep {
   const { store, ledger, paths, live, config } = parts;
@@ -154,17 +151,8 @@ export function processStartStep(parts: RunParts): MachineStep {
       } catch (thrown) {
         const { code } = HearthError.from(thrown);
         if (code === "conflict") return { kind: "done" }; // it runs: an earlier call came through
-        const program = argv[0] ?? "";
-        if (code === "guest_path_not_found" && !(await knowsUser(parts, machineId, user, signal)))
-          return abortedByUser(
-            "guest_user_unknown",
-            `The image has no user or group "${user}"; check its USER.`,
-          );
-        if (code === "guest_path_not_found" || code === "permission_denied" || code === "internal")
-          return abortedByUser(
-            "entrypoint_not_found",
-            `${imageRef(row.config.image, image).repository} has no program "${program}" that can be run; check the command and the image.`,
-          );
+        const reason = whyNotStarted(code, argv[0] ?? "", user, imageRef(row.config.image, image).repository);
+        if (reason !== undefined) return { kind: "abort", ...reason, blame: "user" };
         throw thrown;
       }
       return { kind: "done" };
@@ -178,25 +166,24 @@ function needImage<T>(image: T | null): T {
   return image;
 }
 
-/** The agent calls a missing user and a missing program by one code. */
-async function knowsUser(
-  parts: RunParts,
-  machineId: string,
-  user: string,
-  signal: AbortSignal,
-): Promise<boolean> {
-  const [name = "", group] = user.split(":");
-  const named = async (path: string, wanted: string | undefined): Promise<boolean> => {
-    if (wanted === undefined || wanted === "" || /^\d+$/.test(wanted)) return true;
-    const parts_: Uint8Array[] = [];
-    const read = needLive(parts, machineId).call(async (client, limit) => {
-      for await (const { data } of client.readFile({ path }, { signal: limit })) parts_.push(data);
-    }, signal);
-    await read.catch(() => undefined); // a file that is not there names nobody
-    return Buffer.concat(parts_)
-      .toString()
-      .split("\n")
-      .some((line) => line.startsWith(`${wanted}:`));
-  };
-  return (await named("/etc/passwd", name)) && (await named("/etc/group", group));
+/** What the image or the command is at fault for, and no second try will mend. */
+function whyNotStarted(code: HearthErrorCode, program: string, user: string, image: string) {
+  switch (code) {
+    case "guest_user_unknown":
+      return { code, reason: `The image has no user or group "${user}"; check its USER.` };
+    case "permission_denied":
+      return {
+        code: "entrypoint_not_found",
+        reason: `"${program}" of ${image} may not be executed; check its mode and the image's USER.`,
+      } as const;
+    case "entrypoint_not_found":
+    case "guest_path_not_found":
+    case "internal":
+      return {
+        code: "entrypoint_not_found",
+        reason: `${image} has no program "${program}" that can be run; check the command and the image.`,
+      } as const;
+    default:
+      return undefined;
+  }
 }

@@ -76,10 +76,10 @@ const exec: (
   } catch (thrown) {
     const error = HearthError.from(thrown);
     if (signal.aborted) throw error;
-    const missing = error.code === "guest_path_not_found";
+    const missing = error.code === "guest_path_not_found" || error.code === "entrypoint_not_found";
     const { code, message } = missing
       ? new HearthError("entrypoint_not_found", {
-          message: `The machine has no program "${request.command[0]}" that can be run, or no such user or directory; check the command.`,
+          message: `The machine has no program "${request.command[0]}" that can be run, or no such directory; check the command.`,
         })
       : error;
     await sendFrame(stream, { channel: "status", status: { kind: "failed", code, message } });
