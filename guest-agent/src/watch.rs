@@ -36,7 +36,8 @@ pub async fn watch(agent: Arc<Agent>, request: WatchRequest) -> Reply<Replies<Wa
     let (mut tree, port) = blocking(move || {
         let inotify = inotify()?;
         let root = PathBuf::from(&request.path);
-        let mut tree = Tree { inotify, root, recursive: request.recursive, watched: HashMap::new() };
+        let (recursive, is_directory) = (request.recursive, root.is_dir());
+        let mut tree = Tree { inotify, root, recursive, is_directory, watched: HashMap::new() };
         tree.add(Path::new(""), &mut Vec::new())?;
         let port = Port::from_fd(tree.inotify.try_clone()?)?;
         Ok((tree, port))
@@ -96,6 +97,7 @@ struct Tree {
     inotify: OwnedFd,
     root: PathBuf,
     recursive: bool,
+    is_directory: bool,
     /// By watch descriptor; paths are relative to the root.
     watched: HashMap<i32, PathBuf>,
 }
@@ -106,9 +108,11 @@ impl Tree {
         if self.watched.len() == WATCH_LIMIT {
             return Err(io::Error::new(ErrorKind::StorageFull, "the tree has too many directories to watch"));
         }
-        let path = self.root.join(relative);
-        // The root may be given by a link; below it, links are not followed.
-        let flags = if relative.as_os_str().is_empty() { 0 } else { libc::IN_DONT_FOLLOW | libc::IN_ONLYDIR };
+        // The root may be given by a link, or be a file; below it, links are not followed.
+        let (path, flags) = match relative.as_os_str().is_empty() {
+            true => (self.root.clone(), 0),
+            false => (self.root.join(relative), libc::IN_DONT_FOLLOW | libc::IN_ONLYDIR),
+        };
         let name = CString::new(path.as_os_str().as_bytes())?;
         let fd = self.inotify.as_raw_fd();
         match unsafe { libc::inotify_add_watch(fd, name.as_ptr(), EVENTS | flags) } {
@@ -143,7 +147,7 @@ impl Tree {
             // The parent's watch has told it already, but of the root nobody else tells.
             let kind = if mask & libc::IN_MOVE_SELF != 0 { WatchKind::Renamed } else { WatchKind::Removed };
             let is_root = base.as_os_str().is_empty();
-            return Ok(if is_root { vec![change(kind, &base, true)] } else { vec![] });
+            return Ok(if is_root { vec![change(kind, &base, self.is_directory)] } else { vec![] });
         }
         let path = if name.is_empty() { base } else { base.join(name) };
         let kind = match mask & EVENTS {

@@ -95,6 +95,14 @@ suite("connectGuest", { skip: missingForAgent(), timeout: 60_000 }, () => {
     await assert.rejects(failed, { code: "guest_channel_broken" });
   });
 
+  test("calls that still run when the connection is let go are cancelled", async () => {
+    const guest = await connectGuest(await dial());
+    const ended = exec(guest.client, "sleep 600").catch((error) => guest.error(error).code);
+    await guest.client.hello({});
+    await guest[Symbol.asyncDispose]();
+    assert.equal(await ended, "cancelled");
+  });
+
   test("a call to an agent that stopped has a limit", async () => {
     await using guest = await connectGuest(await dial(), { callLimitMs: 100 });
     agent.process.kill("SIGSTOP");
@@ -104,6 +112,24 @@ suite("connectGuest", { skip: missingForAgent(), timeout: 60_000 }, () => {
     } finally {
       agent.process.kill("SIGCONT");
     }
+  });
+
+  test("a stream of an agent that stopped breaks", async () => {
+    await using guest = await connectGuest(await dial(), { silenceLimitMs: 200 });
+    agent.process.kill("SIGSTOP");
+    try {
+      const failed = exec(guest.client, "sleep 600").catch((error) => Promise.reject(guest.error(error)));
+      await assert.rejects(failed, { code: "guest_channel_broken" });
+    } finally {
+      agent.process.kill("SIGCONT");
+    }
+  });
+
+  test("a stream of an agent that lives is not broken by its silence", async () => {
+    await using guest = await connectGuest(await dial(), { silenceLimitMs: 50 });
+    const { exit } = await exec(guest.client, "sleep 0.5; exit 3");
+    assert.equal(exit.code, 3);
+    assert.equal((await guest.client.hello({})).protocol, 1);
   });
 
   test("leaving the loop over a stream ends the call, and with it the process", async () => {

@@ -7,6 +7,7 @@
  */
 import { randomBytes } from "node:crypto";
 import type { Duplex } from "node:stream";
+import { ConnectError } from "@connectrpc/connect";
 import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
 import { HearthError } from "@hearth/errors";
 import { createGuestClient, type GuestClient } from "./guest-client.ts";
@@ -26,21 +27,42 @@ export interface ConnectGuestOptions {
   readonly repeatMs?: number;
   /** How long a call without streams may take when its caller sets no limit. */
   readonly callLimitMs?: number;
+  /** How long an agent may say nothing at all before its streams break; a machine may be paused for a copy. */
+  readonly silenceLimitMs?: number;
   readonly nonce?: () => string;
 }
 
 /** Never dialled: the stream is already there. */
 const authority = "http://guest";
 
-/** Throws guest_unreachable when nobody answers in time, guest_channel_broken when the stream ends. */
+class SessionManager extends Http2SessionManager {
+  #listening = false;
+
+  override async request(...request: Parameters<Http2SessionManager["request"]>) {
+    const stream = await super.request(...request);
+    // The library lets go of a session before its last error is out, and an error without a listener is fatal.
+    if (!this.#listening) stream.session?.on("error", () => undefined);
+    this.#listening = true;
+    return stream;
+  }
+}
+
+/**
+ * Throws guest_unreachable when nobody answers in time, guest_channel_broken when the stream ends.
+ *
+ * The stream is a socket in all but name: over one that is made of JavaScript, Node 24 loses the replies of calls
+ * without streams, which are there and closed before anybody can read them ("Premature close").
+ */
 export async function connectGuest(
   stream: Duplex,
   options: ConnectGuestOptions = {},
 ): Promise<GuestConnection> {
-  const { timeoutMs = 30_000, repeatMs = 250, callLimitMs = 30_000 } = options;
+  const { timeoutMs = 30_000, repeatMs = 250, callLimitMs = 30_000, silenceLimitMs = 120_000 } = options;
   const nonce = options.nonce ?? (() => randomBytes(16).toString("hex"));
   const timeout = AbortSignal.timeout(timeoutMs);
   const signal = options.signal === undefined ? timeout : AbortSignal.any([timeout, options.signal]);
+  // An error that nobody listens for ends this process. Who calls sees that the stream is gone.
+  stream.on("error", () => undefined);
   try {
     await synchronise(stream, { nonce: nonce(), repeatMs, signal });
   } catch (cause) {
@@ -50,10 +72,15 @@ export async function connectGuest(
   }
   let unused = true;
   let disposed = false;
-  const sessionManager = new Http2SessionManager(
+  const sessionManager = new SessionManager(
     authority,
-    // Quiet is normal for a machine; closing the only stream to it for that is not.
-    { idleConnectionTimeoutMs: Number.POSITIVE_INFINITY },
+    {
+      // Quiet is normal for a machine; closing the only stream to it for that is not.
+      idleConnectionTimeoutMs: Number.POSITIVE_INFINITY,
+      // A stream has no limit of its own: it lives as long as what it reports on, if the agent lives.
+      pingIntervalMs: silenceLimitMs / 2,
+      pingTimeoutMs: silenceLimitMs / 2,
+    },
     {
       createConnection: () => {
         if (!unused || stream.destroyed) throw new HearthError("guest_channel_broken");
@@ -66,9 +93,10 @@ export async function connectGuest(
   return {
     client: createGuestClient(transport, callLimitMs),
     error(thrown) {
-      // The HTTP/2 library calls a lost stream a cancellation, which is the word for the caller's own wish.
-      if (stream.destroyed && !disposed) return new HearthError("guest_channel_broken", { cause: thrown });
-      return guestError(thrown);
+      // The libraries have many names for a lost stream, a cancellation among them, which is the caller's own wish.
+      const isAnswer = thrown instanceof ConnectError && thrown.isWireError;
+      if (!stream.destroyed || isAnswer) return guestError(thrown);
+      return new HearthError(disposed ? "cancelled" : "guest_channel_broken", { cause: thrown });
     },
     async [Symbol.asyncDispose]() {
       disposed = true;

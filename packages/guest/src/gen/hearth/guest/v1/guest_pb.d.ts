@@ -1291,6 +1291,8 @@ export declare type RenameResponse = Message<"hearth.guest.v1.RenameResponse"> &
 export declare const RenameResponseSchema: GenMessage<RenameResponse>;
 
 /**
+ * A directory, or a single file.
+ *
  * @generated from message hearth.guest.v1.WatchRequest
  */
 export declare type WatchRequest = Message<"hearth.guest.v1.WatchRequest"> & {
