@@ -53,10 +53,15 @@ impl Agent {
         self.main().filter(|main| main.is_running())
     }
 
-    pub fn start_main(self: &Arc<Self>, request: StartMainRequest) -> Result<StartMainResponse, Status> {
+    pub fn may_start_main(&self) -> Result<(), Status> {
         if self.main().is_some_and(|main| main.done.borrow().is_none()) {
             return Err(Status::already_exists("the main process runs"));
         }
+        Ok(())
+    }
+
+    pub fn start_main(self: &Arc<Self>, request: StartMainRequest) -> Result<StartMainResponse, Status> {
+        self.may_start_main()?;
         let size = request.size.map_or(DEFAULT_SIZE, Into::into);
         let child = self.processes.spawn(Spec {
             argv: request.argv,

@@ -1,4 +1,6 @@
 //! Addresses and routes, through rtnetlink(7): the image need not have a program for it.
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::net::IpAddr;
@@ -23,8 +25,12 @@ pub fn apply(addresses: &[Address], routes: &[Route], applied: &mut Vec<Address>
             applied.push(old);
         }
     }
+    let mut up = Vec::new();
     for address in addresses {
-        netlink.up(&address.device).map_err(|e| named(&address.device, e))?;
+        if !up.contains(&&address.device) {
+            netlink.up(&address.device).map_err(|e| named(&address.device, e))?;
+            up.push(&address.device);
+        }
         netlink
             .address(libc::RTM_NEWADDR, CREATE_OR_REPLACE, address)
             .map_err(|e| named(&address.cidr, e))?;
@@ -90,21 +96,34 @@ fn put_attribute(body: &mut Vec<u8>, kind: u16, value: &[u8]) {
     body.extend(value); // every value here is a multiple of four bytes, so none needs padding
 }
 
-struct Netlink(OwnedFd);
+struct Netlink {
+    socket: OwnedFd,
+    /// Devices that were looked up already; a look reads three files of each device.
+    known: RefCell<HashMap<String, u32>>,
+}
 
 impl Netlink {
     fn open() -> io::Result<Self> {
         let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC;
         match unsafe { libc::socket(libc::AF_NETLINK, kind, libc::NETLINK_ROUTE) } {
             -1 => Err(io::Error::last_os_error()),
-            fd => Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) })),
+            fd => Ok(Self { socket: unsafe { OwnedFd::from_raw_fd(fd) }, known: RefCell::default() }),
         }
+    }
+
+    fn index(&self, device: &str) -> io::Result<u32> {
+        if let Some(known) = self.known.borrow().get(device) {
+            return Ok(*known);
+        }
+        let found = index(device)?;
+        self.known.borrow_mut().insert(device.into(), found);
+        Ok(found)
     }
 
     fn up(&self, device: &str) -> io::Result<()> {
         // struct ifinfomsg
         let mut body = vec![0; 4];
-        body.extend(index(device)?.to_ne_bytes());
+        body.extend(self.index(device)?.to_ne_bytes());
         body.extend((libc::IFF_UP as u32).to_ne_bytes());
         body.extend((libc::IFF_UP as u32).to_ne_bytes());
         self.request(libc::RTM_NEWLINK, 0, &body)
@@ -114,7 +133,7 @@ impl Netlink {
         let (ip, length) = parse_cidr(&address.cidr)?;
         // struct ifaddrmsg
         let mut body = vec![family(&ip), length, if ip.is_ipv6() { IFA_F_NODAD } else { 0 }, 0];
-        body.extend(index(&address.device)?.to_ne_bytes());
+        body.extend(self.index(&address.device)?.to_ne_bytes());
         put_attribute(&mut body, libc::IFA_LOCAL, &octets(&ip));
         put_attribute(&mut body, libc::IFA_ADDRESS, &octets(&ip));
         self.request(kind, flags, &body)
@@ -151,7 +170,7 @@ impl Netlink {
         if let Some(gateway) = gateway {
             put_attribute(&mut body, libc::RTA_GATEWAY, &octets(&gateway));
         }
-        put_attribute(&mut body, libc::RTA_OIF, &index(&route.device)?.to_ne_bytes());
+        put_attribute(&mut body, libc::RTA_OIF, &self.index(&route.device)?.to_ne_bytes());
         self.request(libc::RTM_NEWROUTE, CREATE_OR_REPLACE, &body)
     }
 
@@ -164,7 +183,7 @@ impl Netlink {
         message.extend(flags.to_ne_bytes());
         message.extend([0; 8]);
         message.extend(body);
-        let fd = self.0.as_raw_fd();
+        let fd = self.socket.as_raw_fd();
         if unsafe { libc::send(fd, message.as_ptr().cast(), message.len(), 0) } < 0 {
             return Err(io::Error::last_os_error());
         }

@@ -6,7 +6,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::agent::Agent;
 use crate::pb::guest_server::Guest;
 use crate::pb::*;
-use crate::reply::{blocking, status, stream, Replies, Reply};
+use crate::reply::{blocking, refusal, status, stream, Replies, Reply};
 use crate::{attach, exec, files, identity, process, system, watch};
 
 /// A handle to the one agent; each conversation has its own.
@@ -45,12 +45,22 @@ impl Guest for Service {
     }
 
     async fn start_main(&self, request: Request<StartMainRequest>) -> Reply<StartMainResponse> {
-        let request = request.into_inner();
-        if system::is_init() && !request.workdir.is_empty() {
-            let workdir = request.workdir.clone();
+        let mut request = request.into_inner();
+        self.0.may_start_main()?;
+        let agent = self.0.clone();
+        let (configure, workdir) = (request.configure.take(), request.workdir.clone());
+        blocking(move || {
+            if let Some(configure) = configure {
+                identity::configure(&agent, configure)?;
+            }
             // One that no layer holds is made, as other runtimes do. Whether it is there is seen at the start.
-            let _ = blocking(move || std::fs::create_dir_all(workdir)).await;
-        }
+            if system::is_init() && !workdir.is_empty() && workdir != "/" {
+                let _ = std::fs::create_dir_all(workdir);
+            }
+            Ok(())
+        })
+        .await
+        .map_err(|failed| refusal(failed.code(), "configure-failed", failed.message()))?;
         reply(self.0.start_main(request)?)
     }
 

@@ -93,6 +93,11 @@ export const errorRegistry = {
   guest_unreachable: entry(504, true, "The guest agent does not answer; look at the machine's console."),
   guest_channel_broken: entry(502, true, "The connection to the guest agent broke; try again."),
   guest_path_not_found: entry(404, false, "There is no such path in the guest; check the path."),
+  guest_configure_failed: entry(
+    500,
+    true,
+    "The guest could not apply the machine's name, addresses or files; look at the machine's console.",
+  ),
   guest_user_unknown: entry(422, false, "The guest has no such user; check the user and the image."),
 
   // images

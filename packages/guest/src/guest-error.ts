@@ -26,13 +26,25 @@ const reasons: Readonly<Record<string, { code: HearthErrorCode; message?: string
   "workdir-not-found": { code: "guest_path_not_found" },
 };
 
+/** What says enough by itself when a machine's settings could not be applied. */
+const configureFaults: ReadonlySet<HearthErrorCode> = new Set([
+  "disk_full",
+  "invalid_argument",
+  "guest_channel_broken",
+  "deadline_exceeded",
+  "cancelled",
+]);
+
 /** An error of a call to the guest as Hearth's own. The guest's text is a cause: a guest is not trusted. */
 export function guestError(thrown: unknown): HearthError {
   if (thrown instanceof HearthError) return thrown;
   const error = ConnectError.from(thrown);
   if (error.cause instanceof HearthError) return error.cause;
-  const { code, ...options } = reasons[error.metadata.get("hearth-reason") ?? ""] ?? {
-    code: codes[error.code] ?? "internal",
-  };
+  const reason = error.metadata.get("hearth-reason") ?? "";
+  const general = codes[error.code] ?? "internal";
+  const { code, ...options } =
+    reason === "configure-failed" && !configureFaults.has(general)
+      ? { code: "guest_configure_failed" as const }
+      : (reasons[reason] ?? { code: general });
   return new HearthError(code, { ...options, cause: thrown });
 }

@@ -71,7 +71,17 @@ async function runSqfstar(tree: LayerTree, tar: Readable, options: MergeOptions)
     "sqfstar",
     [
       // Its search for duplicates is quadratic in files of one size: minutes for a large node_modules.
-      ...["-comp", "lz4", "-reproducible", "-no-duplicates", "-no-progress", "-quiet", "-exit-on-error"],
+      ...[
+        "-comp",
+        "lz4",
+        "-b",
+        "32K",
+        "-reproducible",
+        "-no-duplicates",
+        "-no-progress",
+        "-quiet",
+        "-exit-on-error",
+      ],
       ...["-root-mode", root.mode.toString(8), "-root-uid", `${root.uid}`, "-root-gid", `${root.gid}`],
       options.outputPath,
     ],

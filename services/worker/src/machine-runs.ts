@@ -7,7 +7,7 @@ import { keepsDisk, stopPlan } from "./machine-program.ts";
 import type { MachineRow } from "./machine-row.ts";
 import type { MachineStep, RunInput, RunParts } from "./run-parts.ts";
 import type { RunDefinition } from "./run-step.ts";
-import { endVm, guestConfigureStep, guestReadyStep, processStartStep, vmmStep } from "./start-guest-steps.ts";
+import { endVm, guestReadyStep, processStartStep, vmmStep } from "./start-guest-steps.ts";
 import {
   dropScratch,
   imageStep,
@@ -31,7 +31,6 @@ export function startRun(parts: RunParts): RunDefinition<RunInput> {
       [imageStep(parts), scratchStep(parts), slotStep(parts)],
       vmmStep(parts),
       guestReadyStep(parts),
-      guestConfigureStep(parts),
       processStartStep(parts),
     ],
   };

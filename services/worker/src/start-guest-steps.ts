@@ -1,8 +1,10 @@
 /** The steps of a start from the VM on: its launch, its agent, its settings, its program. */
 import { mkdir, rm } from "node:fs/promises";
 import { HearthError, type HearthErrorCode } from "@hearth/errors";
+import type { NodeImage } from "@hearth/machine";
 import { programArgv, programEnv } from "./machine-program.ts";
 import { imageRef, privateAddress } from "./machine-record.ts";
+import type { MachineRow } from "./machine-row.ts";
 import { type MachineStep, needLive, type RunParts, slotOf } from "./run-parts.ts";
 import { explainStartFailure } from "./start-failure.ts";
 
@@ -79,45 +81,27 @@ export function guestReadyStep(parts: RunParts): MachineStep {
   };
 }
 
-export function guestConfigureStep(parts: RunParts): MachineStep {
-  const { store, identity, config } = parts;
+/** What the guest is told of itself, with the start of its program. */
+function guestSettings(parts: RunParts, row: MachineRow, image: NodeImage) {
+  const { identity, config } = parts;
+  const { guest } = slotOf(parts, row);
+  const place = {
+    nodeId: config.node_id,
+    privateIp: privateAddress(identity, row),
+    imageRef: row.config.image,
+  };
+  const device = guest.mac;
   return {
-    name: "guest-configure",
-    limitMs: 30_000,
-    maxAttempts: 3,
-    inspect: async () => false, // each call replaces what it names
-    do: async ({ machineId }, { signal }) => {
-      const row = store.get(machineId);
-      const image = needImage(row.image);
-      const { guest } = slotOf(parts, row);
-      const place = {
-        nodeId: config.node_id,
-        privateIp: privateAddress(identity, row),
-        imageRef: row.config.image,
-      };
-      const device = guest.mac;
-      await needLive(parts, machineId).call(
-        (client, limit) =>
-          client.configure(
-            {
-              hostname: machineId,
-              addresses: [guest.addressV6, guest.addressV4].map((cidr) => ({ device, cidr })),
-              routes: [guest.gatewayV6, guest.gatewayV4].map((gateway) => ({ device, gateway })),
-              nameservers: config.nameservers,
-              env: programEnv(row, image, place),
-              files: (row.config.files ?? []).map(({ guest_path, raw_value, mode }) => ({
-                path: guest_path,
-                content: Buffer.from(raw_value ?? "", "base64"),
-                mode: mode ?? 0,
-              })),
-            },
-            { signal: limit },
-          ),
-        signal,
-      );
-      return { kind: "done" };
-    },
-    undo: async () => undefined,
+    hostname: row.machineId,
+    addresses: [guest.addressV6, guest.addressV4].map((cidr) => ({ device, cidr })),
+    routes: [guest.gatewayV6, guest.gatewayV4].map((gateway) => ({ device, gateway })),
+    nameservers: config.nameservers,
+    env: programEnv(row, image, place),
+    files: (row.config.files ?? []).map(({ guest_path, raw_value, mode }) => ({
+      path: guest_path,
+      content: Buffer.from(raw_value ?? "", "base64"),
+      mode: mode ?? 0,
+    })),
   };
 }
 
@@ -141,13 +125,10 @@ export function processStartStep(parts: RunParts): MachineStep {
       const argv = programArgv(row.config, image);
       const { user, workdir } = image.config;
       const live = needLive(parts, machineId);
-      const start = { argv, user, workdir, tty: row.config.init?.tty ?? false };
+      const configure = guestSettings(parts, row, image);
+      const start = { argv, user, workdir, tty: row.config.init?.tty ?? false, configure };
       try {
-        await live.call(async (client, limit) => {
-          if (workdir !== "" && workdir !== "/")
-            await client.makeDirectory({ path: workdir, mode: 0o755, parents: true }, { signal: limit });
-          await client.startMain(start, { signal: limit });
-        }, signal);
+        await live.call((client, limit) => client.startMain(start, { signal: limit }), signal);
       } catch (thrown) {
         const { code } = HearthError.from(thrown);
         if (code === "conflict") return { kind: "done" }; // it runs: an earlier call came through

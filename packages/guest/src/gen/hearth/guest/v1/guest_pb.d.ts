@@ -321,6 +321,14 @@ export declare type StartMainRequest = Message<"hearth.guest.v1.StartMainRequest
    * @generated from field: hearth.guest.v1.PtySize size = 7;
    */
   size?: PtySize | undefined;
+
+  /**
+   * Applied first, as by `Configure`, in the same call: a start waits for one answer of a cold guest instead of two.
+   * Main is not started when it fails.
+   *
+   * @generated from field: hearth.guest.v1.ConfigureRequest configure = 8;
+   */
+  configure?: ConfigureRequest | undefined;
 };
 
 /**
