@@ -44,7 +44,7 @@ async function bare(directory: string, rootfs: string, scratchTemplate: string):
       nics: [],
       consolePath: join(directory, "console"),
     });
-    await using guest = await connectGuest(await vmm.channel(), { timeoutMs: 60_000 });
+    await using guest = await connectGuest(await vmm.channel(), { timeoutMs: 60_000, booting: true });
     await guest.client.hello({});
     return performance.now() - begun;
   } finally {

@@ -1,7 +1,7 @@
 //! Two control groups, so that the kernel counts what it kills for want of memory for the right side: main
 //! and what it starts, and everything that came by exec. Groups are not made per exec, as the kernel keeps a
 //! removed one for as long as a page is charged to it.
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io;
 
 use crate::system::is_init;
@@ -28,10 +28,9 @@ impl Group {
         format!("{ROOT}/hearth.{name}")
     }
 
-    /// A process that writes 0 to it moves itself.
-    pub fn entrance(self) -> Option<File> {
-        let open = || OpenOptions::new().write(true).open(format!("{}/cgroup.procs", self.path())).ok();
-        is_init().then(open).flatten()
+    /// What a process is made in.
+    pub fn directory(self) -> Option<File> {
+        is_init().then(|| File::open(self.path()).ok()).flatten()
     }
 
     pub fn oom_kills(self) -> u64 {

@@ -8,6 +8,7 @@ mod boot;
 mod channel;
 mod exec;
 mod files;
+mod fork;
 mod groups;
 mod identity;
 mod logs;

@@ -7,21 +7,20 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::sync::Mutex;
 
 use tokio::sync::watch;
 use tonic::{Code, Status};
 
+use crate::fork::{pipe, Program};
 use crate::groups::Group;
 use crate::pb::Exit;
 use crate::reply::{refusal, status};
 use crate::terminal::{self, Size};
 use crate::user::User;
 
-const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 pub type Exited = watch::Receiver<Option<Exit>>;
 
@@ -58,8 +57,7 @@ pub struct Processes(Mutex<HashMap<i32, Running>>);
 
 impl Processes {
     pub fn spawn(&self, spec: Spec) -> Result<Child, Status> {
-        let (program, arguments) =
-            spec.argv.split_first().ok_or_else(|| Status::invalid_argument("argv is empty"))?;
+        let program = spec.argv.first().ok_or_else(|| Status::invalid_argument("argv is empty"))?;
         let user = User::find(&spec.user).map_err(|unknown| {
             refusal(Code::NotFound, "user-unknown", format!("unknown user or group: {unknown}"))
         })?;
@@ -67,14 +65,15 @@ impl Processes {
         if !Path::new(workdir).is_dir() {
             return Err(refusal(Code::NotFound, "workdir-not-found", format!("no directory {workdir}")));
         }
-        let mut command = Command::new(program);
-        command.args(arguments).current_dir(workdir);
-        command.env_clear().env("PATH", DEFAULT_PATH).env("HOME", &user.home);
+        let mut env = vec![("PATH".into(), DEFAULT_PATH.into()), ("HOME".into(), user.home.clone())];
         if spec.pty.is_some() {
-            command.env("TERM", "xterm-256color");
+            env.push(("TERM".into(), "xterm-256color".into()));
         }
-        command.envs(&spec.env);
-        self.start(command, user, &spec).map_err(|error| {
+        env.retain(|(name, _)| !spec.env.contains_key(name));
+        env.extend(spec.env.iter().map(|(name, value)| (name.clone(), value.clone())));
+        let started =
+            Program::new(&spec.argv, &env, workdir).and_then(|ready| self.start(&ready, user, &spec));
+        started.map_err(|error| {
             let text = format!("{program}: {error}");
             match (error.kind(), error.raw_os_error()) {
                 (io::ErrorKind::NotFound | io::ErrorKind::NotADirectory, _) => {
@@ -88,35 +87,18 @@ impl Processes {
         })
     }
 
-    fn start(&self, mut command: Command, user: User, spec: &Spec) -> io::Result<Child> {
-        let pty = spec.pty.map(terminal::open).transpose()?;
-        if let Some((_, end)) = &pty {
-            command.stdin(end.try_clone()?).stdout(end.try_clone()?).stderr(end.try_clone()?);
-        } else {
-            let stdin = if spec.stdin { Stdio::piped() } else { Stdio::null() };
-            command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
-        }
-        let entrance = spec.group.entrance();
-        let (controlling, first_own) = (pty.is_some(), if spec.stdin || pty.is_some() { 0 } else { 1 });
-        unsafe { command.pre_exec(move || prepare(&user, controlling, first_own, entrance.as_ref())) };
+    fn start(&self, program: &Program, user: User, spec: &Spec) -> io::Result<Child> {
+        let (theirs, mut child) = streams(spec)?;
+        let stdio = [theirs[0].as_raw_fd(), theirs[1].as_raw_fd(), theirs[2].as_raw_fd()];
+        let (controlling, first_own) =
+            (spec.pty.is_some(), if spec.stdin || spec.pty.is_some() { 0 } else { 1 });
         let oom_kills = spec.group.oom_kills();
-        let mut child = command.spawn()?;
-        drop(command); // and with it the agent's copies of the process's end of the terminal
-        let pid = child.id() as i32;
+        let group = spec.group.directory();
+        child.pid = program.start(stdio, group.as_ref(), || prepare(&user, controlling, first_own))?;
         let (sender, exit) = watch::channel(None);
-        self.0.lock().unwrap().insert(pid, Running { exit: sender, group: spec.group, oom_kills });
-        let (stdin, stdout, stderr, terminal) = match pty {
-            Some((master, _)) => {
-                (Some(master.try_clone()?.into()), Some(master.try_clone()?.into()), None, Some(master))
-            }
-            None => (
-                child.stdin.take().map(OwnedFd::from),
-                child.stdout.take().map(OwnedFd::from),
-                child.stderr.take().map(OwnedFd::from),
-                None,
-            ),
-        };
-        Ok(Child { pid, exit, stdin, stdout: stdout.expect("stdout is piped"), stderr, terminal })
+        child.exit = exit;
+        self.0.lock().unwrap().insert(child.pid, Running { exit: sender, group: spec.group, oom_kills });
+        Ok(child)
     }
 
     /// Collects everything that has ended, whoever started it.
@@ -138,16 +120,40 @@ impl Processes {
     }
 }
 
+/// The process's ends of its standard streams, and the agent's.
+fn streams(spec: &Spec) -> io::Result<([OwnedFd; 3], Child)> {
+    let child = |stdin, stdout, stderr, terminal| Child {
+        pid: 0,
+        exit: watch::channel(None).1,
+        stdin,
+        stdout,
+        stderr,
+        terminal,
+    };
+    if let Some(size) = spec.pty {
+        let (master, end) = terminal::open(size)?;
+        let theirs = [end.try_clone()?.into(), end.try_clone()?.into(), end.into()];
+        let (input, output) = (master.try_clone()?.into(), master.try_clone()?.into());
+        return Ok((theirs, child(Some(input), output, None, Some(master))));
+    }
+    let (stdin, input) = if spec.stdin {
+        let (theirs, ours) = pipe()?;
+        (theirs, Some(ours))
+    } else {
+        (File::open("/dev/null")?.into(), None)
+    };
+    let (output, stdout) = pipe()?;
+    let (errors, stderr) = pipe()?;
+    Ok(([stdin, stdout, stderr], child(input, output, Some(errors), None)))
+}
+
 /// Runs between fork and exec: only async-signal-safe calls.
-fn prepare(user: &User, controlling: bool, first_own: i32, entrance: Option<&File>) -> io::Result<()> {
+fn prepare(user: &User, controlling: bool, first_own: i32) -> io::Result<()> {
     let check = |result: i32| if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) };
     unsafe {
         check(libc::setsid())?;
         if controlling {
             check(libc::ioctl(0, libc::TIOCSCTTY as _, 0))?;
-        }
-        if let Some(file) = entrance {
-            libc::write(file.as_raw_fd(), c"0".as_ptr().cast(), 1);
         }
         // Programs reopen /dev/stdout by name, for which a process that is not root has to own it.
         for fd in first_own..3 {

@@ -78,7 +78,7 @@ test("an image becomes a machine whose agent runs its programs", { timeout: 120_
     consolePath,
   });
   try {
-    await using guest = await connectGuest(await vmm.channel(), { timeoutMs: 60_000 });
+    await using guest = await connectGuest(await vmm.channel(), { timeoutMs: 60_000, booting: true });
     const hello = await guest.client.hello({});
     assert.equal(hello.init, true);
     assert.deepEqual(await exec(guest.client, ["/bin/sh", "-c", "echo hi; exit 7"]), {

@@ -24,13 +24,22 @@ export interface ConnectGuestOptions {
   readonly signal?: AbortSignal;
   /** How long the agent may take to answer, a boot included. */
   readonly timeoutMs?: number;
+  /** How often the handshake is repeated until it is answered. */
   readonly repeatMs?: number;
+  /**
+   * The guest was just started and this is its first host. What is said to it waits in the port until its agent
+   * reads, so nothing has to be repeated; a cold guest needs 200 ms to read what repeating would pile up.
+   */
+  readonly booting?: boolean;
   /** How long a call without streams may take when its caller sets no limit. */
   readonly callLimitMs?: number;
   /** How long an agent may say nothing at all before its streams break; a machine may be paused for a copy. */
   readonly silenceLimitMs?: number;
   readonly nonce?: () => string;
 }
+
+/** In case that it was lost all the same. */
+const bootingRepeatMs = 5_000;
 
 /** Never dialled: the stream is already there. */
 const authority = "http://guest";
@@ -57,7 +66,8 @@ export async function connectGuest(
   stream: Duplex,
   options: ConnectGuestOptions = {},
 ): Promise<GuestConnection> {
-  const { timeoutMs = 30_000, repeatMs = 250, callLimitMs = 30_000, silenceLimitMs = 120_000 } = options;
+  const { timeoutMs = 30_000, callLimitMs = 30_000, silenceLimitMs = 120_000, booting = false } = options;
+  const { repeatMs = booting ? bootingRepeatMs : 250 } = options;
   const nonce = options.nonce ?? (() => randomBytes(16).toString("hex"));
   const timeout = AbortSignal.timeout(timeoutMs);
   const signal = options.signal === undefined ? timeout : AbortSignal.any([timeout, options.signal]);

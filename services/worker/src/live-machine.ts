@@ -37,6 +37,7 @@ export class LiveMachine {
   #starting: Promise<VmmHandle> | undefined;
   #connection: Promise<GuestConnection> | undefined;
   #stream: Duplex | undefined;
+  #connected = false;
   #watching = false;
   /** How the machine's program ended, or its VM when that came first. */
   exit: MachineExit | undefined;
@@ -134,7 +135,10 @@ export class LiveMachine {
     stream.once("close", () => {
       this.#connection = undefined;
     });
-    return await connectGuest(stream, { timeoutMs, signal: this.#ending.signal });
+    const booting = this.#starting !== undefined && !this.#connected;
+    const guest = await connectGuest(stream, { timeoutMs, booting, signal: this.#ending.signal });
+    this.#connected = true;
+    return guest;
   }
 
   /** Repeats `work` over new conversations until it answers true, the VM is gone, or this is released. */
