@@ -1,9 +1,10 @@
 /**
  * Applies plans to the kernel. Everything may be done twice: what is there is kept, what is gone already is
- * fine. The firewall is opened for a machine after its tap stands and closed before it goes, so a name of a
- * tap is never trusted without its owner.
+ * fine. A machine's members of the firewall's sets are made beside its tap, as both are there before the VMM
+ * opens it, and are taken away before it goes.
  */
 import { spawn } from "node:child_process";
+import { existsSync } from "node:fs";
 import { HearthError } from "@hearth/errors";
 import {
   type FirewallFacts,
@@ -58,8 +59,11 @@ export class NetworkExecutor {
     if (owner !== ownerUid) lines.unshift(`tuntap add dev ${name} mode tap user ${ownerUid} vnet_hdr`);
     // A tap of another owner cannot be handed over; it is a leftover and made anew.
     if (owner !== undefined && owner !== ownerUid) lines.unshift(`link del dev ${name}`);
-    await this.#must(["ip", "-batch", "-"], `${lines.join("\n")}\n`, signal);
-    await this.#nft(renderElements(plan.node, plan.elements), signal);
+    const done = await Promise.allSettled([
+      this.#must(["ip", "-batch", "-"], `${lines.join("\n")}\n`, signal),
+      this.#nft(renderElements(plan.node, plan.elements), signal),
+    ]);
+    for (const part of done) if (part.status === "rejected") throw part.reason;
   }
 
   async removeSlot(teardown: SlotTeardown, signal?: AbortSignal): Promise<void> {
@@ -84,6 +88,8 @@ export class NetworkExecutor {
 
   /** The uid that may open the tap; undefined when there is no such interface, -1 when it is no one's tap. */
   async #tapOwner(name: string, signal: AbortSignal | undefined): Promise<number | undefined> {
+    // Most often there is none, and a look costs less than a program. Sysfs shows the namespace of this process.
+    if (this.#namespace === undefined && !existsSync(`/sys/class/net/${name}`)) return undefined;
     const shown = await this.#run(["ip", "-j", "-N", "-d", "link", "show", "dev", name], "", signal);
     if (shown.code !== 0) return undefined;
     const [link] = JSON.parse(shown.stdout) as { linkinfo?: { info_data?: { user?: string | number } } }[];

@@ -141,7 +141,10 @@ export class BootedGuest {
 
   async #converse(vmm: Vmm, console: string): Promise<GuestConnection> {
     try {
-      return await connectGuest(await vmm.channel(), { timeoutMs: bootLimitMs, booting: this.#connections.length === 0 });
+      return await connectGuest(await vmm.channel(), {
+        timeoutMs: bootLimitMs,
+        booting: this.#connections.length === 0,
+      });
     } catch (cause) {
       throw new Error(`the guest's console: ${readFileSync(console, "utf8")}`, { cause });
     }
