@@ -6,6 +6,7 @@
  */
 import type { DatabaseSync } from "node:sqlite";
 import { HearthError } from "@hearth/errors";
+import { crashPoint } from "./crash-point.ts";
 import type { MachineRow } from "./machine-row.ts";
 
 export interface Shape {
@@ -57,6 +58,7 @@ export class Admission {
   }
 
   reserve(machineId: string, { cpus, memory_mb }: Shape, expiresAtMs: number): void {
+    crashPoint("reserve", "before");
     this.#database
       .prepare(
         "INSERT OR REPLACE INTO reservations (machine_id, cpus, memory_mb, expires_at_ms) VALUES (?, ?, ?, ?)",

@@ -27,8 +27,9 @@ export async function vmmProcesses(runs: string): Promise<(HostProcess & { reado
     const text = await readFile(`/proc/${name}/cmdline`, "latin1").catch(() => "");
     const [program = "", ...args] = text.split("\0");
     if (!/(^|\/)(qemu-system-|firecracker)/.test(program)) continue;
-    const marker = `=${runs}/`;
-    const at = args.find((argument) => argument.includes(marker));
+    // The path of a socket, alone or as the value of an option.
+    const marker = `${runs}/`;
+    const at = args.find((argument) => argument.startsWith(marker) || argument.includes(`=${marker}`));
     const startTime = await startTimeOf(Number(name));
     if (at === undefined || startTime === undefined) continue;
     const machineId = at.slice(at.indexOf(marker) + marker.length).split(/[/,]/)[0] ?? "";

@@ -1,5 +1,6 @@
 import type { DatabaseSync } from "node:sqlite";
 import { HearthError } from "@hearth/errors";
+import { crashPoint } from "./crash-point.ts";
 
 /** A thing on the host that somebody must take away again: a tap, a disk, a process, an address. */
 export interface Resource {
@@ -21,6 +22,7 @@ export class Ledger {
 
   /** Repeating a claim is fine; claiming what another machine holds is `conflict`. */
   claim(resource: Resource): void {
+    crashPoint(`claim ${resource.kind}`, "before");
     this.#database
       .prepare("INSERT INTO resources VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING")
       .run(resource.kind, resource.key, resource.machineId, this.#nowMs());
@@ -33,13 +35,16 @@ export class Ledger {
         details: { kind: resource.kind, key: resource.key },
       });
     }
+    crashPoint(`claim ${resource.kind}`, "after");
   }
 
   /** Says that the thing is gone. Only its owner can say so; repeating it is fine. */
   release(resource: Resource): void {
+    crashPoint(`release ${resource.kind}`, "before");
     this.#database
       .prepare("DELETE FROM resources WHERE kind = ? AND key = ? AND machine_id = ?")
       .run(resource.kind, resource.key, resource.machineId);
+    crashPoint(`release ${resource.kind}`, "after");
   }
 
   /** All that one machine holds, in the order in which it was claimed. */

@@ -14,6 +14,7 @@ import {
   type MachineExit,
   type MachineFact,
 } from "@hearth/machine";
+import { crashPoint } from "./crash-point.ts";
 import { commitIntent, transaction } from "./journal.ts";
 import { type MachineRow, machineColumns, rowOf, valuesOf } from "./machine-row.ts";
 
@@ -76,6 +77,7 @@ export class MachineStore {
 
   /** Call inside a transaction of the caller, with `published` after its commit. */
   insert(row: MachineRow, events: readonly NewEvent[]): void {
+    crashPoint("insert machine", "before");
     const marks = machineColumns.map(() => "?").join(", ");
     this.#deps.database
       .prepare(`INSERT INTO machines (${machineColumns.join(", ")}) VALUES (${marks})`)
@@ -86,6 +88,7 @@ export class MachineStore {
 
   /** Tells of what `insert` or `change` committed. */
   published(machineId: string): void {
+    crashPoint("publish change", "before");
     this.#deps.outbox.signal();
     this.#deps.onChange(machineId);
   }
@@ -103,6 +106,7 @@ export class MachineStore {
       if (change === undefined) return row;
       published = true;
       const next = { ...row, ...change.set, revision: row.revision + 1, updatedMs: nowMs() };
+      crashPoint(`change ${row.state} to ${next.state}`, "before");
       this.#write(next);
       if (next.instanceId !== row.instanceId) this.#addVersion(next);
       if (change.exit !== undefined) this.#addExit(row, change.exit);
@@ -115,13 +119,17 @@ export class MachineStore {
 
   /** What only this worker cares for: no revision, no fact. Returns the row, undefined when it is gone. */
   note(machineId: string, set: Partial<MachineRow>): MachineRow | undefined {
-    return transaction(this.#deps.database, () => {
+    const what = `note ${Object.keys(set).join(" ")}`;
+    crashPoint(what, "before");
+    const noted = transaction(this.#deps.database, () => {
       const row = this.find(machineId);
       if (row === undefined) return undefined;
       const next = { ...row, ...set };
       this.#write(next);
       return next;
     });
+    crashPoint(what, "after");
+    return noted;
   }
 
   /** Takes back the fact; the row stays. */
@@ -140,6 +148,7 @@ export class MachineStore {
 
   remove(machineId: string): void {
     const { database } = this.#deps;
+    crashPoint("remove row", "before");
     transaction(database, () => {
       database.prepare("DELETE FROM runs WHERE machine_id = ?").run(machineId);
       database.prepare("DELETE FROM machines WHERE machine_id = ?").run(machineId);

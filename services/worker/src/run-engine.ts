@@ -8,6 +8,7 @@
  */
 import type { DatabaseSync } from "node:sqlite";
 import { HearthError, type HearthErrorCode } from "@hearth/errors";
+import { crashPoint } from "./crash-point.ts";
 import type { RunContext, RunDefinition, Step, StepOutcome } from "./run-step.ts";
 
 export type RunOutcome =
@@ -44,11 +45,13 @@ export class RunEngine {
       .get(run.machineId);
     if (open?.run_id === run.runId) return;
     if (open !== undefined) throw new HearthError("conflict", { details: { open_run: String(open.run_id) } });
+    crashPoint(`record ${run.kind}`, "before");
     database
       .prepare(
         "INSERT INTO runs (run_id, machine_id, kind, input, state, created_ms) VALUES (?, ?, ?, ?, 'running', ?)",
       )
       .run(run.runId, run.machineId, run.kind, JSON.stringify(run.input), nowMs());
+    crashPoint(`record ${run.kind}`, "after");
   }
 
   /** The runs that a worker which starts has to take up again. */
@@ -135,11 +138,15 @@ export class RunEngine {
 
   async #complete<Input>(step: Step<Input>, input: Input, context: RunContext): Promise<Abort | undefined> {
     for (;;) {
+      crashPoint(`begin ${step.name}`, "before");
       const attempts = this.#begin(context.runId, step.name);
+      crashPoint(`act ${step.name}`, "before");
       const outcome = await this.#attempt(step, input, { ...context, attempt: attempts });
       context.signal.throwIfAborted();
+      crashPoint(`act ${step.name}`, "after");
       if (outcome.kind === "done") {
         this.#mark(context.runId, step.name, "done");
+        crashPoint(`done ${step.name}`, "after");
         return undefined;
       }
       if (outcome.kind === "abort") return outcome;
@@ -173,7 +180,9 @@ export class RunEngine {
     for (const step of definition.steps.flat().toReversed()) {
       const state = this.#stepState(context.runId, step.name);
       if (state === undefined || state === "undone") continue;
+      crashPoint(`undo ${step.name}`, "before");
       await step.undo(input, context);
+      crashPoint(`undo ${step.name}`, "after");
       this.#mark(context.runId, step.name, "undone");
     }
     this.#deps.database.prepare("UPDATE runs SET state = 'failed' WHERE run_id = ?").run(context.runId);
@@ -203,9 +212,11 @@ export class RunEngine {
 
   #endRun(runId: string, state: "done" | "undoing", abort?: Abort, step?: string): void {
     const reason = abort === undefined ? null : `${step}\n${abort.reason}`;
+    crashPoint(`end run ${state}`, "before");
     this.#deps.database
       .prepare("UPDATE runs SET state = ?, error_code = ?, reason = ? WHERE run_id = ?")
       .run(state, abort?.code ?? null, reason, runId);
+    crashPoint(`end run ${state}`, "after");
   }
 
   #stepState(runId: string, name: string): unknown {

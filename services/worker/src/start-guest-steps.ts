@@ -2,6 +2,7 @@
 import { mkdir, rm } from "node:fs/promises";
 import { HearthError, type HearthErrorCode } from "@hearth/errors";
 import type { NodeImage } from "@hearth/machine";
+import { crashPoint } from "./crash-point.ts";
 import { programArgv, programEnv } from "./machine-program.ts";
 import { imageRef, privateAddress } from "./machine-record.ts";
 import type { MachineRow } from "./machine-row.ts";
@@ -27,6 +28,7 @@ export function vmmStep(parts: RunParts): MachineStep {
         mkdir(paths.machine(machineId), { recursive: true, mode: 0o700 }),
       ]);
       if (live.get(machineId)?.vmExit !== undefined) await live.drop(machineId);
+      crashPoint("launch vm", "before");
       const handle = await live.make(machineId, runId).start({
         id: machineId,
         runDir,
@@ -42,6 +44,7 @@ export function vmmStep(parts: RunParts): MachineStep {
         nics: [{ tap: slotOf(parts, row).tap.name, mac: slotOf(parts, row).guest.mac }],
         consolePath: paths.console(machineId),
       });
+      crashPoint("launch vm", "after");
       store.note(machineId, { handle, boot: runId });
       return { kind: "done" };
     },
@@ -54,6 +57,7 @@ export async function endVm(parts: RunParts, machineId: string): Promise<void> {
   const { live, store, ledger, paths } = parts;
   await live.get(machineId)?.kill();
   await live.drop(machineId);
+  crashPoint("end vm", "after");
   const runDir = paths.runDir(machineId);
   await rm(runDir, { recursive: true, force: true });
   store.note(machineId, { handle: null });

@@ -5,6 +5,7 @@
  */
 import { HearthError } from "@hearth/errors";
 import type { MachineExit } from "@hearth/machine";
+import { crashPoint } from "./crash-point.ts";
 import { endProcess, removeStrangers, removeTap, tapsOf, vmmProcesses } from "./host-leftovers.ts";
 import type { MachineRow } from "./machine-row.ts";
 import type { RunEngine } from "./run-engine.ts";
@@ -25,9 +26,11 @@ export async function takeOver({ parts, engine, bootId }: TakeOverDeps): Promise
   if (!sameBoot) logger.warn("the host restarted; no virtual machine of before is believed");
   const rows = store.all();
   await removeOrphans(parts, rows);
+  crashPoint("take over strangers", "after");
   for (const row of rows) {
     const open = engine.openRunOf(row.machineId);
     const adopted = row.handle !== null && sameBoot && (await adopt(parts, row));
+    crashPoint("take over machine", "after");
     if (adopted) {
       if (open === undefined && row.state === "started") parts.live.get(row.machineId)?.watch();
       continue;
@@ -37,7 +40,9 @@ export async function takeOver({ parts, engine, bootId }: TakeOverDeps): Promise
     else if (row.handle !== null || (row.state === "started" && row.exit === null))
       lost(parts, row, sameBoot);
   }
+  crashPoint("take over boot id", "before");
   store.setMeta(bootKey, bootId);
+  crashPoint("take over boot id", "after");
 }
 
 async function adopt({ live, logger }: RunParts, row: MachineRow): Promise<boolean> {

@@ -17,6 +17,7 @@ import {
 } from "@hearth/machine";
 import { parseClusterPrefix } from "@hearth/network";
 import { Admission } from "./admission.ts";
+import { crashPoint } from "./crash-point.ts";
 import { drainMachines, parseStopAll } from "./drain.ts";
 import { GuestCommands } from "./guest-commands.ts";
 import { HostPaths } from "./host-paths.ts";
@@ -75,7 +76,7 @@ export class Worker {
     this.#database = database;
     this.#outbox = new Outbox({
       database,
-      facts: deps.facts,
+      facts: withCrashPoints(deps.facts),
       ownerId: `worker-${ownerId(database, randomBytes)}`,
       onError: (error) => logger.warn({ err: error }, "a fact could not be published yet"),
     });
@@ -354,6 +355,23 @@ const changing: ReadonlySet<string> = new Set([
   "restart",
   "destroy",
 ]);
+
+function withCrashPoints(facts: WorkerDeps["facts"]): WorkerDeps["facts"] {
+  return {
+    publish: async (...fact) => {
+      crashPoint("publish fact", "before");
+      const published = await facts.publish(...fact);
+      crashPoint("publish fact", "after");
+      return published;
+    },
+    delete: async (...fact) => {
+      crashPoint("delete fact", "before");
+      const deleted = await facts.delete(...fact);
+      crashPoint("delete fact", "after");
+      return deleted;
+    },
+  };
+}
 
 /** Opens the database of a worker: journal, ledger, machines. */
 export function openWorkerDatabase(path: string): DatabaseSync {

@@ -3,11 +3,11 @@
  * whoever runs the test and sets up no network, as it is not process 1.
  */
 import { type ChildProcess, spawn } from "node:child_process";
-import { readFileSync } from "node:fs";
 import { connect, createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import { type Duplex, pipeline } from "node:stream";
 import { type SimGuestFactory, SimVmm } from "@hearth/vmm";
+import { endTree } from "./end-tree.ts";
 
 const repository = join(import.meta.dirname, "../../../..");
 export const agentProgram = join(
@@ -93,15 +93,4 @@ export function agentGuests(directory: string): AgentGuests {
 /** With all that it started: its programs lead sessions of their own. */
 function end(agent: ChildProcess): void {
   if (agent.pid !== undefined) endTree(agent.pid);
-}
-
-function endTree(pid: number): void {
-  let children: string[] = [];
-  try {
-    children = readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").split(" ").filter(Boolean);
-    process.kill(pid, "SIGKILL");
-  } catch {
-    return; // it is gone, and process 1 has its children
-  }
-  for (const child of children) endTree(Number(child));
 }

@@ -1,0 +1,85 @@
+/**
+ * What the kernel has of one node's machines: its taps, the members of its firewall's sets, the routes to its
+ * guests, and namespaces of its name. Read to be compared with a ledger, so nothing here filters by what ought to
+ * be there.
+ */
+import { execFile } from "node:child_process";
+import { promisify } from "node:util";
+import { HearthError } from "@hearth/errors";
+import type { FirewallElement } from "./firewall-plan.ts";
+import { firewallTable } from "./firewall-plan.ts";
+import { tapPrefix } from "./slot-plan.ts";
+
+export interface NetworkInventory {
+  readonly taps: readonly string[];
+  readonly namespaces: readonly string[];
+  /** Of machines; the sets of the node itself are not read. Undefined when the node has no table. */
+  readonly elements: readonly FirewallElement[] | undefined;
+  /** `<destination> dev <tap>` */
+  readonly routes: readonly string[];
+}
+
+const run = promisify(execFile);
+const limitMs = 10_000;
+const environment = { PATH: "/usr/sbin:/usr/bin:/sbin:/bin" };
+const machineSets: ReadonlySet<string> = new Set(["guest_ifaces", "guests_v6", "guests_v4"]);
+
+/** @throws HearthError `host_requirement_missing`, `internal` when the kernel cannot be asked */
+export async function readNetworkInventory(node: string): Promise<NetworkInventory> {
+  const prefix = tapPrefix(node);
+  const [links, namespaces, routes, ruleset] = await Promise.all([
+    read("ip", ["-j", "link", "show"]),
+    read("ip", ["-j", "netns", "list"]),
+    read("ip", ["-6", "-j", "route", "show", "table", "main"]),
+    read("nft", ["-j", "list", "tables"]).then(async (tables) => {
+      const has = parse<NftList>(tables).nftables?.some(({ table }) => table?.name === firewallTable(node));
+      return has === true
+        ? await read("nft", ["-j", "list", "table", "inet", firewallTable(node)])
+        : undefined;
+    }),
+  ]);
+  return {
+    taps: parse<{ ifname: string }[]>(links, [])
+      .map(({ ifname }) => ifname)
+      .filter((name) => name.startsWith(prefix)),
+    namespaces: parse<{ name: string }[]>(namespaces, [])
+      .map(({ name }) => name)
+      .filter((name) => name.startsWith(prefix)),
+    elements: ruleset === undefined ? undefined : elementsOf(parse<NftList>(ruleset)),
+    routes: parse<{ dst: string; dev?: string }[]>(routes, [])
+      .filter(({ dst, dev }) => dev?.startsWith(prefix) === true && !/^(fe80|ff00|multicast)/.test(dst))
+      .map(({ dst, dev }) => `${dst.includes("/") ? dst : `${dst}/128`} dev ${dev}`),
+  };
+}
+
+interface NftList {
+  readonly nftables?: readonly {
+    readonly table?: { readonly name: string };
+    readonly set?: { readonly name: string; readonly elem?: readonly NftElement[] };
+  }[];
+}
+type NftElement = string | { readonly concat?: readonly string[] };
+
+/** As `planSlot` writes them, so that both sides compare as text. */
+function elementsOf({ nftables = [] }: NftList): FirewallElement[] {
+  return nftables.flatMap(({ set }) => {
+    if (set === undefined || !machineSets.has(set.name)) return [];
+    return (set.elem ?? []).map((element) => {
+      const [name = "", ...rest] = typeof element === "string" ? [element] : (element.concat ?? []);
+      return { set: set.name as FirewallElement["set"], value: [`"${name}"`, ...rest].join(" . ") };
+    });
+  });
+}
+
+function parse<T>(text: string, empty = {} as T): T {
+  return text.trim() === "" ? empty : (JSON.parse(text) as T);
+}
+
+async function read(program: string, args: readonly string[]): Promise<string> {
+  try {
+    return (await run(program, args, { env: environment, timeout: limitMs, maxBuffer: 64 << 20 })).stdout;
+  } catch (cause) {
+    const missing = (cause as NodeJS.ErrnoException).code === "ENOENT";
+    throw new HearthError(missing ? "host_requirement_missing" : "internal", { details: { program }, cause });
+  }
+}

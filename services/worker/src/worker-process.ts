@@ -1,0 +1,71 @@
+/** The process around a worker: its lock, its bus, its database, and a stop that lets go in time. */
+import { randomBytes } from "node:crypto";
+import { mkdirSync, readFileSync, writeSync } from "node:fs";
+import { setTimeout as delay } from "node:timers/promises";
+import { connectBus, FactStore, type NodeConfig } from "@hearth/cluster";
+import { NetworkExecutor } from "@hearth/network";
+import { createLogger } from "@hearth/telemetry";
+import type { Vmm } from "@hearth/vmm";
+import { HostPaths } from "./host-paths.ts";
+import { BusImagesClient } from "./images-client.ts";
+import { lockDirectory } from "./single-worker.ts";
+import { openWorkerDatabase, Worker, workerServiceName } from "./worker.ts";
+import type { WorkerLimits } from "./worker-deps.ts";
+
+const stopLimitMs = 4_500;
+
+export interface WorkerProcess {
+  readonly config: NodeConfig;
+  readonly makeVmm: () => Vmm;
+  /** Of the host's present boot; what the kernel says when absent. */
+  readonly bootId?: string;
+  readonly limits?: Partial<WorkerLimits>;
+}
+
+/** Serves until a signal asks it to stop, and ends the process. */
+export async function runWorker({ config, makeVmm, bootId, limits }: WorkerProcess): Promise<never> {
+  const logger = createLogger(
+    workerServiceName,
+    { node_id: config.node_id },
+    { destination: { write: (line) => void writeSync(1, line) } },
+  );
+  const stopping = new AbortController();
+  for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => stopping.abort());
+
+  const paths = new HostPaths(config);
+  mkdirSync(paths.data, { recursive: true, mode: 0o700 });
+  using _lock = lockDirectory(paths.data);
+  const bus = await connectBus({ ...config.nats, name: workerServiceName, retryUntil: stopping.signal });
+  const worker = new Worker(
+    {
+      config,
+      bus,
+      facts: new FactStore({ bus }),
+      makeVmm,
+      network: new NetworkExecutor(),
+      images: new BusImagesClient(bus, config.node_id),
+      clock: {
+        nowMs: () => Date.now(),
+        sleep: async (ms, signal) => await delay(ms, undefined, signal === undefined ? {} : { signal }),
+      },
+      randomBytes,
+      logger,
+      bootId: bootId ?? readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim(),
+      ...(limits === undefined ? {} : { limits }),
+    },
+    openWorkerDatabase(paths.database),
+  );
+  await worker.start();
+  logger.info("serving");
+
+  await new Promise<void>((resolve) => {
+    if (stopping.signal.aborted) resolve();
+    else stopping.signal.addEventListener("abort", () => resolve(), { once: true });
+  });
+  // What is under way is on disk as far as it came; the next worker goes on from there.
+  setTimeout(() => process.exit(0), stopLimitMs).unref();
+  await worker.stop();
+  await bus.close();
+  logger.info("stopped");
+  process.exit(0);
+}
