@@ -36,7 +36,7 @@ import {
   type WorkerStreamName,
 } from "@hearth/machine";
 import { NetworkExecutor, parseClusterPrefix, tapPrefix } from "@hearth/network";
-import { freePort } from "./worker-fixture.ts";
+import { freePort } from "./free-port.ts";
 
 const repository = join(import.meta.dirname, "../../../..");
 const assets = join(repository, ".hearth/assets");

@@ -1,7 +1,6 @@
 /** A worker on a real nats-server, with simulated machines around the real guest agent. */
 import { randomBytes } from "node:crypto";
 import { mkdtemp, rm } from "node:fs/promises";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
@@ -32,6 +31,7 @@ import type { ImagesClient } from "../images-client.ts";
 import { openWorkerDatabase, Worker } from "../worker.ts";
 import type { WorkerDeps } from "../worker-deps.ts";
 import { agentGuests, SocketSimVmm } from "./agent-guest.ts";
+import { freePort } from "./free-port.ts";
 
 export const testImage = "local/box:1";
 const timeoutMs = 20_000;
@@ -206,13 +206,4 @@ function nodeConfig(dir: string, server: string, login: { user: string; pass: st
     nameservers: [],
     warnings: [],
   };
-}
-
-export async function freePort(): Promise<number> {
-  const probe = createServer();
-  await new Promise<void>((resolve) => probe.listen(0, "127.0.0.1", resolve));
-  const address = probe.address();
-  await new Promise((resolve) => probe.close(resolve));
-  if (address === null || typeof address === "string") throw new Error("no port");
-  return address.port;
 }

@@ -1,0 +1,286 @@
+/**
+ * The crash matrix: each operation, with the worker killed at each point that it visits, and once more with the
+ * next worker killed while it recovers. After each kill a worker is started and left alone; then the machine must
+ * be where the operation brings it, and nothing may be on the host but what the record says.
+ *
+ * The points are not listed anywhere: a first, unharmed run of an operation tells which it visits.
+ */
+import { createHash } from "node:crypto";
+import { join } from "node:path";
+import type { MachineRecord } from "@hearth/machine";
+import { type DrillNode, eventually, readLines } from "./drill-node.ts";
+import { type DrillMachine, newDrillMachine, type Operation, operations, recordOf } from "./operations.ts";
+
+export interface MatrixOptions {
+  readonly seed: number;
+  /** At most so many kills, spread so that each named point of each operation is there once if it can be. */
+  readonly sample?: number | undefined;
+  readonly operations?: readonly string[] | undefined;
+  readonly onRun?: ((line: string) => void) | undefined;
+}
+
+export interface MatrixResult {
+  /** Visits of points, over all operations. */
+  readonly points: number;
+  /** Different names of points. */
+  readonly names: number;
+  readonly runs: number;
+  readonly converged: number;
+  readonly violations: readonly Violation[];
+  readonly seed: number;
+}
+
+export interface Violation {
+  readonly operation: string;
+  readonly point: string;
+  readonly nth: number;
+  /** The visit of the recovering worker at which it was killed too; 0 when it was not. */
+  readonly recoveryNth: number;
+  readonly message: string;
+}
+
+interface Kill {
+  readonly operation: Operation;
+  readonly point: string;
+  readonly nth: number;
+  readonly recoveryNth: number;
+}
+
+const convergeMs = 60_000;
+const deathMs = 60_000;
+/** A recovery visits about as many points; a later number is a recovery that was not killed. */
+const recoveryVisits = 24;
+
+export async function runCrashMatrix(node: DrillNode, options: MatrixOptions): Promise<MatrixResult> {
+  const random = seeded(options.seed);
+  const chosen = operations.filter(
+    ({ name }) => options.operations === undefined || options.operations.includes(name),
+  );
+  const kills: Kill[] = [];
+  for (const operation of chosen) {
+    const visited = await trace(node, operation);
+    options.onRun?.(`${operation.name}: ${visited.length} points`);
+    for (const [index, point] of visited.entries()) {
+      kills.push({ operation, point, nth: index + 1, recoveryNth: 0 });
+      kills.push({
+        ...{ operation, point, nth: index + 1 },
+        recoveryNth: 1 + Math.floor(random() * recoveryVisits),
+      });
+    }
+  }
+  const planned =
+    options.sample === undefined ? shuffled(kills, random) : sampled(kills, options.sample, random);
+  const violations: Violation[] = [];
+  for (const [index, kill] of planned.entries()) {
+    const message = await runKill(node, kill);
+    const where = `${kill.operation.name} at ${kill.point} (${kill.nth}, recovery ${kill.recoveryNth})`;
+    options.onRun?.(`${index + 1}/${planned.length} ${where}: ${message ?? "converged"}`);
+    if (message === undefined) continue;
+    const { operation, ...rest } = kill;
+    violations.push({ operation: operation.name, ...rest, message });
+  }
+  return {
+    points: kills.length / 2,
+    names: new Set(kills.map(({ point }) => point)).size,
+    runs: planned.length,
+    converged: planned.length - violations.length,
+    violations,
+    seed: options.seed,
+  };
+}
+
+/** The points that an operation visits when nothing happens to it, in order. */
+async function trace(node: DrillNode, operation: Operation): Promise<string[]> {
+  const machine = newDrillMachine(operation.config);
+  const path = join(node.config.data_dir, `trace-${machine.id}`);
+  await operation.before(node, machine);
+  if (operation.name === "take-over" || operation.name === "reboot") {
+    // What they visit is a start of the worker, which is over before a trace could be asked for: it is found
+    // by dying at the first visit, the second, and so on, so all that is needed here is how many there are.
+    await clear(node, machine);
+    return Array.from({ length: recoveryVisits }, (_, index) => `start of the worker, visit ${index + 1}`);
+  }
+  await node.order({ kind: "trace", path });
+  await operation.ask(node, machine);
+  await converged(node, operation, machine);
+  const visited = readLines(path);
+  await node.endWorker("SIGTERM");
+  await node.startWorker();
+  await clear(node, machine);
+  return visited;
+}
+
+/** Undefined when all is as it must be, otherwise what is not. */
+async function runKill(node: DrillNode, { operation, nth, recoveryNth }: Kill): Promise<string | undefined> {
+  const machine = newDrillMachine(operation.config);
+  try {
+    await operation.before(node, machine);
+    const before = await quiet(node, machine.id);
+    const atStart = operation.name === "take-over" || operation.name === "reboot";
+    let answered = atStart;
+    if (atStart) {
+      if (operation.name === "reboot") await node.reboot();
+      else await node.endWorker("SIGKILL");
+      await node.startWorker(nth);
+    } else {
+      await node.order({ kind: "die", nth });
+      await operation.ask(node, machine).then(
+        () => {
+          answered = true;
+        },
+        () => undefined,
+      );
+    }
+    await diedOrDone(node, operation, machine);
+    if (!node.workerLives) await node.startWorker(recoveryNth === 0 ? undefined : recoveryNth);
+    if (recoveryNth > 0) {
+      await diedOrDone(node, operation, machine, answered);
+      if (!node.workerLives) await node.startWorker();
+    }
+    // What was answered is promised; what was not is asked again, as its caller would.
+    if (!answered) await operation.ask(node, machine);
+    await converged(node, operation, machine);
+    const wrong = await violated(node, machine, operation.keepsVm === true ? before : undefined);
+    if (wrong !== undefined) return wrong;
+    // A worker that still counts visits would die at one of them in the next run.
+    await node.endWorker("SIGTERM");
+    await node.startWorker();
+    await clear(node, machine);
+    return await leftovers(node);
+  } catch (error) {
+    const text = error instanceof Error ? error.message : String(error);
+    await node.endWorker("SIGKILL");
+    await node.startWorker();
+    await clear(node, machine).catch(() => undefined);
+    return `${text}\n${node.log}`;
+  }
+}
+
+async function diedOrDone(
+  node: DrillNode,
+  operation: Operation,
+  machine: DrillMachine,
+  asked = true,
+): Promise<void> {
+  let still = 0;
+  await eventually(
+    "the worker dies, or is done before it does",
+    async () => {
+      if (!node.workerLives) return true;
+      const record = await recordOf(node, machine.id);
+      const done = asked ? record !== undefined && operation.holds(record, machine) : true;
+      // Its last facts and rows may still be on their way, and are points too.
+      still = done && (await isIdle(node, machine.id)) ? still + 1 : 0;
+      return still >= 3 ? true : undefined;
+    },
+    deathMs,
+  );
+}
+
+async function isIdle(node: DrillNode, machineId: string): Promise<boolean> {
+  const open = node.rows("SELECT machine_id FROM runs WHERE state IN ('running', 'undoing')");
+  const unsent = node.rows("SELECT id FROM outbox LIMIT 1");
+  return unsent.length === 0 && !open.some((run) => run.machine_id === machineId);
+}
+
+async function converged(
+  node: DrillNode,
+  operation: Operation,
+  machine: DrillMachine,
+): Promise<MachineRecord> {
+  let last: MachineRecord | undefined;
+  return eventually(
+    `${operation.name} of ${machine.id} is done`,
+    async () => {
+      last = await recordOf(node, machine.id);
+      const holds = last !== undefined && operation.holds(last, machine);
+      return holds && (await isIdle(node, machine.id)) ? last : undefined;
+    },
+    convergeMs,
+  ).catch((error: Error) => {
+    throw new Error(`${error.message}; it is ${last?.state}: ${JSON.stringify(last?.events.slice(0, 4))}`);
+  });
+}
+
+/** The VM of a machine, once nothing is being done to it. */
+async function quiet(node: DrillNode, machineId: string): Promise<string> {
+  return eventually(
+    "the machine is left alone",
+    async () => {
+      if (!(await isIdle(node, machineId))) return undefined;
+      return vmOf(node, machineId);
+    },
+    convergeMs,
+  );
+}
+
+const vmOf = (node: DrillNode, machineId: string): string =>
+  String(
+    node.rows("SELECT machine_id, handle FROM machines").find((row) => row.machine_id === machineId)?.handle,
+  );
+
+async function violated(
+  node: DrillNode,
+  { id }: DrillMachine,
+  vm: string | undefined,
+): Promise<string | undefined> {
+  const { differences } = await node.inspect();
+  if (differences.length > 0) return `differences: ${JSON.stringify(differences)}`;
+  const listed = (await node.command("list", { include_destroyed: true })) as { id: string }[];
+  const times = listed.filter((one) => one.id === id).length;
+  if (times !== 1) return `it is listed ${times} times`;
+  if (vm !== undefined && vmOf(node, id) !== vm) return "it has another virtual machine than before";
+  return undefined;
+}
+
+/** When every machine is gone, nothing of any may be there. */
+async function leftovers(node: DrillNode): Promise<string | undefined> {
+  const { differences } = await node.inspect();
+  const held = node.rows("SELECT kind, key FROM resources");
+  const left = [...differences, ...held, ...[...node.holders].map((holder) => ({ kind: "image", holder }))];
+  return left.length === 0 ? undefined : `left behind: ${JSON.stringify(left)}`;
+}
+
+async function clear(node: DrillNode, { id }: DrillMachine): Promise<void> {
+  const record = await recordOf(node, id);
+  if (record !== undefined && record.state !== "destroyed")
+    await node.command("destroy", { machine_id: id, force: true });
+  await eventually(
+    `${id} is gone`,
+    async () => {
+      const now = await recordOf(node, id);
+      return (now === undefined || now.state === "destroyed") && (await isIdle(node, id)) ? true : undefined;
+    },
+    convergeMs,
+  );
+}
+
+/** Each named point of each operation first, then whatever fits. */
+function sampled(kills: readonly Kill[], count: number, random: () => number): Kill[] {
+  const seen = new Set<string>();
+  const [first, rest]: [Kill[], Kill[]] = [[], []];
+  for (const kill of shuffled(kills, random)) {
+    const key = kill.point;
+    (seen.has(key) ? rest : first).push(kill);
+    seen.add(key);
+  }
+  return [...first, ...rest].slice(0, count);
+}
+
+function shuffled<T>(list: readonly T[], random: () => number): T[] {
+  const copy = [...list];
+  for (let index = copy.length - 1; index > 0; index -= 1) {
+    const other = Math.floor(random() * (index + 1));
+    [copy[index], copy[other]] = [copy[other] as T, copy[index] as T];
+  }
+  return copy;
+}
+
+/** Numbers from 0 to 1 that a seed replays. */
+function seeded(seed: number): () => number {
+  let count = 0;
+  return () => {
+    count += 1;
+    return createHash("sha256").update(`${seed}/${count}`).digest().readUInt32BE() / 2 ** 32;
+  };
+}

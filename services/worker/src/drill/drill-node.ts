@@ -1,0 +1,276 @@
+/**
+ * One node for drills: a real nats-server, real taps and firewall, a worker process that is killed and started
+ * again, and an image service that remembers who holds what.
+ */
+import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { once } from "node:events";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
+import { setTimeout as delay } from "node:timers/promises";
+import { type Bus, connectBus, NatsServer, type NodeConfig, serveStreams } from "@hearth/cluster";
+import type { NodeImage, WorkerCommandName } from "@hearth/machine";
+import { NetworkExecutor, parseClusterPrefix, planSlot } from "@hearth/network";
+import { readHostInventory } from "../host-inventory.ts";
+import { HostPaths } from "../host-paths.ts";
+import { type Inspection, inspectHost } from "../inspector.ts";
+import type { MachineRow } from "../machine-row.ts";
+import { endTree } from "../testing/end-tree.ts";
+import { freePort } from "../testing/free-port.ts";
+import type { DrillOrder } from "./drill-worker.ts";
+
+const startLimitMs = 30_000;
+const commandLimitMs = 20_000;
+
+export type Driver = "sim" | "qemu";
+
+export interface DrillImage {
+  readonly image: NodeImage;
+  readonly assets: NodeConfig["assets"];
+}
+
+export class DrillNode {
+  readonly driver: Driver;
+  readonly #dir = mkdtempSync(join(tmpdir(), "hd-"));
+  readonly #network = new NetworkExecutor();
+  /** Who holds the image. */
+  readonly holders = new Set<string>();
+  readonly #output: string[] = [];
+  #made: { server: NatsServer; bus: Bus; config: NodeConfig; serving: AsyncDisposable } | undefined;
+  #child: ChildProcess | undefined;
+  #boot = 1;
+
+  constructor(driver: Driver) {
+    this.driver = driver;
+  }
+
+  async start(makeImage: (dir: string) => DrillImage): Promise<void> {
+    const login = { user: "drill", pass: randomBytes(12).toString("hex") };
+    const server = new NatsServer({ dir: join(this.#dir, "nats"), port: await freePort(), ...login });
+    await server.start();
+    const bus = await connectBus({ servers: server.url, ...login });
+    const { image, assets } = makeImage(this.#dir);
+    const config: NodeConfig = {
+      ...{ region: "local", node_id: `d${randomBytes(6).toString("hex")}`, prefix: "fd12:3456:789a::/48" },
+      host_number: 1 + (randomBytes(2).readUInt16BE() % 65_000),
+      data_dir: join(this.#dir, "data"),
+      run_dir: join(this.#dir, "run"),
+      nats: { servers: [server.url], ...login },
+      api: { host: "127.0.0.1", port: 0 },
+      assets,
+      accelerator: "tcg",
+      capacity: { cpus: 64, memory_mb: 1 << 20 },
+      ...{ nameservers: [], warnings: [] },
+    };
+    writeFileSync(join(this.#dir, "node.json"), JSON.stringify(config));
+    this.#made = { server, bus, config, serving: this.#serveImages(bus, config.node_id, image) };
+    await this.#applyNode();
+    await bus.flush();
+    await this.startWorker();
+  }
+
+  get config(): NodeConfig {
+    return this.#parts().config;
+  }
+
+  /** The end of what the workers of this node wrote. */
+  get log(): string {
+    return this.#output.slice(-60).join("");
+  }
+
+  /** @param dieAt the visit of a crash point, counted from the start, at which the worker dies */
+  async startWorker(dieAt?: number): Promise<void> {
+    const args = [join(this.#dir, "node.json"), this.driver, `boot-${this.#boot}`];
+    const child = spawn(
+      process.execPath,
+      [join(import.meta.dirname, "drill-worker.ts"), ...args, ...(dieAt === undefined ? [] : [`${dieAt}`])],
+      { stdio: ["ignore", "pipe", "inherit", "ipc"] },
+    );
+    // Each command waits for the end of the worker as well as for its answer.
+    child.setMaxListeners(0);
+    this.#child = child;
+    const serving = new Promise<void>((resolve) => {
+      child.stdout?.setEncoding("utf8").on("data", (chunk: string) => {
+        this.#output.push(chunk);
+        if (chunk.includes('"msg":"serving"')) resolve();
+      });
+    });
+    const limit = AbortSignal.timeout(startLimitMs);
+    await Promise.race([serving, once(child, "exit", { signal: limit })]);
+    if (dieAt === undefined && child.exitCode !== null) throw new Error(`the worker ended: ${this.log}`);
+  }
+
+  get workerLives(): boolean {
+    return this.#child !== undefined && this.#child.exitCode === null && this.#child.signalCode === null;
+  }
+
+  async order(order: DrillOrder): Promise<void> {
+    const child = this.#child;
+    if (child === undefined) throw new Error("no worker runs");
+    const armed = once(child, "message", { signal: AbortSignal.timeout(startLimitMs) });
+    child.send(order);
+    await armed;
+  }
+
+  async endWorker(signal: NodeJS.Signals): Promise<void> {
+    if (!this.workerLives || this.#child === undefined) return;
+    const exited = once(this.#child, "exit", { signal: AbortSignal.timeout(startLimitMs) });
+    this.#child.kill(signal);
+    await exited;
+  }
+
+  /** All that a restart of the host takes away: processes, taps, the run directory, the firewall. */
+  async reboot(): Promise<void> {
+    await this.endWorker("SIGKILL");
+    const inventory = await readHostInventory(this.config.node_id, this.paths);
+    for (const { pid } of inventory.processes) endTree(pid);
+    for (const tap of inventory.network.taps) execFileSync("ip", ["link", "del", tap]);
+    rmSync(this.config.run_dir, { recursive: true, force: true });
+    await this.#network.removeNode(this.config.node_id);
+    await this.#applyNode();
+    this.#boot += 1;
+  }
+
+  /** Fails at once when the worker dies, as its caller would notice by the limit of its request. */
+  async command(name: WorkerCommandName, request: unknown): Promise<unknown> {
+    const { bus, config } = this.#parts();
+    const died = new AbortController();
+    this.#child?.once("exit", () => died.abort(new Error("the worker died")));
+    return bus.request(config.node_id, "worker", name, request, {
+      timeoutMs: commandLimitMs,
+      signal: died.signal,
+    });
+  }
+
+  get paths(): HostPaths {
+    return new HostPaths(this.config);
+  }
+
+  rows(sql: string): Record<string, unknown>[] {
+    const database = new DatabaseSync(this.paths.database, { readOnly: true, timeout: 5_000 });
+    try {
+      return database.prepare(sql).all();
+    } finally {
+      database.close();
+    }
+  }
+
+  async inspect(): Promise<Inspection> {
+    const { config } = this;
+    const database = new DatabaseSync(this.paths.database, { readOnly: true, timeout: 5_000 });
+    try {
+      const prefix = parseClusterPrefix(config.prefix);
+      const slotOf = ({ network, machineNumber, machineId, egressSlot }: MachineRow) =>
+        planSlot({
+          ...{ node: config.node_id, machineId, egressSlot, ownerUid: process.getuid?.() ?? 0 },
+          address: { prefix, host: config.host_number, network, machine: machineNumber },
+        });
+      const deps = { database, nodeId: config.node_id, paths: this.paths, slotOf, nowMs: Date.now };
+      return await inspectHost(deps);
+    } finally {
+      database.close();
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.endWorker("SIGKILL");
+    const made = this.#made;
+    if (made !== undefined) {
+      const inventory = await readHostInventory(made.config.node_id, this.paths);
+      for (const { pid } of inventory.processes) endTree(pid);
+      for (const tap of inventory.network.taps) execFileSync("ip", ["link", "del", tap]);
+      await this.#network.removeNode(made.config.node_id);
+      await made.serving[Symbol.asyncDispose]();
+      await made.bus.close();
+      await made.server.stop();
+    }
+    rmSync(this.#dir, { recursive: true, force: true });
+  }
+
+  #parts() {
+    if (this.#made === undefined) throw new Error("the node is not started");
+    return this.#made;
+  }
+
+  #applyNode(): Promise<void> {
+    const { node_id: node, prefix } = this.config;
+    const facts = { node, prefix: parseClusterPrefix(prefix), meshInterfaces: [], hostServices: [] };
+    return this.#network.applyNode(facts);
+  }
+
+  #serveImages(bus: Bus, nodeId: string, image: NodeImage): AsyncDisposable {
+    const release = (payload: unknown) => {
+      this.holders.delete((payload as { holder: string }).holder);
+      return null;
+    };
+    const commands = bus.serve(nodeId, "images", { release });
+    const streams = serveStreams(
+      bus,
+      { nodeId, service: "images" },
+      {
+        ensure: async (stream, request) => {
+          this.holders.add((request as { holder: string }).holder);
+          await stream.write(Buffer.from(JSON.stringify({ kind: "done", image })));
+        },
+      },
+    );
+    return {
+      [Symbol.asyncDispose]: async () => {
+        await Promise.all([commands.stop(), streams.stop()]);
+      },
+    };
+  }
+}
+
+/** Asks until it is so. The limit is for what never comes. */
+export async function eventually<T>(
+  what: string,
+  look: () => Promise<T | undefined> | T | undefined,
+  limitMs: number,
+): Promise<T> {
+  const limit = Date.now() + limitMs;
+  for (;;) {
+    const found = await look();
+    if (found !== undefined) return found;
+    if (Date.now() > limit) throw new Error(`it never came to this: ${what}`);
+    await delay(10);
+  }
+}
+
+/** The image of a node whose machines are simulated: its programs are those of this host. */
+export function hostImage(dir: string): DrillImage {
+  mkdirSync(dir, { recursive: true });
+  const rootfsPath = join(dir, "image.squashfs");
+  writeFileSync(rootfsPath, "");
+  return { assets: { kernel: "/nonexistent", initrd: "/nonexistent" }, image: imageAt(rootfsPath) };
+}
+
+export function imageAt(rootfsPath: string): NodeImage {
+  return {
+    reference: "docker.io/local/box:1",
+    imageId: "i1",
+    digest: `sha256:${"0".repeat(64)}`,
+    rootfsPath,
+    sizeBytes: 1,
+    config: {
+      entrypoint: ["/bin/sh", "-c"],
+      // It ends with what started it, so that no kill of a simulated VM leaves it on the host.
+      cmd: ["trap 'exit 0' TERM INT; echo up; while kill -0 $PPID 2>/dev/null; do sleep 0.1; done"],
+      env: [],
+      user: "",
+      workdir: "/",
+      stopSignal: "SIGTERM",
+      labels: {},
+    },
+  };
+}
+
+export const readLines = (path: string): string[] => {
+  try {
+    return readFileSync(path, "utf8").split("\n").filter(Boolean);
+  } catch {
+    return [];
+  }
+};

@@ -1,0 +1,52 @@
+/**
+ * The worker as a drill runs it: the process that `main.ts` is, with crash points that can be armed over the
+ * channel to its parent. Arguments: the node's settings, the driver (`sim` or `qemu`), the id of the host's boot,
+ * and optionally the number of the point at which to die, counted from the start.
+ */
+import { appendFileSync } from "node:fs";
+import { readNodeConfig } from "@hearth/cluster";
+import { QemuVmm } from "@hearth/vmm";
+import { armCrashPoints } from "../crash-point.ts";
+import { ProcessVmm } from "../testing/process-vmm.ts";
+import { runWorker } from "../worker-process.ts";
+
+export type DrillOrder =
+  /** Writes the name of every point from now on to a file, a line each. */
+  | { readonly kind: "trace"; readonly path: string }
+  /** Dies at the `nth` visit of any point from now on. */
+  | { readonly kind: "die"; readonly nth: number };
+
+const [, , configPath, driver, bootId = "boot-1", dieAt] = process.argv;
+
+function die(): never {
+  process.kill(process.pid, "SIGKILL");
+  // The signal ends this process before the next line; were it late, nothing may run meanwhile.
+  for (;;) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
+}
+
+function obey(order: DrillOrder): void {
+  if (order.kind === "trace") {
+    armCrashPoints((point) => appendFileSync(order.path, `${point}\n`));
+    return;
+  }
+  let left = order.nth;
+  armCrashPoints(() => {
+    left -= 1;
+    if (left === 0) die();
+  });
+}
+
+if (dieAt !== undefined) obey({ kind: "die", nth: Number(dieAt) });
+process.on("message", (order: DrillOrder) => {
+  obey(order);
+  process.send?.("armed");
+});
+// The channel to the parent is no reason to live on.
+process.channel?.unref();
+
+const config = readNodeConfig(configPath);
+await runWorker({
+  config,
+  bootId,
+  makeVmm: () => (driver === "qemu" ? new QemuVmm({ accelerator: config.accelerator }) : new ProcessVmm()),
+});
