@@ -5,6 +5,7 @@ export * from "./src/exec-frames.ts";
 export * from "./src/facts.ts";
 export * from "./src/ids.ts";
 export * from "./src/image-commands.ts";
+export * from "./src/lease.ts";
 export * from "./src/record.ts";
 export * from "./src/restart-policy.ts";
 export * from "./src/states.ts";

@@ -5,8 +5,12 @@
 import { type Bus, type FactStore, type Serving, type StreamHandler, serveStreams } from "@hearth/cluster";
 import { HearthError } from "@hearth/errors";
 import {
+  checkLease,
   factKeys,
+  grantLease,
   type InstanceId,
+  type Lease,
+  leaseData,
   type MachineConfig,
   type MachineEvent,
   type MachineEventType,
@@ -15,6 +19,7 @@ import {
   type MachineRecord,
   type MachineState,
   type NodeFact,
+  needLease,
   nextState,
   parseWorkerCommand,
   type WorkerCommand,
@@ -35,6 +40,7 @@ interface Kept {
   readonly app: string;
   revision: number;
   record: MachineRecord;
+  lease: Lease | null;
   readonly versions: { version: string; user_config: MachineConfig }[];
 }
 
@@ -116,6 +122,16 @@ export class FakeWorker {
         return this.#setMetadata(command.request);
       case "signal":
         return {};
+      case "lease-get":
+      case "lease-acquire":
+      case "lease-release":
+        return this.#lease(command);
+      case "cordon":
+      case "uncordon": {
+        const kept = this.#kept(command.request.machine_id);
+        checkLease(kept.record.id, kept.lease, command.request.nonce, Date.now());
+        return this.#record(kept, { cordoned: command.name === "cordon" }, undefined);
+      }
       case "get":
         return this.#answer(this.#kept(command.request.machine_id));
       case "events":
@@ -163,11 +179,28 @@ export class FakeWorker {
     const known = this.machines.get(request.machine_id);
     if (known !== undefined) return this.#answer(known);
     const { record, versions } = newRecord(request);
-    const kept: Kept = { app: request.app, revision: 0, record, versions };
+    const kept: Kept = { app: request.app, revision: 0, record, versions, lease: null };
     this.machines.set(request.machine_id, kept);
     const answer = await this.#record(kept, { state: "created" }, "launch");
     if (!request.launch) return answer;
     return this.#go(request.machine_id, "start", ["starting", "started"], "start");
+  }
+
+  #lease(command: Extract<WorkerCommand, { name: `lease-${string}` }>): unknown {
+    const kept = this.#kept(command.request.machine_id);
+    const nowMs = Date.now();
+    if (command.name === "lease-get") return leaseData(needLease(kept.lease, nowMs), { withNonce: false });
+    const { machine_id: machineId, nonce } = command.request;
+    if (command.name === "lease-release") {
+      checkLease(machineId, kept.lease, nonce, nowMs);
+      needLease(kept.lease, nowMs);
+      kept.lease = null;
+      return { ok: true };
+    }
+    const { ttl_ms: ttlMs, owner, description } = command.request;
+    const moment = { machineId, version: kept.record.instance_id, nowMs, newNonce: () => `nonce-${nowMs}` };
+    kept.lease = grantLease(kept.lease, { ttlMs, nonce, owner, description }, moment);
+    return leaseData(kept.lease, { withNonce: true });
   }
 
   async #update(request: WorkerRequest<"update">): Promise<unknown> {

@@ -212,6 +212,15 @@ export class Worker {
         return this.#commands.destroy(command.request);
       case "set-metadata":
         return this.#commands.setMetadata(command.request);
+      case "lease-get":
+        return this.#commands.leases.find(command.request);
+      case "lease-acquire":
+        return this.#commands.leases.acquire(command.request);
+      case "lease-release":
+        return this.#commands.leases.release(command.request);
+      case "cordon":
+      case "uncordon":
+        return this.#commands.cordon(command.request, command.name === "cordon");
       case "signal":
         this.#commands.checkLease(command.request);
         return await this.#guests.signal(command.request, signal);
