@@ -2,6 +2,7 @@ export * from "./src/config.ts";
 export * from "./src/config-schema.ts";
 export * from "./src/duration.ts";
 export * from "./src/exec-frames.ts";
+export * from "./src/explain.ts";
 export * from "./src/facts.ts";
 export * from "./src/ids.ts";
 export * from "./src/image-commands.ts";

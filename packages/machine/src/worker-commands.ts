@@ -87,6 +87,11 @@ export const workerCommands = {
   "lease-release": Type.Object(target, closed),
   cordon: Type.Object(target, closed),
   uncordon: Type.Object(target, closed),
+  /** What was done for the machine, newest run first. */
+  explain: Type.Object(
+    { machine_id: machineId, limit: opt(Type.Integer({ minimum: 1, maximum: 20 })) },
+    closed,
+  ),
   ps: Type.Object({ machine_id: machineId }, closed),
   "file-list": Type.Object({ machine_id: machineId, path: GuestPath }, closed),
   "file-stat": Type.Object({ machine_id: machineId, path: GuestPath }, closed),

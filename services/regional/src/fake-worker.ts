@@ -14,6 +14,7 @@ import {
   type MachineConfig,
   type MachineEvent,
   type MachineEventType,
+  type MachineExplanation,
   type MachineFact,
   type MachineId,
   type MachineRecord,
@@ -138,6 +139,8 @@ export class FakeWorker {
         return this.#kept(command.request.machine_id).record.events.slice(0, command.request.limit ?? 20);
       case "versions":
         return this.#kept(command.request.machine_id).versions;
+      case "explain":
+        return explanationOf(this.#kept(command.request.machine_id).record);
       case "ps":
         return [
           {
@@ -287,6 +290,25 @@ export class FakeWorker {
   #answer(kept: Kept): { record: MachineRecord; revision: number } {
     return { record: kept.record, revision: kept.revision };
   }
+}
+
+/** Of a start that failed at its first step. */
+function explanationOf({ id, state }: MachineRecord): MachineExplanation {
+  const begun_at = "2026-01-01T00:00:00.000Z";
+  const times = { begun_at, ended_at: "2026-01-01T00:00:00.250Z", duration_ms: 250 };
+  const message = "The registry does not answer; try again or check the network.";
+  const code = "registry_unavailable";
+  const error = { code, step: "image", message, attempts: 3, console_tail: "" };
+  const step = { name: "image", state: "failed", attempts: 3, ...times, reason: message } as const;
+  const run = {
+    run_id: "r1",
+    kind: "machine-start",
+    state: "failed",
+    ...times,
+    error,
+    steps: [step],
+  } as const;
+  return { machine_id: id, state, runs: [run] };
 }
 
 const fileEntry = (name: string): object => ({

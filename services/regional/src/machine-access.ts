@@ -25,6 +25,7 @@ type AskingCommand =
   | "events"
   | "versions"
   | "ps"
+  | "explain"
   | `lease-${"get" | "acquire" | "release"}`
   | `file-${"list" | "stat" | "mkdir" | "remove" | "rename"}`;
 type TargetedCommand =

@@ -4,6 +4,7 @@ import type { ApiContext } from "./api-context.ts";
 import { appsRoutes } from "./apps-routes.ts";
 import { cordonRoutes } from "./cordon-routes.ts";
 import { execRoutes } from "./exec-routes.ts";
+import { explainRoutes } from "./explain-routes.ts";
 import { filesRoutes } from "./files-routes.ts";
 import type { App } from "./http-server.ts";
 import { imagesRoutes } from "./images-routes.ts";
@@ -26,6 +27,7 @@ const all = [
   cordonRoutes,
   waitRoutes,
   inspectRoutes,
+  explainRoutes,
   metadataRoutes,
   execRoutes,
   sessionRoutes,
