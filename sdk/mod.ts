@@ -4,6 +4,7 @@ export { HearthClient } from "./src/client.ts";
 export type { ExecSession, TerminalSize } from "./src/exec-session.ts";
 export { Files } from "./src/files.ts";
 export { Images } from "./src/images.ts";
+export { type AcquireLease, Leases } from "./src/leases.ts";
 export {
   type ListMachines,
   type LogOptions,

@@ -23,7 +23,9 @@ export async function eachMachine(
     names.map(async (name) => {
       try {
         const machine = chooseMachine(machines, name, app);
-        await act(client, { app: machine.app_name, id: machine.id, machine });
+        const { leaseNonce: nonce } = context.environment;
+        const found = { app: machine.app_name, id: machine.id, machine };
+        await act(client, nonce === undefined ? found : { ...found, nonce });
         return { machine: name, id: machine.id, ok: true };
       } catch (error) {
         const { code, message } = explain(error, context.environment);

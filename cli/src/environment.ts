@@ -11,6 +11,8 @@ export interface Environment {
   /** Read when the first call needs it; undefined when there is none. */
   readonly readToken: () => string | undefined;
   readonly tokenPath: string;
+  /** Of the lease under which this command changes machines. */
+  readonly leaseNonce: string | undefined;
   readonly dataDir: string;
   /** Where programs are looked for. */
   readonly path: string;
@@ -33,6 +35,7 @@ export function readEnvironment(variables: NodeJS.ProcessEnv): Environment {
     isApiChosen: chosen !== undefined,
     readToken: () => variables.HEARTH_TOKEN || readTokenFile(tokenPath),
     tokenPath,
+    leaseNonce: variables.HEARTH_LEASE_NONCE || undefined,
     dataDir,
     path: [variables.PATH ?? "/usr/bin:/bin", "/usr/local/sbin", "/usr/sbin", "/sbin"].join(":"),
     version: packageFile.version,

@@ -36,6 +36,22 @@ const entries: readonly Entry[] = [
   { name: "start", summary: "start machines that are stopped", load: () => import("./start.ts") },
   { name: "restart", summary: "stop machines and start them again", load: () => import("./restart.ts") },
   { name: "rm", summary: "destroy machines", load: () => import("./rm.ts") },
+  {
+    name: "explain",
+    summary: "say what was done for a machine, step by step, and why it failed",
+    load: () => import("./explain.ts"),
+  },
+  {
+    name: "cordon",
+    summary: "mark machines as ones that are to get no new traffic",
+    load: () => import("./cordon.ts"),
+  },
+  { name: "uncordon", summary: "take the mark of a cordon back", load: () => import("./uncordon.ts") },
+  {
+    name: "lease",
+    summary: "show, acquire and release who may change a machine",
+    load: () => import("./lease.ts"),
+  },
   { name: "images", summary: "list, pull, import and remove images", load: () => import("./images.ts") },
   { name: "apps", summary: "list, create and remove apps", load: () => import("./apps.ts") },
   {

@@ -1,9 +1,10 @@
 /** The machines of all apps. Every call names the app and the machine's id. */
 import { HearthError } from "@hearth/errors";
-import type { ExecStart, LogEntry, MachineEvent, MachineState } from "@hearth/machine";
+import type { ExecStart, LogEntry, MachineEvent, MachineExplanation, MachineState } from "@hearth/machine";
 import { appPath } from "./apps.ts";
 import { openSession } from "./exec-open.ts";
 import type { ExecSession } from "./exec-session.ts";
+import { Leases } from "./leases.ts";
 import { Metadata } from "./metadata.ts";
 import { readMessages } from "./ndjson.ts";
 import type { Call, Transport } from "./transport.ts";
@@ -39,11 +40,13 @@ export interface LogOptions {
 }
 
 export class Machines {
+  readonly leases: Leases;
   readonly metadata: Metadata;
   readonly #transport: Transport;
 
   constructor(transport: Transport) {
     this.#transport = transport;
+    this.leases = new Leases(transport);
     this.metadata = new Metadata(transport);
   }
 
@@ -116,6 +119,20 @@ export class Machines {
     await this.#call(target, "DELETE", "", { query });
   }
 
+  /** It runs on and is to get no new traffic. No part of this version routes traffic, so none honours it yet. */
+  async cordon(target: Target): Promise<void> {
+    await this.#call(target, "POST", "/cordon");
+  }
+
+  async uncordon(target: Target): Promise<void> {
+    await this.#call(target, "POST", "/uncordon");
+  }
+
+  /** What was done for the machine, step by step, and why it failed. */
+  explain(target: Target, limit?: number): Promise<MachineExplanation> {
+    return this.#call(target, "GET", "/explain", { query: { limit } });
+  }
+
   /** Waits until the machine is in one of the states. @throws HearthError `deadline_exceeded` after the limit */
   wait(target: Target, options: WaitOptions): Promise<void> {
     return waitForMachine(this.#transport, machinePath(target), {
@@ -170,12 +187,19 @@ export class Machines {
   }
 
   #call<T>(target: Target, method: Call["method"], below: string, more: Partial<Call> = {}): Promise<T> {
-    const headers: Record<string, string> =
-      target.nonce === undefined ? {} : { "fly-machine-lease-nonce": target.nonce };
     const path = `${machinePath(target)}${below}`;
-    return this.#transport.json<T>({ method, path, headers, signal: target.signal, ...more });
+    return this.#transport.json<T>({
+      method,
+      path,
+      headers: leaseHeaders(target),
+      signal: target.signal,
+      ...more,
+    });
   }
 }
+
+export const leaseHeaders = ({ nonce }: Target): Record<string, string> =>
+  nonce === undefined ? {} : { "fly-machine-lease-nonce": nonce };
 
 /** @throws HearthError `invalid_argument` for an empty id, which would be the path of all machines */
 export function machinePath({ app, id }: Target): string {

@@ -1,4 +1,4 @@
-import { machinePath, type Target } from "./machines.ts";
+import { leaseHeaders, machinePath, type Target } from "./machines.ts";
 import type { Transport } from "./transport.ts";
 
 /** Names and values on a machine; writing them restarts nothing. */
@@ -16,11 +16,13 @@ export class Metadata {
 
   async set(target: Target, key: string, value: string): Promise<void> {
     const path = `${machinePath(target)}/metadata/${encodeURIComponent(key)}`;
-    await this.#transport.json({ method: "POST", path, json: { value }, signal: target.signal });
+    const headers = leaseHeaders(target);
+    await this.#transport.json({ method: "POST", path, headers, json: { value }, signal: target.signal });
   }
 
   async delete(target: Target, key: string): Promise<void> {
     const path = `${machinePath(target)}/metadata/${encodeURIComponent(key)}`;
-    await this.#transport.json({ method: "DELETE", path, signal: target.signal });
+    const headers = leaseHeaders(target);
+    await this.#transport.json({ method: "DELETE", path, headers, signal: target.signal });
   }
 }

@@ -66,6 +66,12 @@ export const errorRegistry = {
     false,
     "The machine cannot do this in its present state; wait or look at its state.",
   ),
+  lease_held: entry(
+    409,
+    true,
+    "Somebody else holds the lease of this machine; wait until it expires, or send its nonce.",
+  ),
+  lease_not_found: entry(404, false, "The machine has no lease; acquire one first."),
   insufficient_capacity: entry(409, true, "No node has room for this machine; stop one or ask for less."),
   machine_memory_too_small: entry(422, false, "The memory is too small to boot; ask for more."),
   entrypoint_not_found: entry(422, false, "The image has no such program; check the command and the image."),

@@ -3,6 +3,7 @@
  * milliseconds; typed clients fail on the other form.
  */
 import type { MachineConfig } from "./config.ts";
+import type { StartError } from "./explain.ts";
 import type { InstanceId, MachineId } from "./ids.ts";
 import type { MachineState } from "./states.ts";
 
@@ -52,8 +53,8 @@ export interface MachineEvent {
   readonly request?: {
     readonly exit_event?: ExitEvent;
     readonly restart_count?: number;
-    /** Why a machine failed: a code of the registry, a sentence, and the step that it failed at. */
-    readonly error?: { readonly code: string; readonly message: string; readonly step: string };
+    /** Why a machine failed. */
+    readonly error?: StartError;
   };
 }
 

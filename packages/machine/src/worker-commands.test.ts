@@ -8,9 +8,10 @@ const machine_id = "000102ff040506";
 
 test("the commands of a worker are these", () => {
   assert.deepEqual([...workerCommandNames].sort(), [
-    ...["commit", "destroy", "events", "file-list", "file-mkdir", "file-remove", "file-rename", "file-stat"],
-    ...["get", "list", "ps", "reserve", "restart"],
-    ...["set-metadata", "signal", "start", "stop", "update", "versions"],
+    ...["commit", "cordon", "destroy", "events", "explain"],
+    ...["file-list", "file-mkdir", "file-remove", "file-rename", "file-stat"],
+    ...["get", "lease-acquire", "lease-get", "lease-release", "list", "ps", "reserve", "restart"],
+    ...["set-metadata", "signal", "start", "stop", "uncordon", "update", "versions"],
   ]);
 });
 

@@ -73,6 +73,25 @@ export const workerCommands = {
     { ...target, metadata: Type.Record(Type.String(), Type.Union([Type.String(), Type.Null()])) },
     closed,
   ),
+  /** Without `nonce` it is made; with that of the lease that the caller holds, it is extended. */
+  "lease-acquire": Type.Object(
+    {
+      ...target,
+      ttl_ms: Type.Integer({ minimum: 1 }),
+      owner: opt(Type.String({ maxLength: 255 })),
+      description: opt(Type.String({ maxLength: 1024 })),
+    },
+    closed,
+  ),
+  "lease-get": Type.Object({ machine_id: machineId }, closed),
+  "lease-release": Type.Object(target, closed),
+  cordon: Type.Object(target, closed),
+  uncordon: Type.Object(target, closed),
+  /** What was done for the machine, newest run first. */
+  explain: Type.Object(
+    { machine_id: machineId, limit: opt(Type.Integer({ minimum: 1, maximum: 20 })) },
+    closed,
+  ),
   ps: Type.Object({ machine_id: machineId }, closed),
   "file-list": Type.Object({ machine_id: machineId, path: GuestPath }, closed),
   "file-stat": Type.Object({ machine_id: machineId, path: GuestPath }, closed),

@@ -6,6 +6,7 @@ import { constants } from "node:os";
 import type {
   ExecStatus,
   InstanceId,
+  Lease,
   LogEntry,
   MachineConfigInput,
   MachineEvent,
@@ -26,6 +27,8 @@ export class FakeMachine extends EventEmitter {
   readonly directory: string;
   readonly logs: LogEntry[] = [];
   readonly metadata: Record<string, string>;
+  lease: Lease | null = null;
+  cordoned = false;
   readonly #name: string;
   readonly #config: MachineConfigInput;
   readonly #createdAt = new Date().toISOString();
@@ -71,7 +74,7 @@ export class FakeMachine extends EventEmitter {
       events: [...this.#events].reverse(),
       checks: [],
       host_status: "ok",
-      cordoned: false,
+      cordoned: this.cordoned,
     };
   }
 
@@ -100,7 +103,14 @@ export class FakeMachine extends EventEmitter {
     child.once("error", () => {
       const message = `The image has no program "${program}" that can be run; check it.`;
       this.#end = { kind: "failed", code: "entrypoint_not_found", message };
-      const error = { code: "entrypoint_not_found", message, step: "process-start" };
+      const console_tail = "hearth: starting the program";
+      const error = {
+        code: "entrypoint_not_found",
+        message,
+        step: "process-start",
+        attempts: 1,
+        console_tail,
+      };
       this.#record("failed", "failed", "flyd", { error });
       if (this.#state !== "destroyed") this.#set("failed");
     });

@@ -5,7 +5,9 @@ import { join } from "node:path";
 import { HearthError } from "@hearth/errors";
 import type { LogEntry, MachineConfigInput } from "@hearth/machine";
 import type { FakeState } from "./fake-api.ts";
+import { fakeExplanation } from "./fake-explain.ts";
 import { routeFiles } from "./fake-files.ts";
+import { fakeCordon, fakeLease, gate } from "./fake-lease.ts";
 import { FakeMachine } from "./fake-machine.ts";
 
 interface Exchange {
@@ -43,6 +45,11 @@ const routes: readonly (readonly [method: string, pattern: string, handler: Hand
   ["GET", `${machinePath}/logs`, followLogs],
   ["GET", `${machinePath}/events`, (exchange) => machineOf(exchange).record().events],
   ["GET", `${machinePath}/ps`, () => [{ pid: 1, command: "init", directory: "/", cpu: 0, rss: 1 }]],
+  ["GET", `${machinePath}/explain`, (exchange) => fakeExplanation(machineOf(exchange).record())],
+  ["GET", `${machinePath}/lease`, (exchange) => fakeLease(machineOf(exchange), exchange)],
+  ["POST", `${machinePath}/lease`, (exchange) => fakeLease(machineOf(exchange), exchange)],
+  ["DELETE", `${machinePath}/lease`, (exchange) => fakeLease(machineOf(exchange), exchange)],
+  ["POST", `${machinePath}/(cordon|uncordon)`, (exchange) => fakeCordon(machineOf(exchange), exchange)],
   ["POST", `${machinePath}/start`, startMachine],
   ["POST", `${machinePath}/stop`, stopMachine],
   ["POST", `${machinePath}/restart`, restartMachine],
@@ -86,6 +93,7 @@ export async function routeFake(
     const match = wanted === method ? new RegExp(`^${pattern}$`).exec(url.pathname) : null;
     if (match === null) continue;
     const parts = match.slice(1).map(decodeURIComponent);
+    gate(method, url.pathname, request, () => machineOf({ state, parts }));
     const body = await handler({ state, request, response, query: url.searchParams, parts, json });
     if (body === streamed) return;
     response.writeHead(200, { "content-type": "application/json" });

@@ -4,9 +4,6 @@ import type { App } from "./http-server.ts";
 
 const machine = "/v1/apps/:app/machines/:id";
 const absent: readonly (readonly [what: string, methods: readonly string[], path: string])[] = [
-  ["Leases", ["GET", "POST", "DELETE"], `${machine}/lease`],
-  ["Cordoning a machine", ["POST"], `${machine}/cordon`],
-  ["Cordoning a machine", ["POST"], `${machine}/uncordon`],
   ["Suspending a machine", ["POST"], `${machine}/suspend`],
   ["Changing a machine's memory", ["GET", "PUT"], `${machine}/memory`],
   ["Reclaiming a machine's memory", ["POST"], `${machine}/memory/reclaim`],

@@ -5,16 +5,22 @@
 import { type Bus, type FactStore, type Serving, type StreamHandler, serveStreams } from "@hearth/cluster";
 import { HearthError } from "@hearth/errors";
 import {
+  checkLease,
   factKeys,
+  grantLease,
   type InstanceId,
+  type Lease,
+  leaseData,
   type MachineConfig,
   type MachineEvent,
   type MachineEventType,
+  type MachineExplanation,
   type MachineFact,
   type MachineId,
   type MachineRecord,
   type MachineState,
   type NodeFact,
+  needLease,
   nextState,
   parseWorkerCommand,
   type WorkerCommand,
@@ -35,6 +41,7 @@ interface Kept {
   readonly app: string;
   revision: number;
   record: MachineRecord;
+  lease: Lease | null;
   readonly versions: { version: string; user_config: MachineConfig }[];
 }
 
@@ -116,12 +123,24 @@ export class FakeWorker {
         return this.#setMetadata(command.request);
       case "signal":
         return {};
+      case "lease-get":
+      case "lease-acquire":
+      case "lease-release":
+        return this.#lease(command);
+      case "cordon":
+      case "uncordon": {
+        const kept = this.#kept(command.request.machine_id);
+        checkLease(kept.record.id, kept.lease, command.request.nonce, Date.now());
+        return this.#record(kept, { cordoned: command.name === "cordon" }, undefined);
+      }
       case "get":
         return this.#answer(this.#kept(command.request.machine_id));
       case "events":
         return this.#kept(command.request.machine_id).record.events.slice(0, command.request.limit ?? 20);
       case "versions":
         return this.#kept(command.request.machine_id).versions;
+      case "explain":
+        return explanationOf(this.#kept(command.request.machine_id).record);
       case "ps":
         return [
           {
@@ -163,11 +182,28 @@ export class FakeWorker {
     const known = this.machines.get(request.machine_id);
     if (known !== undefined) return this.#answer(known);
     const { record, versions } = newRecord(request);
-    const kept: Kept = { app: request.app, revision: 0, record, versions };
+    const kept: Kept = { app: request.app, revision: 0, record, versions, lease: null };
     this.machines.set(request.machine_id, kept);
     const answer = await this.#record(kept, { state: "created" }, "launch");
     if (!request.launch) return answer;
     return this.#go(request.machine_id, "start", ["starting", "started"], "start");
+  }
+
+  #lease(command: Extract<WorkerCommand, { name: `lease-${string}` }>): unknown {
+    const kept = this.#kept(command.request.machine_id);
+    const nowMs = Date.now();
+    if (command.name === "lease-get") return leaseData(needLease(kept.lease, nowMs), { withNonce: false });
+    const { machine_id: machineId, nonce } = command.request;
+    if (command.name === "lease-release") {
+      checkLease(machineId, kept.lease, nonce, nowMs);
+      needLease(kept.lease, nowMs);
+      kept.lease = null;
+      return { ok: true };
+    }
+    const { ttl_ms: ttlMs, owner, description } = command.request;
+    const moment = { machineId, version: kept.record.instance_id, nowMs, newNonce: () => `nonce-${nowMs}` };
+    kept.lease = grantLease(kept.lease, { ttlMs, nonce, owner, description }, moment);
+    return leaseData(kept.lease, { withNonce: true });
   }
 
   async #update(request: WorkerRequest<"update">): Promise<unknown> {
@@ -254,6 +290,25 @@ export class FakeWorker {
   #answer(kept: Kept): { record: MachineRecord; revision: number } {
     return { record: kept.record, revision: kept.revision };
   }
+}
+
+/** Of a start that failed at its first step. */
+function explanationOf({ id, state }: MachineRecord): MachineExplanation {
+  const begun_at = "2026-01-01T00:00:00.000Z";
+  const times = { begun_at, ended_at: "2026-01-01T00:00:00.250Z", duration_ms: 250 };
+  const message = "The registry does not answer; try again or check the network.";
+  const code = "registry_unavailable";
+  const error = { code, step: "image", message, attempts: 3, console_tail: "" };
+  const step = { name: "image", state: "failed", attempts: 3, ...times, reason: message } as const;
+  const run = {
+    run_id: "r1",
+    kind: "machine-start",
+    state: "failed",
+    ...times,
+    error,
+    steps: [step],
+  } as const;
+  return { machine_id: id, state, runs: [run] };
 }
 
 const fileEntry = (name: string): object => ({

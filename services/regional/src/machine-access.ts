@@ -25,8 +25,18 @@ type AskingCommand =
   | "events"
   | "versions"
   | "ps"
+  | "explain"
+  | `lease-${"get" | "acquire" | "release"}`
   | `file-${"list" | "stat" | "mkdir" | "remove" | "rename"}`;
-type TargetedCommand = "update" | "start" | "stop" | "restart" | "destroy" | "set-metadata";
+type TargetedCommand =
+  | "update"
+  | "start"
+  | "stop"
+  | "restart"
+  | "destroy"
+  | "set-metadata"
+  | "cordon"
+  | "uncordon";
 
 export class MachineAccess {
   readonly #view: ClusterView;

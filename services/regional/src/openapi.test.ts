@@ -118,6 +118,11 @@ const machinesApi: readonly (readonly [method: string, path: string, query: read
   ["POST", `${machine}/stop`, []],
   ["POST", `${machine}/restart`, ["timeout", "signal", "force_stop"]],
   ["POST", `${machine}/signal`, []],
+  ["GET", `${machine}/lease`, []],
+  ["POST", `${machine}/lease`, ["ttl"]],
+  ["DELETE", `${machine}/lease`, []],
+  ["POST", `${machine}/cordon`, []],
+  ["POST", `${machine}/uncordon`, []],
   ["GET", `${machine}/wait`, ["state", "timeout", "instance_id", "version", "from_event_id"]],
   ["POST", `${machine}/exec`, []],
   ["GET", `${machine}/ps`, ["sort_by", "order"]],
@@ -154,7 +159,11 @@ test("the nonce of a lease is a parameter of what a lease guards", () => {
   const guarded: readonly (readonly [string, string])[] = [
     ["post", machine],
     ["delete", machine],
-    ...["start", "stop", "restart", "signal"].map((verb) => ["post", `${machine}/${verb}`] as const),
+    ["post", `${machine}/lease`],
+    ["delete", `${machine}/lease`],
+    ...["start", "stop", "restart", "signal", "cordon", "uncordon"].map(
+      (verb) => ["post", `${machine}/${verb}`] as const,
+    ),
   ];
   for (const [method, path] of guarded) {
     const headers = (document.paths[path]?.[method]?.parameters ?? []).filter((each) => each.in === "header");

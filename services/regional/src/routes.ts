@@ -2,11 +2,14 @@
 import { absentRoutes } from "./absent-routes.ts";
 import type { ApiContext } from "./api-context.ts";
 import { appsRoutes } from "./apps-routes.ts";
+import { cordonRoutes } from "./cordon-routes.ts";
 import { execRoutes } from "./exec-routes.ts";
+import { explainRoutes } from "./explain-routes.ts";
 import { filesRoutes } from "./files-routes.ts";
 import type { App } from "./http-server.ts";
 import { imagesRoutes } from "./images-routes.ts";
 import { inspectRoutes } from "./inspect-routes.ts";
+import { leaseRoutes } from "./lease-routes.ts";
 import { lifecycleRoutes } from "./lifecycle-routes.ts";
 import { logsRoutes } from "./logs-routes.ts";
 import { machinesRoutes } from "./machines-routes.ts";
@@ -20,8 +23,11 @@ const all = [
   appsRoutes,
   machinesRoutes,
   lifecycleRoutes,
+  leaseRoutes,
+  cordonRoutes,
   waitRoutes,
   inspectRoutes,
+  explainRoutes,
   metadataRoutes,
   execRoutes,
   sessionRoutes,

@@ -8,7 +8,9 @@ import Type from "typebox";
 export const WireErrorBody = Type.Object(
   {
     error: Type.String({ description: "The same text as `message`." }),
-    status: Type.Enum(["unknown", "insufficient_capacity", "name_taken"]),
+    status: Type.Enum(["unknown", "insufficient_capacity", "name_taken", "error"], {
+      description: "`error` where a lease refuses.",
+    }),
     message: Type.String(),
     code: Type.String({ description: "A code of the error registry; branch on this." }),
     details: Type.Optional(Type.Record(Type.String(), Type.Unknown())),
@@ -17,11 +19,15 @@ export const WireErrorBody = Type.Object(
 );
 export type WireErrorBody = Type.Static<typeof WireErrorBody>;
 
-const namedStatus = new Set<HearthErrorCode>(["insufficient_capacity", "name_taken"]);
+const statuses: { readonly [code in HearthErrorCode]?: WireErrorBody["status"] } = {
+  insufficient_capacity: "insufficient_capacity",
+  name_taken: "name_taken",
+  lease_held: "error",
+};
 
 export function wireError(error: HearthError): WireErrorBody {
   const { code, message, details } = error;
-  const status = namedStatus.has(code) ? (code as WireErrorBody["status"]) : "unknown";
+  const status = statuses[code] ?? "unknown";
   const body = { error: message, status, message, code };
   return details === undefined ? body : { ...body, details };
 }

@@ -11,7 +11,16 @@ import type {
 const workerService = "worker";
 export const commandLimitMs = 10_000;
 
-type ChangingCommand = "commit" | "update" | "start" | "stop" | "restart" | "destroy" | "set-metadata";
+type ChangingCommand =
+  | "commit"
+  | "update"
+  | "start"
+  | "stop"
+  | "restart"
+  | "destroy"
+  | "set-metadata"
+  | "cordon"
+  | "uncordon";
 
 export class WorkerClient {
   readonly #bus: () => Bus;

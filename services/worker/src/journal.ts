@@ -42,7 +42,21 @@ export function openJournal(path: string): DatabaseSync {
     ) STRICT;
     CREATE INDEX IF NOT EXISTS resources_of_machine ON resources (machine_id);
   `);
+  addColumn(database, "runs", "ended_ms", "INTEGER");
+  addColumn(database, "runs", "console_tail", "TEXT");
   return database;
+}
+
+/**
+ * Gives a table of an earlier version a column that it lacks. The table itself is asked, and no number of a version:
+ * columns come from several parts of the worker, in whatever order, and each addition is safe to repeat.
+ *
+ * @param declaration what stands after the name; rows that are there need it to be nullable or to have a default
+ */
+export function addColumn(database: DatabaseSync, table: string, column: string, declaration: string): void {
+  const columns = database.prepare(`PRAGMA table_info(${table})`).all();
+  if (columns.some(({ name }) => name === column)) return;
+  database.exec(`ALTER TABLE ${table} ADD COLUMN ${column} ${declaration}`);
 }
 
 /** One transaction that is on the disk, by fsync, when this returns; with the rows committed before it. */

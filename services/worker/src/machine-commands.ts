@@ -6,6 +6,7 @@
 import type { DatabaseSync } from "node:sqlite";
 import { HearthError } from "@hearth/errors";
 import {
+  checkLease,
   type InstanceId,
   type MachineAnswer,
   type MachineConfig,
@@ -17,7 +18,8 @@ import {
 } from "@hearth/machine";
 import type { Admission } from "./admission.ts";
 import { commitIntent } from "./journal.ts";
-import type { Lease, MachineRow } from "./machine-row.ts";
+import { existing, MachineLeases, withNonce } from "./machine-leases.ts";
+import type { MachineRow } from "./machine-row.ts";
 import type { Change, MachineStore, NewEvent } from "./machine-store.ts";
 import type { SlotNumbers } from "./slot-numbers.ts";
 
@@ -40,9 +42,17 @@ const atRest: ReadonlySet<MachineState> = new Set(["created", "stopped", "suspen
 
 export class MachineCommands {
   readonly #deps: MachineCommandsDeps;
+  readonly leases: MachineLeases;
 
   constructor(deps: MachineCommandsDeps) {
     this.#deps = deps;
+    const { store, nowMs, newNonce } = deps;
+    this.leases = new MachineLeases({
+      store,
+      nowMs,
+      newNonce,
+      check: (row, nonce) => this.#check(row, nonce),
+    });
   }
 
   reserve({ machine_id, guest, expires_at_ms }: WorkerRequest<"reserve">) {
@@ -64,9 +74,12 @@ export class MachineCommands {
       if (known !== undefined) return sameInstance(known, request.instance_id);
       const machines = store.all();
       if (request.launch) admission.admit(machines, request.machine_id, config.guest);
+      const machineId = request.machine_id as MachineId;
+      const instanceId = request.instance_id as InstanceId;
+      const lease = this.leases.with({ machineId, lease: null }, instanceId, { ttlMs: request.lease_ttl_ms });
       const made: MachineRow = {
-        machineId: request.machine_id as MachineId,
-        instanceId: request.instance_id as InstanceId,
+        machineId,
+        instanceId,
         app: request.app,
         name: request.name,
         region: request.region,
@@ -84,7 +97,8 @@ export class MachineCommands {
         restarts: [],
         startAtMs: 0,
         launch: request.launch,
-        lease: this.#lease(request.lease_ttl_ms),
+        lease,
+        cordoned: false,
         createdMs: nowMs(),
         updatedMs: nowMs(),
       };
@@ -93,13 +107,13 @@ export class MachineCommands {
       return made;
     });
     store.published(row.machineId);
-    return withNonce(answer(row), row.lease, request.lease_ttl_ms);
+    return withNonce(answer(row), row, request.lease_ttl_ms);
   }
 
   update(request: WorkerRequest<"update">): MachineAnswer {
     const { store, admission, answer } = this.#deps;
     const config = acceptable(parseMachineConfig(request.config));
-    const lease = this.#lease(request.lease_ttl_ms);
+    const wish = { ttlMs: request.lease_ttl_ms, nonce: request.nonce };
     const row = this.#change(request, (known) => {
       if (known.instanceId === request.instance_id) return undefined;
       if (request.current_version !== undefined && request.current_version !== known.instanceId)
@@ -121,11 +135,11 @@ export class MachineCommands {
         stop: {},
       } as const;
       return {
-        set: { ...set, restarts: [], startAtMs: 0, ...(lease === null ? {} : { lease }) },
+        set: { ...set, restarts: [], startAtMs: 0, lease: this.leases.with(known, instanceId, wish) },
         events: [byUser("update")],
       };
     });
-    return withNonce(answer(row), row.lease, request.lease_ttl_ms);
+    return withNonce(answer(row), row, request.lease_ttl_ms);
   }
 
   start(request: WorkerRequest<"start">): MachineAnswer {
@@ -199,25 +213,26 @@ export class MachineCommands {
     return this.#deps.answer(row);
   }
 
-  /** @throws HearthError `machine_not_found`, `conflict` for a lease that the caller does not hold */
+  /** It runs on; what sends traffic to machines is to pass it over. */
+  cordon(request: WorkerRequest<"cordon">, cordoned: boolean): MachineAnswer {
+    const row = this.#change(request, (known) =>
+      existing(known).cordoned === cordoned ? undefined : { set: { cordoned } },
+    );
+    return this.#deps.answer(row);
+  }
+
+  /** @throws HearthError `machine_not_found`, `lease_held` for a lease that the caller does not hold */
   checkLease({ machine_id, nonce }: Target): MachineRow {
-    const row = this.#deps.store.get(machine_id);
-    const { lease } = row;
-    if (lease !== null && lease.expiresAtMs > this.#deps.nowMs() && lease.nonce !== nonce)
-      throw new HearthError("conflict", {
-        message: `machine ID ${machine_id} lease currently held, expires at ${new Date(lease.expiresAtMs).toISOString()}; wait, or send its nonce.`,
-        details: { lease_expires_at_ms: lease.expiresAtMs },
-      });
+    return this.#check(this.#deps.store.get(machine_id), nonce);
+  }
+
+  #check(row: MachineRow, nonce: string | undefined): MachineRow {
+    checkLease(row.machineId, row.lease, nonce, this.#deps.nowMs());
     return row;
   }
 
   #change(target: Target, decide: (row: MachineRow) => Change | undefined): MachineRow {
     return this.#deps.store.change(target.machine_id, () => decide(this.checkLease(target)));
-  }
-
-  #lease(ttlMs: number | undefined): Lease | null {
-    if (ttlMs === undefined || ttlMs === 0) return null;
-    return { nonce: this.#deps.newNonce(), expiresAtMs: this.#deps.nowMs() + ttlMs };
   }
 }
 
@@ -246,9 +261,4 @@ function acceptable(config: MachineConfig): MachineConfig {
         details: { field: `files[${index}]` },
       });
   return config;
-}
-
-function withNonce(answer: MachineAnswer, lease: Lease | null, asked: number | undefined): MachineAnswer {
-  if (asked === undefined || lease === null) return answer;
-  return { ...answer, record: { ...answer.record, nonce: lease.nonce } };
 }

@@ -39,7 +39,7 @@ export function recordOf(
     events,
     checks: [],
     host_status: "ok",
-    cordoned: false,
+    cordoned: row.cordoned,
   };
 }
 

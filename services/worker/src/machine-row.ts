@@ -1,6 +1,7 @@
 /** A machine as its worker keeps it: what is wanted, what was seen, and what of the host is its. */
 import type {
   InstanceId,
+  Lease,
   MachineConfig,
   MachineExit,
   MachineId,
@@ -17,11 +18,6 @@ export interface StopRequest {
   readonly timeoutMs?: number;
   /** Without asking its program. */
   readonly force?: boolean;
-}
-
-export interface Lease {
-  readonly nonce: string;
-  readonly expiresAtMs: number;
 }
 
 export interface MachineRow {
@@ -55,6 +51,8 @@ export interface MachineRow {
   /** Whether an update in progress ends in a start. */
   readonly launch: boolean;
   readonly lease: Lease | null;
+  /** No new traffic is to go to it. */
+  readonly cordoned: boolean;
   readonly createdMs: number;
   readonly updatedMs: number;
 }
@@ -86,6 +84,7 @@ const columns: {
   startAtMs: { name: "start_at_ms", kind: "plain" },
   launch: { name: "launch", kind: "flag" },
   lease: { name: "lease", kind: "json" },
+  cordoned: { name: "cordoned", kind: "flag" },
   createdMs: { name: "created_ms", kind: "plain" },
   updatedMs: { name: "updated_ms", kind: "plain" },
 };

@@ -117,6 +117,19 @@ export class MachineStore {
     return changed;
   }
 
+  /**
+   * What is between this worker and one caller: on the disk as surely as a change, and with no revision, event or
+   * fact, as there is nothing in it for others.
+   */
+  keep(machineId: string, decide: (row: MachineRow) => Partial<MachineRow>): MachineRow {
+    return commitIntent(this.#deps.database, () => {
+      const row = this.get(machineId);
+      const next = { ...row, ...decide(row) };
+      this.#write(next);
+      return next;
+    });
+  }
+
   /** What only this worker cares for: no revision, no fact. Returns the row, undefined when it is gone. */
   note(machineId: string, set: Partial<MachineRow>): MachineRow | undefined {
     const what = `note ${Object.keys(set).join(" ")}`;

@@ -4,6 +4,7 @@ import { HearthError } from "@hearth/errors";
 import { openJournal } from "./journal.ts";
 import { Ledger } from "./ledger.ts";
 import { RunEngine } from "./run-engine.ts";
+import { runHistory } from "./run-history.ts";
 import type { RunDefinition, Step, StepOutcome } from "./run-step.ts";
 
 const never = new AbortController().signal;
@@ -82,6 +83,8 @@ test("an abort undoes everything that was begun, and the run keeps its step and 
     code: "machine_memory_too_small",
     step: "vmm",
     reason: "64 MiB do not boot",
+    attempts: 1,
+    consoleTail: "",
   };
   assert.deepEqual(await engine.resume("r1", definition, never), expected);
   assert.equal(host.size, 0);
@@ -106,6 +109,65 @@ test("a step that never answers ends at its limit", async () => {
   record();
   const outcome = await engine.resume("r1", definition, never);
   assert.match(outcome.kind === "failed" ? outcome.reason : "", /^deadline_exceeded/);
+});
+
+test("what is told of a run is how long each act took, whatever was undone after it", async () => {
+  const { engine, record, definition, database } = bench({
+    network: async () => {
+      throw new HearthError("network_exhausted");
+    },
+  });
+  record();
+  await engine.resume("r1", definition, never);
+  const [run] = runHistory(database, "m1", { limit: 5, nowMs: 1_000 });
+  assert.equal(run?.state, "failed");
+  assert.deepEqual(
+    [run?.error?.code, run?.error?.step, run?.error?.attempts],
+    ["network_exhausted", "network", 3],
+  );
+  const told = run?.steps.map(({ name, state, attempts, duration_ms }) => [
+    name,
+    state,
+    attempts,
+    duration_ms,
+  ]);
+  // The clock of the bench counts how often it is asked: begun, begun again twice, ended.
+  assert.deepEqual(told, [
+    ["disk", "undone", 1, 1],
+    ["network", "failed", 3, 3],
+  ]);
+  assert.match(run?.steps[1]?.reason ?? "", /^network_exhausted: /);
+  assert.ok(run?.ended_at !== null && (run?.duration_ms ?? 0) >= 5, "undoing is part of the run");
+});
+
+test("a run under way lasts until now, and the console is asked for before anything is undone", async () => {
+  const asked: (readonly string[])[] = [];
+  const { definition, database, record, host } = bench({
+    vmm: async (switches) => {
+      switches.add("vmm");
+      return { kind: "abort", code: "vmm_start_failed", reason: "no", blame: "platform" };
+    },
+  });
+  record();
+  const [open] = runHistory(database, "m1", { limit: 1, nowMs: 500 });
+  assert.deepEqual(
+    [open?.state, open?.ended_at, open?.duration_ms, open?.error],
+    ["running", null, 500, null],
+  );
+  const engine = new RunEngine({
+    database,
+    nowMs: () => 600,
+    sleep: async () => undefined,
+    consoleTail: async (_machineId, begun) => {
+      asked.push(begun);
+      return [...host].join();
+    },
+  });
+  const outcome = await engine.resume("r1", definition, never);
+  assert.equal(outcome.kind === "failed" && outcome.consoleTail, "disk,network,vmm");
+  assert.deepEqual(asked, [["disk", "network", "vmm"]]);
+  const [run] = runHistory(database, "m1", { limit: 1, nowMs: 700 });
+  assert.equal(run?.error?.console_tail, "disk,network,vmm");
 });
 
 test("a machine has one open run at a time, and recording the same one twice is fine", () => {

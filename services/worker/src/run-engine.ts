@@ -9,6 +9,7 @@
 import type { DatabaseSync } from "node:sqlite";
 import { HearthError, type HearthErrorCode } from "@hearth/errors";
 import { crashPoint } from "./crash-point.ts";
+import { splitReason } from "./run-history.ts";
 import type { RunContext, RunDefinition, Step, StepOutcome } from "./run-step.ts";
 
 export type RunOutcome =
@@ -18,6 +19,9 @@ export type RunOutcome =
       readonly code: HearthErrorCode;
       readonly step: string;
       readonly reason: string;
+      /** Of that step. */
+      readonly attempts: number;
+      readonly consoleTail: string;
     };
 
 export interface RunEngineDeps {
@@ -25,10 +29,21 @@ export interface RunEngineDeps {
   readonly nowMs: () => number;
   readonly sleep: (ms: number, signal: AbortSignal) => Promise<void>;
   /** What a step threw: the outcome keeps its public text, and the cause is for the logs. */
+  /**
+   * Asked when a run has failed and before anything of it is undone.
+   * @param begun the names of the steps that may have had an effect
+   */
+  readonly consoleTail?: (machineId: string, begun: readonly string[]) => Promise<string>;
   readonly onThrown?: (error: HearthError, step: string, context: RunContext) => void;
 }
 
 type Abort = Extract<StepOutcome, { kind: "abort" }>;
+
+interface Failed {
+  readonly step: string;
+  readonly abort: Abort;
+  readonly consoleTail: string;
+}
 
 export class RunEngine {
   readonly #deps: RunEngineDeps;
@@ -97,7 +112,8 @@ export class RunEngine {
       for (const stage of definition.steps) {
         const failed = await this.#stage([stage].flat(), input, context);
         if (failed !== undefined) {
-          this.#endRun(runId, "undoing", failed.abort, failed.step);
+          const tail = await this.#deps.consoleTail?.(context.machineId, this.#begunSteps(runId));
+          this.#endRun(runId, "undoing", { ...failed, consoleTail: tail ?? "" });
           break;
         }
       }
@@ -149,9 +165,13 @@ export class RunEngine {
         crashPoint(`done ${step.name}`, "after");
         return undefined;
       }
-      if (outcome.kind === "abort") return outcome;
       this.#note(context.runId, step.name, outcome.reason);
+      if (outcome.kind === "abort") {
+        this.#end(context.runId, step.name);
+        return outcome;
+      }
       if (attempts >= step.maxAttempts) {
+        this.#end(context.runId, step.name);
         const code = outcome.code ?? "internal";
         return { kind: "abort", code, blame: "platform", reason: outcome.reason };
       }
@@ -185,23 +205,39 @@ export class RunEngine {
       crashPoint(`undo ${step.name}`, "after");
       this.#mark(context.runId, step.name, "undone");
     }
-    this.#deps.database.prepare("UPDATE runs SET state = 'failed' WHERE run_id = ?").run(context.runId);
+    this.#deps.database
+      .prepare("UPDATE runs SET state = 'failed', ended_ms = ? WHERE run_id = ?")
+      .run(this.#deps.nowMs(), context.runId);
   }
 
   #begin(runId: string, name: string): number {
     const row = this.#deps.database
       .prepare(
         `INSERT INTO steps (run_id, name, state, attempts, begun_ms) VALUES (?, ?, 'begun', 1, ?)
-         ON CONFLICT DO UPDATE SET attempts = attempts + 1 RETURNING attempts`,
+         ON CONFLICT DO UPDATE SET attempts = attempts + 1, ended_ms = NULL RETURNING attempts`,
       )
       .get(runId, name, this.#deps.nowMs());
     return Number(row?.attempts);
   }
 
+  /** When a step ended is when its act did: undoing it later does not change how long it took. */
   #mark(runId: string, name: string, state: "done" | "undone"): void {
     this.#deps.database
-      .prepare("UPDATE steps SET state = ?, ended_ms = ? WHERE run_id = ? AND name = ?")
+      .prepare("UPDATE steps SET state = ?, ended_ms = COALESCE(ended_ms, ?) WHERE run_id = ? AND name = ?")
       .run(state, this.#deps.nowMs(), runId, name);
+  }
+
+  #end(runId: string, name: string): void {
+    this.#deps.database
+      .prepare("UPDATE steps SET ended_ms = ? WHERE run_id = ? AND name = ?")
+      .run(this.#deps.nowMs(), runId, name);
+  }
+
+  #begunSteps(runId: string): string[] {
+    return this.#deps.database
+      .prepare("SELECT name FROM steps WHERE run_id = ?")
+      .all(runId)
+      .map(({ name }) => String(name));
   }
 
   #note(runId: string, name: string, reason: string): void {
@@ -210,12 +246,15 @@ export class RunEngine {
       .run(reason, runId, name);
   }
 
-  #endRun(runId: string, state: "done" | "undoing", abort?: Abort, step?: string): void {
-    const reason = abort === undefined ? null : `${step}\n${abort.reason}`;
+  #endRun(runId: string, state: "done" | "undoing", failed?: Failed): void {
+    const reason = failed === undefined ? null : `${failed.step}\n${failed.abort.reason}`;
+    const endedMs = state === "done" ? this.#deps.nowMs() : null;
     crashPoint(`end run ${state}`, "before");
     this.#deps.database
-      .prepare("UPDATE runs SET state = ?, error_code = ?, reason = ? WHERE run_id = ?")
-      .run(state, abort?.code ?? null, reason, runId);
+      .prepare(
+        "UPDATE runs SET state = ?, error_code = ?, reason = ?, console_tail = ?, ended_ms = ? WHERE run_id = ?",
+      )
+      .run(state, failed?.abort.code ?? null, reason, failed?.consoleTail ?? null, endedMs, runId);
     crashPoint(`end run ${state}`, "after");
   }
 
@@ -231,14 +270,19 @@ export class RunEngine {
 
   #failure(runId: string): RunOutcome {
     const row = this.#deps.database
-      .prepare("SELECT error_code, reason FROM runs WHERE run_id = ?")
+      .prepare("SELECT error_code, reason, console_tail FROM runs WHERE run_id = ?")
       .get(runId);
-    const [step = "", ...reason] = String(row?.reason).split("\n");
+    const { step, reason } = splitReason(row?.reason);
+    const failed = this.#deps.database
+      .prepare("SELECT attempts FROM steps WHERE run_id = ? AND name = ?")
+      .get(runId, step);
     return {
       kind: "failed",
       code: String(row?.error_code) as HearthErrorCode,
       step,
-      reason: reason.join("\n"),
+      reason,
+      attempts: Number(failed?.attempts ?? 0),
+      consoleTail: String(row?.console_tail ?? ""),
     };
   }
 }

@@ -1,6 +1,7 @@
 /** What a change of the host means for the record of a machine. Pure: row in, change out. */
 import { HearthError } from "@hearth/errors";
 import { decideRestart, exitEvent, type MachineExit, nextState, restartWindowMs } from "@hearth/machine";
+import { tailForEvent } from "./console-tail.ts";
 import type { MachineRow } from "./machine-row.ts";
 import type { Change, NewEvent } from "./machine-store.ts";
 import type { RunOutcome } from "./run-engine.ts";
@@ -90,8 +91,9 @@ export function failed(
   outcome: Extract<RunOutcome, { kind: "failed" }>,
 ): Change | undefined {
   if (row.state !== "starting") return undefined;
-  const { code, step, reason } = outcome;
-  const error = { code, step, message: reason === "" ? new HearthError(code).message : reason };
+  const { code, step, reason, attempts, consoleTail } = outcome;
+  const message = reason === "" ? new HearthError(code).message : reason;
+  const error = { code, step, message, attempts, console_tail: tailForEvent(consoleTail) };
   return {
     set: { state: nextState(row.state, "fail"), desired: "stopped", stop: null, exit: null },
     events: [{ type: "failed", source: "flyd", request: { error } }],

@@ -27,6 +27,8 @@ export function vmmStep(parts: RunParts): MachineStep {
         mkdir(runDir, { recursive: true, mode: 0o700 }),
         mkdir(paths.machine(machineId), { recursive: true, mode: 0o700 }),
       ]);
+      // What an earlier boot said is no answer to why this one failed.
+      await rm(paths.console(machineId), { force: true });
       if (live.get(machineId)?.vmExit !== undefined) await live.drop(machineId);
       crashPoint("launch vm", "before");
       const handle = await live.make(machineId, runId).start({
@@ -78,7 +80,7 @@ export function guestReadyStep(parts: RunParts): MachineStep {
       } catch (thrown) {
         const { code } = HearthError.from(thrown);
         if (signal.aborted || (live.vmExit === undefined && code === "guest_channel_broken")) throw thrown;
-        return await explainStartFailure(parts, machineId, live.vmExit);
+        return explainStartFailure(parts, live.vmExit);
       }
     },
     undo: async () => undefined, // goes with the VM

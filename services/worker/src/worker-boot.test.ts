@@ -4,7 +4,7 @@ import { execFileSync } from "node:child_process";
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
-import { decodeExecFrame, type LogEntry } from "@hearth/machine";
+import { decodeExecFrame, type LogEntry, type MachineExplanation } from "@hearth/machine";
 import { missing, startNode, type TestNode } from "./testing/node-fixture.ts";
 
 async function exec(node: TestNode, id: string, script: string) {
@@ -97,7 +97,16 @@ describe("a worker with real machines", { skip: missing(), timeout: 240_000 }, (
     await using node = await startNode();
     const { record } = await node.create({ init: { exec: ["/no/such"] } });
     const failed = await node.state(record.id, "failed");
-    assert.equal(failed.events[0]?.request?.error?.code, "entrypoint_not_found");
+    const error = failed.events[0]?.request?.error;
+    assert.equal(error?.code, "entrypoint_not_found");
+    assert.ok((error?.console_tail ?? "").length > 0, "what its kernel said last is with the failure");
     nothingLeft(node);
+    const told = (await node.command("explain", { machine_id: record.id })) as MachineExplanation;
+    const [start] = told.runs;
+    assert.deepEqual([start?.state, start?.error?.step], ["failed", "process-start"]);
+    const steps = ["image", "scratch-disk", "network-slot", "vmm", "guest-ready", "process-start"];
+    assert.deepEqual(start?.steps.map(({ name }) => name).sort(), [...steps].sort());
+    const ready = start?.steps.find(({ name }) => name === "guest-ready");
+    assert.ok((ready?.duration_ms ?? 0) > 0 && ready?.ended_at !== null);
   });
 });

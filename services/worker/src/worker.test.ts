@@ -285,7 +285,7 @@ describe("a worker", { skip, timeout: 120_000 }, () => {
     assert.match(leased.nonce ?? "", /^[0-9a-f]{16}$/);
     const target = { machine_id: record.id };
     await worker.state(record.id, "stopped");
-    await assert.rejects(worker.command("start", target), is("conflict"));
+    await assert.rejects(worker.command("start", target), is("lease_held"));
     await worker.command("start", { ...target, nonce: leased.nonce });
     await worker.state(record.id, "started");
   });

@@ -17,6 +17,7 @@ import {
 } from "@hearth/machine";
 import { parseClusterPrefix } from "@hearth/network";
 import { Admission } from "./admission.ts";
+import { consoleTail } from "./console-tail.ts";
 import { crashPoint } from "./crash-point.ts";
 import { drainMachines, parseStopAll } from "./drain.ts";
 import { GuestCommands } from "./guest-commands.ts";
@@ -33,6 +34,7 @@ import { MachineStore } from "./machine-store.ts";
 import { makeMachineTables } from "./machine-tables.ts";
 import { NodeFacts } from "./node-facts.ts";
 import { RunEngine } from "./run-engine.ts";
+import { runHistory } from "./run-history.ts";
 import type { RunParts } from "./run-parts.ts";
 import { ScratchDisks } from "./scratch-disk.ts";
 import { SlotNumbers } from "./slot-numbers.ts";
@@ -43,6 +45,7 @@ import { workerStreamHandlers } from "./worker-streams.ts";
 export const workerServiceName = "worker";
 const publishedEvents = 20;
 const answeredEvents = 20;
+const explainedRuns = 10;
 
 export class Worker {
   readonly #deps: WorkerDeps;
@@ -92,6 +95,8 @@ export class Worker {
       database,
       nowMs,
       sleep: (ms, signal) => clock.sleep(ms, signal),
+      consoleTail: async (machineId, begun) =>
+        begun.includes("vmm") ? await consoleTail(paths.console(machineId)) : "",
       onThrown: (error, step, { machineId, runId, signal }) => {
         if (!signal.aborted)
           logger.warn({ err: error, step, machine_id: machineId, run_id: runId }, "step failed");
@@ -213,6 +218,15 @@ export class Worker {
         return this.#commands.destroy(command.request);
       case "set-metadata":
         return this.#commands.setMetadata(command.request);
+      case "lease-get":
+        return this.#commands.leases.find(command.request);
+      case "lease-acquire":
+        return this.#commands.leases.acquire(command.request);
+      case "lease-release":
+        return this.#commands.leases.release(command.request);
+      case "cordon":
+      case "uncordon":
+        return this.#commands.cordon(command.request, command.name === "cordon");
       case "signal":
         this.#commands.checkLease(command.request);
         return await this.#guests.signal(command.request, signal);
@@ -236,6 +250,12 @@ export class Worker {
       case "versions":
         this.#store.get(command.request.machine_id);
         return this.#store.versions(command.request.machine_id);
+      case "explain": {
+        const { machine_id, limit = explainedRuns } = command.request;
+        const { state } = this.#store.get(machine_id);
+        const nowMs = this.#deps.clock.nowMs();
+        return { machine_id, state, runs: runHistory(this.#database, machine_id, { limit, nowMs }) };
+      }
       case "ps":
         return await this.#guests.ps(command.request, signal);
       case "file-list":

@@ -1,0 +1,35 @@
+/**
+ * Cordon and uncordon. The flag is kept and shown. Nothing honours it yet, as there is no ingress and there are no
+ * private names in this version; both are to pass a cordoned machine over.
+ */
+import type { ApiContext } from "./api-context.ts";
+import type { App } from "./http-server.ts";
+import { LeaseHeaders, leaseNonce } from "./lease-header.ts";
+import { answers, MachineParams, Ok } from "./schemas.ts";
+
+const summaries = {
+  cordon: "Mark a machine as one that is to get no new traffic; it runs on",
+  uncordon: "Take the mark of a cordon back",
+} as const;
+
+export function cordonRoutes(app: App, { view, access }: ApiContext): void {
+  for (const verb of ["cordon", "uncordon"] as const)
+    app.post(
+      `/v1/apps/:app/machines/:id/${verb}`,
+      {
+        schema: {
+          tags: ["machines"],
+          summary: summaries[verb],
+          description:
+            "Kept and shown as `cordoned`. No part of this version routes traffic, so none honours it yet.",
+          params: MachineParams,
+          headers: LeaseHeaders,
+          response: answers({ 200: Ok }),
+        },
+      },
+      async ({ params, headers }) => {
+        await access.change(view.machine(params.app, params.id), verb, {}, leaseNonce(headers));
+        return { ok: true };
+      },
+    );
+}
