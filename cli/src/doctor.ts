@@ -3,6 +3,7 @@ import type { AgentStatus } from "@hearth/host-agent";
 import type { Command } from "commander";
 import type { Context } from "./context.ts";
 import { checkApi, checkHost, checkNode, type Finding } from "./doctor-checks.ts";
+import { inspectNodes } from "./doctor-deep.ts";
 import { exitCode } from "./failure.ts";
 import { jsonOption } from "./options.ts";
 import { printJson, printLine } from "./output.ts";
@@ -10,21 +11,24 @@ import { printJson, printLine } from "./output.ts";
 export function define(command: Command, context: Context): void {
   command
     .addOption(jsonOption())
+    .option("--deep", "compare the record of every node with what is on its host")
     .addHelpText(
       "after",
       "\nThe exit code is 1 when something is broken. With HEARTH_API_URL only that API is looked at.",
     )
-    .action(async ({ json = false }: { readonly json?: boolean }) => {
+    .action(async ({ json = false, deep = false }: { readonly json?: boolean; readonly deep?: boolean }) => {
       const { environment } = context;
       const isHere = !environment.isApiChosen;
       const node = isHere ? await checkNode(environment) : { findings: [], status: undefined };
-      const [host, api] = await Promise.all([
+      const [host, api, inspected] = await Promise.all([
         isHere ? checkHost(environment) : [],
         checkApi(environment, context.client),
+        deep ? inspectNodes(environment, context.client) : { findings: [], inspections: undefined },
       ]);
-      const findings = [...node.findings, ...api, ...host];
+      const findings = [...node.findings, ...api, ...host, ...inspected.findings];
       const healthy = findings.every(({ level }) => level !== "broken");
-      if (json) printJson({ healthy, findings, node: node.status ?? null });
+      const { inspections } = inspected;
+      if (json) printJson({ healthy, findings, node: node.status ?? null, inspections });
       else show(findings, node.status, healthy);
       if (!healthy) context.exitCode = exitCode.failed;
     });

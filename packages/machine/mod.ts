@@ -6,6 +6,7 @@ export * from "./src/explain.ts";
 export * from "./src/facts.ts";
 export * from "./src/ids.ts";
 export * from "./src/image-commands.ts";
+export * from "./src/inspection.ts";
 export * from "./src/lease.ts";
 export * from "./src/record.ts";
 export * from "./src/restart-policy.ts";

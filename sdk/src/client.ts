@@ -1,4 +1,4 @@
-import type { NodeFact } from "@hearth/machine";
+import type { Inspection, NodeFact } from "@hearth/machine";
 import { Apps } from "./apps.ts";
 import { Files } from "./files.ts";
 import { Images } from "./images.ts";
@@ -30,6 +30,13 @@ export class HearthClient {
 
   async nodes(signal?: AbortSignal): Promise<NodeFact[]> {
     return listIn(await this.#transport.json({ method: "GET", path: "/v1/nodes", signal }), "nodes");
+  }
+
+  /** Compares the database of a node's worker with its host. */
+  async inspectNode(nodeId: string, signal?: AbortSignal): Promise<Inspection> {
+    const path = `/v1/nodes/${encodeURIComponent(nodeId)}/inspection`;
+    const answerLimitMs = 40_000;
+    return await this.#transport.json({ method: "GET", path, signal, answerLimitMs });
   }
 
   async health(signal?: AbortSignal): Promise<Health> {

@@ -92,6 +92,8 @@ export const workerCommands = {
     { machine_id: machineId, limit: opt(Type.Integer({ minimum: 1, maximum: 20 })) },
     closed,
   ),
+  /** Compares the worker's database with its host; answers an Inspection. */
+  inspect: Type.Object({}, closed),
   ps: Type.Object({ machine_id: machineId }, closed),
   "file-list": Type.Object({ machine_id: machineId, path: GuestPath }, closed),
   "file-stat": Type.Object({ machine_id: machineId, path: GuestPath }, closed),

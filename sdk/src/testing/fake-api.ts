@@ -8,6 +8,7 @@ import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { HearthError } from "@hearth/errors";
+import type { Difference } from "@hearth/machine";
 import type { FakeMachine } from "./fake-machine.ts";
 import { routeFake } from "./fake-routes.ts";
 import { serveFakeSessions } from "./fake-sessions.ts";
@@ -26,6 +27,8 @@ export interface FakeState {
   /** What clients sent on sessions: start requests and controls. */
   readonly sessions: object[];
   readonly directory: string;
+  /** What a comparison of the node with its host finds. */
+  readonly differences: Difference[];
 }
 
 export interface FakeApi extends FakeState, AsyncDisposable {
@@ -38,7 +41,10 @@ export interface FakeApi extends FakeState, AsyncDisposable {
 export async function startFakeApi(): Promise<FakeApi> {
   const token = "test-token";
   const directory = await mkdtemp(join(tmpdir(), "hearth-fake-"));
-  const state: FakeState = { apps: new Map(), images: new Map(), calls: [], sessions: [], directory };
+  const state: FakeState = {
+    ...{ apps: new Map(), images: new Map(), calls: [], sessions: [], directory },
+    differences: [],
+  };
   state.images.set("demo:latest", { sizeBytes: 4096 });
   const authorised = (given: string | undefined): boolean => given === `Bearer ${token}`;
   const answer = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {

@@ -30,6 +30,11 @@ const routes: readonly (readonly [method: string, pattern: string, handler: Hand
   ["GET", "/v1/nodes", () => [node()]],
   [
     "GET",
+    "/v1/nodes/([^/]+)/inspection",
+    ({ state: { differences } }) => ({ node_id: "n1", machines: 0, differences }),
+  ],
+  [
+    "GET",
     "/v1/apps",
     ({ state }) => ({ total_apps: state.apps.size, apps: [...state.apps.keys()].map(app) }),
   ],

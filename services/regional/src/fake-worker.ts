@@ -121,6 +121,8 @@ export class FakeWorker {
         return this.#destroy(command.request);
       case "set-metadata":
         return this.#setMetadata(command.request);
+      case "inspect":
+        return { node_id: "n1", machines: this.machines.size, differences: [] };
       case "signal":
         return {};
       case "lease-get":

@@ -9,6 +9,7 @@ import { filesRoutes } from "./files-routes.ts";
 import type { App } from "./http-server.ts";
 import { imagesRoutes } from "./images-routes.ts";
 import { inspectRoutes } from "./inspect-routes.ts";
+import { inspectionRoutes } from "./inspection-routes.ts";
 import { leaseRoutes } from "./lease-routes.ts";
 import { lifecycleRoutes } from "./lifecycle-routes.ts";
 import { logsRoutes } from "./logs-routes.ts";
@@ -28,6 +29,7 @@ const all = [
   waitRoutes,
   inspectRoutes,
   explainRoutes,
+  inspectionRoutes,
   metadataRoutes,
   execRoutes,
   sessionRoutes,

@@ -3,46 +3,13 @@
  * differences out. What a machine has while something is being done to it is marked as pending, because then the
  * host is ahead of the record or behind it, and rightly so.
  */
-import { isSettled } from "@hearth/machine";
+import { type Difference, type DifferenceKind, isSettled } from "@hearth/machine";
 import type { SlotPlan } from "@hearth/network";
 import type { HostInventory } from "./host-inventory.ts";
 import type { HostPaths } from "./host-paths.ts";
 import type { Resource } from "./ledger.ts";
 import { keepsDisk } from "./machine-program.ts";
 import type { MachineRow } from "./machine-row.ts";
-
-export const differenceKinds = [
-  "process",
-  "namespace",
-  "tap",
-  "firewall-element",
-  "route",
-  "cgroup",
-  "mount",
-  "loop-device",
-  "disk",
-  "run-directory",
-  "machine-directory",
-  "socket",
-  "address",
-  "reservation",
-  "ledger",
-  "record",
-] as const;
-export type DifferenceKind = (typeof differenceKinds)[number];
-
-export interface Difference {
-  readonly kind: DifferenceKind;
-  /** Names the thing within its kind. */
-  readonly key: string;
-  /** The machine that it is of, by the record, the ledger or the thing's own name; null when none is known. */
-  readonly machine_id: string | null;
-  /** `unexpected`: on the host and in no ledger. `missing`: in the ledger and not on the host. */
-  readonly problem: "unexpected" | "missing" | "inconsistent";
-  readonly message: string;
-  /** Something is being done to its machine, so this may be about to go away. */
-  readonly pending: boolean;
-}
 
 export interface InspectionInput {
   readonly rows: readonly MachineRow[];

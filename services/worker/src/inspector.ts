@@ -1,10 +1,11 @@
 /** Reads the record, the ledger and the host at one time, and says where they differ. Changes nothing. */
 import type { DatabaseSync } from "node:sqlite";
 import { setTimeout as delay } from "node:timers/promises";
+import type { Difference, Inspection } from "@hearth/machine";
 import type { SlotPlan } from "@hearth/network";
 import { readHostInventory } from "./host-inventory.ts";
 import type { HostPaths } from "./host-paths.ts";
-import { type Difference, inspectMachines } from "./inspect-machines.ts";
+import { inspectMachines } from "./inspect-machines.ts";
 import { type MachineRow, rowOf } from "./machine-row.ts";
 
 export interface InspectorDeps {
@@ -13,11 +14,6 @@ export interface InspectorDeps {
   readonly paths: HostPaths;
   readonly slotOf: (row: MachineRow) => SlotPlan;
   readonly nowMs: () => number;
-}
-
-export interface Inspection {
-  readonly machines: number;
-  readonly differences: readonly Difference[];
 }
 
 /** What changes between the reads of one look is not a difference, so one counts when a second look has it too. */
@@ -61,5 +57,5 @@ async function look({ database, nodeId, paths, slotOf, nowMs }: InspectorDeps): 
     slotOf,
     host,
   });
-  return { machines: rows.filter(({ state }) => state !== "destroyed").length, differences };
+  return { node_id: nodeId, machines: rows.filter(({ state }) => state !== "destroyed").length, differences };
 }

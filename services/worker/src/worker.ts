@@ -22,6 +22,7 @@ import { crashPoint } from "./crash-point.ts";
 import { drainMachines, parseStopAll } from "./drain.ts";
 import { GuestCommands } from "./guest-commands.ts";
 import { HostPaths } from "./host-paths.ts";
+import { inspectHost } from "./inspector.ts";
 import { openJournal } from "./journal.ts";
 import { Ledger } from "./ledger.ts";
 import type { LiveMachine } from "./live-machine.ts";
@@ -35,7 +36,7 @@ import { makeMachineTables } from "./machine-tables.ts";
 import { NodeFacts } from "./node-facts.ts";
 import { RunEngine } from "./run-engine.ts";
 import { runHistory } from "./run-history.ts";
-import type { RunParts } from "./run-parts.ts";
+import { type RunParts, slotOf } from "./run-parts.ts";
 import { ScratchDisks } from "./scratch-disk.ts";
 import { SlotNumbers } from "./slot-numbers.ts";
 import { takeOver } from "./take-over.ts";
@@ -256,6 +257,14 @@ export class Worker {
         const nowMs = this.#deps.clock.nowMs();
         return { machine_id, state, runs: runHistory(this.#database, machine_id, { limit, nowMs }) };
       }
+      case "inspect":
+        return await inspectHost({
+          database: this.#database,
+          nodeId: this.#deps.config.node_id,
+          paths: this.#parts.paths,
+          slotOf: (row) => slotOf(this.#parts, row),
+          nowMs: this.#deps.clock.nowMs,
+        });
       case "ps":
         return await this.#guests.ps(command.request, signal);
       case "file-list":
