@@ -28,12 +28,12 @@ export interface RunEngineDeps {
   readonly database: DatabaseSync;
   readonly nowMs: () => number;
   readonly sleep: (ms: number, signal: AbortSignal) => Promise<void>;
-  /** What a step threw: the outcome keeps its public text, and the cause is for the logs. */
   /**
    * Asked when a run has failed and before anything of it is undone.
    * @param begun the names of the steps that may have had an effect
    */
   readonly consoleTail?: (machineId: string, begun: readonly string[]) => Promise<string>;
+  /** What a step threw: the outcome keeps its public text, and the cause is for the logs. */
   readonly onThrown?: (error: HearthError, step: string, context: RunContext) => void;
 }
 
