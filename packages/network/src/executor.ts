@@ -7,6 +7,7 @@ import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
 import { HearthError } from "@hearth/errors";
 import {
+  type FirewallElement,
   type FirewallFacts,
   firewallTable,
   renderElementRemoval,
@@ -64,6 +65,15 @@ export class NetworkExecutor {
       this.#nft(renderElements(plan.node, plan.elements), signal),
     ]);
     for (const part of done) if (part.status === "rejected") throw part.reason;
+  }
+
+  /** Takes members out of the sets of the node's table, whether they are there or not. */
+  async removeElements(
+    node: string,
+    elements: readonly FirewallElement[],
+    signal?: AbortSignal,
+  ): Promise<void> {
+    await this.#nft(renderElementRemoval(node, elements), signal);
   }
 
   async removeSlot(teardown: SlotTeardown, signal?: AbortSignal): Promise<void> {

@@ -1,15 +1,9 @@
-/**
- * What carries our name on this host: VMMs of this node's run directory, its taps, its machines' directories.
- * A worker that starts compares them with its ledger. They can only be there without a row when the database
- * was lost or put back, or when a VM was being started at the moment at which its worker was killed.
- */
+/** VMMs of this node's run directory and its taps: how they are found on the host, and how they are ended. */
 import { execFile } from "node:child_process";
-import { readdir, readFile, rm } from "node:fs/promises";
-import { join } from "node:path";
+import { readdir, readFile } from "node:fs/promises";
 import { setTimeout as delay } from "node:timers/promises";
 import { promisify } from "node:util";
 import { HearthError } from "@hearth/errors";
-import { tapPrefix } from "@hearth/network";
 
 const run = promisify(execFile);
 const goneLimitMs = 5_000;
@@ -59,23 +53,6 @@ export async function endProcess({ pid, startTime }: HostProcess): Promise<void>
   }
 }
 
-/** Names of taps of this node. */
-export async function tapsOf(node: string): Promise<string[]> {
-  const { stdout } = await run("ip", ["-j", "link", "show"], {
-    env: { PATH: "/usr/sbin:/usr/bin:/sbin:/bin" },
-  });
-  const links = JSON.parse(stdout || "[]") as { readonly ifname: string }[];
-  return links.map(({ ifname }) => ifname).filter((name) => name.startsWith(tapPrefix(node)));
-}
-
 export async function removeTap(name: string): Promise<void> {
   await run("ip", ["link", "del", "dev", name], { env: { PATH: "/usr/sbin:/usr/bin:/sbin:/bin" } });
-}
-
-/** Removes the directories in `parent` that are not in `kept`; returns their names. */
-export async function removeStrangers(parent: string, kept: ReadonlySet<string>): Promise<string[]> {
-  const names = await readdir(parent).catch(() => []);
-  const strangers = names.filter((name) => !kept.has(name));
-  for (const name of strangers) await rm(join(parent, name), { recursive: true, force: true });
-  return strangers;
 }

@@ -1,11 +1,11 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { mkdirSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import type { Difference, Inspection } from "@hearth/machine";
 import { firewallTable, tapPrefix } from "@hearth/network";
-import { DrillNode, hostImage } from "./drill/drill-node.ts";
+import { DrillNode, eventually, hostImage } from "./drill/drill-node.ts";
 import { type DrillMachine, newDrillMachine, operations } from "./drill/operations.ts";
 
 const root = process.getuid?.() === 0;
@@ -67,3 +67,36 @@ describe("a comparison of the record and the host", { skip: root ? false : "maki
     ]);
   });
 });
+
+describe("a sweep for what nobody owns", { skip: root ? false : "making taps needs root" }, () => {
+  test("takes away what is ours and in no ledger, after its grace, and nothing else", async () => {
+    await using node = new DrillNode("sim", { orphanSweepMs: 50, orphanGraceMs: 1_000 });
+    await node.start(hostImage);
+    const machine = newDrillMachine();
+    await operations.find(({ name }) => name === "stop")?.before(node, machine);
+    const tap = `${tapPrefix(node.config.node_id)}stray`;
+    const foreign = `${tapPrefix("another node")}stray`;
+    const directory = join(node.paths.machines, "00000000000000");
+    const table = firewallTable(node.config.node_id);
+    execFileSync("ip", ["tuntap", "add", "dev", foreign, "mode", "tap"]);
+    try {
+      const begunMs = Date.now();
+      execFileSync("ip", ["tuntap", "add", "dev", tap, "mode", "tap"]);
+      execFileSync("nft", ["add", "element", "inet", table, "guest_ifaces", `{ "${tap}" }`]);
+      mkdirSync(directory);
+      const isGone = () =>
+        !existsSync(`/sys/class/net/${tap}`) && !existsSync(directory) && !nft(table).includes(tap);
+      await eventually("the strays are gone", () => (isGone() ? true : undefined), 20_000);
+      assert.ok(Date.now() - begunMs >= 1_000, "not before its grace is over");
+      assert.match(node.log, /what no ledger has was taken away/);
+      assert.deepEqual((await node.inspect()).differences, []);
+      assert.ok(existsSync(`/sys/class/net/${foreign}`), "another node's tap is not ours");
+      assert.equal(node.rows("SELECT state FROM machines")[0]?.state, "started");
+    } finally {
+      execFileSync("ip", ["link", "del", foreign]);
+    }
+  });
+});
+
+const nft = (table: string): string =>
+  execFileSync("nft", ["list", "table", "inet", table], { encoding: "utf8" });

@@ -31,7 +31,7 @@ export interface RunParts {
   readonly ledger: Ledger;
   readonly live: LiveMachines;
   readonly disks: ScratchDisks;
-  readonly network: Pick<NetworkExecutor, "applySlot" | "removeSlot">;
+  readonly network: Pick<NetworkExecutor, "applySlot" | "removeSlot" | "removeElements">;
   readonly images: ImagesClient;
   readonly paths: HostPaths;
   readonly clock: Clock;

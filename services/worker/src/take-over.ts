@@ -1,12 +1,12 @@
 /**
  * What a worker does before it takes work: it finds again what an earlier one left. A VM is believed to be ours
  * when the host has not restarted since and the process has the pid and the start time of the handle. What is
- * not there any more is recorded as ended; what is there and in no ledger is removed.
+ * not there any more is recorded as ended.
  */
 import { HearthError } from "@hearth/errors";
 import type { MachineExit } from "@hearth/machine";
 import { crashPoint } from "./crash-point.ts";
-import { endProcess, removeStrangers, removeTap, tapsOf, vmmProcesses } from "./host-leftovers.ts";
+import { endProcess, vmmProcesses } from "./host-leftovers.ts";
 import type { MachineRow } from "./machine-row.ts";
 import type { RunEngine } from "./run-engine.ts";
 import type { RunParts } from "./run-parts.ts";
@@ -25,7 +25,7 @@ export async function takeOver({ parts, engine, bootId }: TakeOverDeps): Promise
   const sameBoot = known === undefined || known === bootId;
   if (!sameBoot) logger.warn("the host restarted; no virtual machine of before is believed");
   const rows = store.all();
-  await removeOrphans(parts, rows);
+  await endDoubles(parts, rows);
   crashPoint("take over strangers", "after");
   for (const row of rows) {
     const open = engine.openRunOf(row.machineId);
@@ -83,23 +83,18 @@ function lost({ store, clock }: RunParts, row: MachineRow, sameBoot: boolean): v
   else store.note(row.machineId, { exit });
 }
 
-async function removeOrphans(parts: RunParts, rows: readonly MachineRow[]): Promise<void> {
-  const { paths, config, ledger, logger } = parts;
+/**
+ * A VM of a machine that its record does not name: its worker was killed between the start and the note of it. It
+ * is ended before the machine is started again, as two would write to one disk. What is of no machine at all
+ * waits for `OrphanSweep`.
+ */
+async function endDoubles({ paths, logger }: RunParts, rows: readonly MachineRow[]): Promise<void> {
+  const handles = new Map(rows.map(({ machineId, handle }) => [machineId as string, handle]));
   for (const found of await vmmProcesses(paths.runs)) {
-    const { handle } = rows.find(({ machineId }) => machineId === found.machineId) ?? {};
+    const handle = handles.get(found.machineId);
+    if (handle === undefined) continue;
     if (handle?.pid === found.pid && handle.startTime === found.startTime) continue;
-    logger.warn({ ...found }, "a virtual machine that no record names was ended");
+    logger.warn({ ...found }, "a virtual machine that its record does not name was ended");
     await endProcess(found);
-  }
-  const held = new Set(rows.flatMap(({ machineId }) => ledger.ofMachine(machineId)).map(({ key }) => key));
-  for (const tap of await tapsOf(config.node_id)) {
-    if (held.has(tap)) continue;
-    logger.warn({ tap }, "a tap that is in no ledger was removed");
-    await removeTap(tap);
-  }
-  const ids = new Set<string>(rows.map(({ machineId }) => machineId));
-  for (const parent of [paths.runs, paths.machines]) {
-    const removed = await removeStrangers(parent, ids);
-    if (removed.length > 0) logger.warn({ parent, removed }, "directories of no machine were removed");
   }
 }

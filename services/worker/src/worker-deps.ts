@@ -16,7 +16,7 @@ export interface WorkerDeps {
   readonly bus: Bus;
   readonly facts: Pick<FactStore, "publish" | "delete">;
   readonly makeVmm: () => Vmm;
-  readonly network: Pick<NetworkExecutor, "applySlot" | "removeSlot">;
+  readonly network: Pick<NetworkExecutor, "applySlot" | "removeSlot" | "removeElements">;
   readonly images: ImagesClient;
   readonly clock: Clock;
   readonly randomBytes: (length: number) => Uint8Array;
@@ -34,6 +34,9 @@ export interface WorkerLimits {
   /** How long its row, events and logs stay, to explain how it ended. */
   readonly destroyedRowMs: number;
   readonly nodeFactEveryMs: number;
+  /** How often the host is looked at for what no ledger has, and how long that must have been there. */
+  readonly orphanSweepMs: number;
+  readonly orphanGraceMs: number;
 }
 
 export const defaultLimits: WorkerLimits = {
@@ -41,4 +44,6 @@ export const defaultLimits: WorkerLimits = {
   destroyedFactMs: 60_000,
   destroyedRowMs: 3_600_000,
   nodeFactEveryMs: 3_000,
+  orphanSweepMs: 20_000,
+  orphanGraceMs: 60_000,
 };

@@ -8,6 +8,7 @@ import type { DatabaseSync } from "node:sqlite";
 import { type Handler, Outbox, type Serving, serveStreams } from "@hearth/cluster";
 import { HearthError } from "@hearth/errors";
 import {
+  type Inspection,
   isWorkerCommandName,
   type MachineAnswer,
   newInstanceId,
@@ -34,6 +35,7 @@ import type { MachineRow } from "./machine-row.ts";
 import { MachineStore } from "./machine-store.ts";
 import { makeMachineTables } from "./machine-tables.ts";
 import { NodeFacts } from "./node-facts.ts";
+import { OrphanSweep } from "./orphan-sweep.ts";
 import { RunEngine } from "./run-engine.ts";
 import { runHistory } from "./run-history.ts";
 import { type RunParts, slotOf } from "./run-parts.ts";
@@ -60,6 +62,7 @@ export class Worker {
   readonly #commands: MachineCommands;
   readonly #guests: GuestCommands;
   readonly #nodeFacts: NodeFacts;
+  readonly #orphans: OrphanSweep;
   readonly #actors = new Map<string, MachineActor>();
   readonly #watchers = new Set<() => void>();
   #serving: Serving[] = [];
@@ -150,6 +153,16 @@ export class Worker {
       logger,
       ownerUid: process.getuid?.() ?? 0,
     };
+    this.#orphans = new OrphanSweep({
+      nodeId: config.node_id,
+      paths,
+      network: deps.network,
+      inspect: () => this.#inspect(),
+      clock,
+      logger,
+      everyMs: limits.orphanSweepMs,
+      graceMs: limits.orphanGraceMs,
+    });
   }
 
   readonly #answer: (row: MachineRow) => MachineAnswer;
@@ -172,12 +185,13 @@ export class Worker {
     ];
     await bus.flush();
     this.#nodeFacts.start();
+    this.#orphans.start();
   }
 
   /** Lets go of the machines, which run on, and closes the database. */
   async stop(): Promise<void> {
     await Promise.all(this.#serving.map((serving) => serving.stop()));
-    await this.#nodeFacts.stop();
+    await Promise.all([this.#nodeFacts.stop(), this.#orphans.stop()]);
     await Promise.all([...this.#actors.values()].map((actor) => actor.stop()));
     await this.#live.release();
     await this.#outbox.stop();
@@ -258,13 +272,7 @@ export class Worker {
         return { machine_id, state, runs: runHistory(this.#database, machine_id, { limit, nowMs }) };
       }
       case "inspect":
-        return await inspectHost({
-          database: this.#database,
-          nodeId: this.#deps.config.node_id,
-          paths: this.#parts.paths,
-          slotOf: (row) => slotOf(this.#parts, row),
-          nowMs: this.#deps.clock.nowMs,
-        });
+        return await this.#inspect();
       case "ps":
         return await this.#guests.ps(command.request, signal);
       case "file-list":
@@ -290,6 +298,16 @@ export class Worker {
         details: { state },
       });
     return live;
+  }
+
+  #inspect(): Promise<Inspection> {
+    return inspectHost({
+      database: this.#database,
+      nodeId: this.#deps.config.node_id,
+      paths: this.#parts.paths,
+      slotOf: (row) => slotOf(this.#parts, row),
+      nowMs: () => this.#deps.clock.nowMs(),
+    });
   }
 
   async #stopAll(payload: unknown, signal: AbortSignal): Promise<unknown> {

@@ -19,6 +19,7 @@ import { inspectHost } from "../inspector.ts";
 import type { MachineRow } from "../machine-row.ts";
 import { endTree } from "../testing/end-tree.ts";
 import { freePort } from "../testing/free-port.ts";
+import type { WorkerLimits } from "../worker-deps.ts";
 import type { DrillOrder } from "./drill-worker.ts";
 
 const startLimitMs = 30_000;
@@ -42,8 +43,11 @@ export class DrillNode {
   #child: ChildProcess | undefined;
   #boot = 1;
 
-  constructor(driver: Driver) {
+  readonly #limits: Partial<WorkerLimits>;
+
+  constructor(driver: Driver, limits: Partial<WorkerLimits> = {}) {
     this.driver = driver;
+    this.#limits = limits;
   }
 
   async start(makeImage: (dir: string) => DrillImage): Promise<void> {
@@ -85,7 +89,7 @@ export class DrillNode {
     const args = [join(this.#dir, "node.json"), this.driver, `boot-${this.#boot}`];
     const child = spawn(
       process.execPath,
-      [join(import.meta.dirname, "drill-worker.ts"), ...args, ...(dieAt === undefined ? [] : [`${dieAt}`])],
+      [join(import.meta.dirname, "drill-worker.ts"), ...args, JSON.stringify(this.#limits), `${dieAt ?? ""}`],
       { stdio: ["ignore", "pipe", "inherit", "ipc"] },
     );
     // Each command waits for the end of the worker as well as for its answer.

@@ -1,7 +1,7 @@
 /**
  * The worker as a drill runs it: the process that `main.ts` is, with crash points that can be armed over the
  * channel to its parent. Arguments: the node's settings, the driver (`sim` or `qemu`), the id of the host's boot,
- * and optionally the number of the point at which to die, counted from the start.
+ * limits in place of the worker's own, and optionally the number of the point at which to die, counted from the start.
  */
 import { appendFileSync } from "node:fs";
 import { readNodeConfig } from "@hearth/cluster";
@@ -16,7 +16,7 @@ export type DrillOrder =
   /** Dies at the `nth` visit of any point from now on. */
   | { readonly kind: "die"; readonly nth: number };
 
-const [, , configPath, driver, bootId = "boot-1", dieAt] = process.argv;
+const [, , configPath, driver, bootId = "boot-1", limits = "{}", dieAt = ""] = process.argv;
 
 function die(): never {
   process.kill(process.pid, "SIGKILL");
@@ -36,7 +36,7 @@ function obey(order: DrillOrder): void {
   });
 }
 
-if (dieAt !== undefined) obey({ kind: "die", nth: Number(dieAt) });
+if (dieAt !== "") obey({ kind: "die", nth: Number(dieAt) });
 process.on("message", (order: DrillOrder) => {
   obey(order);
   process.send?.("armed");
@@ -48,5 +48,6 @@ const config = readNodeConfig(configPath);
 await runWorker({
   config,
   bootId,
+  limits: JSON.parse(limits),
   makeVmm: () => (driver === "qemu" ? new QemuVmm({ accelerator: config.accelerator }) : new ProcessVmm()),
 });

@@ -109,6 +109,7 @@ export async function startWorker(changes: Partial<WorkerDeps> = {}): Promise<Wo
         makeVmm: () => new SocketSimVmm(host),
         network: {
           applySlot: async ({ tap }) => void taps.add(tap.name),
+          removeElements: async () => undefined,
           removeSlot: async ({ tapName }) => void taps.delete(tapName),
         },
         images,
