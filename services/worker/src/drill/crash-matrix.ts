@@ -5,11 +5,11 @@
  *
  * The points are not listed anywhere: a first, unharmed run of an operation tells which it visits.
  */
-import { createHash } from "node:crypto";
 import { join } from "node:path";
 import type { MachineRecord } from "@hearth/machine";
 import { type DrillNode, eventually, readLines } from "./drill-node.ts";
 import { type DrillMachine, newDrillMachine, type Operation, operations, recordOf } from "./operations.ts";
+import { seeded } from "./seeded.ts";
 
 export interface MatrixOptions {
   readonly seed: number;
@@ -274,13 +274,4 @@ function shuffled<T>(list: readonly T[], random: () => number): T[] {
     [copy[index], copy[other]] = [copy[other] as T, copy[index] as T];
   }
   return copy;
-}
-
-/** Numbers from 0 to 1 that a seed replays. */
-function seeded(seed: number): () => number {
-  let count = 0;
-  return () => {
-    count += 1;
-    return createHash("sha256").update(`${seed}/${count}`).digest().readUInt32BE() / 2 ** 32;
-  };
 }

@@ -90,7 +90,14 @@ export class DrillNode {
     const child = spawn(
       process.execPath,
       [join(import.meta.dirname, "drill-worker.ts"), ...args, JSON.stringify(this.#limits), `${dieAt ?? ""}`],
-      { stdio: ["ignore", "pipe", "inherit", "ipc"] },
+      {
+        stdio: ["ignore", "pipe", "inherit", "ipc"],
+        // A drill starts hundreds of workers from the same sources.
+        env: {
+          ...process.env,
+          NODE_COMPILE_CACHE: join(import.meta.dirname, "../../../../.hearth/compile-cache"),
+        },
+      },
     );
     // Each command waits for the end of the worker as well as for its answer.
     child.setMaxListeners(0);

@@ -1,36 +1,63 @@
-/** `npm run drill -- crash-matrix [--sample N] [--seed S] [--operation NAME] [--json]` */
+/** `npm run drill -- crash-matrix|churn`: see `usage`. The last line is the result; the exit code is 1 when it is bad. */
 import { parseArgs } from "node:util";
+import { runChurn } from "./churn.ts";
 import { runCrashMatrix } from "./crash-matrix.ts";
 import { DrillNode, hostImage } from "./drill-node.ts";
 
-const usage = "usage: npm run drill -- crash-matrix [--sample N] [--seed S] [--operation NAME]... [--json]";
+const usage = `usage: npm run drill -- crash-matrix [--sample N] [--seed S] [--operation NAME]... [--json]
+       npm run drill -- churn [--machines N] [--seed S] [--json]`;
 
-const { values, positionals } = parseArgs({
-  allowPositionals: true,
-  options: {
-    sample: { type: "string" },
-    seed: { type: "string", default: "1" },
-    operation: { type: "string", multiple: true },
-    json: { type: "boolean", default: false },
-  },
-});
-if (positionals[0] !== "crash-matrix" || positionals.length > 1) {
-  process.stderr.write(`${usage}\n`);
+function fail(why: string): never {
+  process.stderr.write(`${why}\n${usage}\n`);
   process.exit(2);
 }
-let failed = false;
+
+function whole(name: string, text: string): number {
+  if (!/^\d{1,9}$/.test(text)) fail(`--${name} takes a whole number`);
+  return Number(text);
+}
+
+function read() {
+  try {
+    return parseArgs({
+      allowPositionals: true,
+      options: {
+        sample: { type: "string" },
+        seed: { type: "string", default: "1" },
+        machines: { type: "string", default: "200" },
+        operation: { type: "string", multiple: true },
+        json: { type: "boolean", default: false },
+      },
+    });
+  } catch (error) {
+    return fail(error instanceof Error ? error.message : String(error));
+  }
+}
+
+const { values, positionals } = read();
+const [drill] = positionals;
+if (positionals.length !== 1 || (drill !== "crash-matrix" && drill !== "churn")) fail("name one drill");
+const seed = whole("seed", values.seed);
+const onProgress = (line: string): void => void process.stderr.write(`${line}\n`);
+
+async function run(node: DrillNode): Promise<{ readonly report: object; readonly bad: number }> {
+  if (drill === "churn") {
+    const report = await runChurn(node, { machines: whole("machines", values.machines), seed, onProgress });
+    return { report, bad: report.leaked };
+  }
+  const sample = values.sample === undefined ? undefined : whole("sample", values.sample);
+  const options = { seed, sample, operations: values.operation, onRun: onProgress };
+  const { violations, ...counts } = await runCrashMatrix(node, options);
+  return { report: { ...counts, violations: violations.length, found: violations }, bad: violations.length };
+}
+
+let bad = 0;
 {
   await using node = new DrillNode("sim");
   await node.start(hostImage);
-  const result = await runCrashMatrix(node, {
-    seed: Number(values.seed),
-    sample: values.sample === undefined ? undefined : Number(values.sample),
-    operations: values.operation,
-    onRun: (line) => void process.stderr.write(`${line}\n`),
-  });
-  failed = result.violations.length > 0;
-  const { violations, ...counts } = result;
-  const report = { driver: node.driver, ...counts, violations: violations.length, found: violations };
+  const done = await run(node);
+  bad = done.bad;
+  const report = { drill, driver: node.driver, ...done.report };
   process.stdout.write(`${values.json ? JSON.stringify(report) : JSON.stringify(report, null, 2)}\n`);
 }
-process.exit(failed ? 1 : 0);
+process.exit(bad === 0 ? 0 : 1);

@@ -1,0 +1,54 @@
+/** The drills themselves, in small: `npm run drill` runs them whole. */
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { existsSync } from "node:fs";
+import { after, before, describe, test } from "node:test";
+import { agentProgram } from "../testing/agent-guest.ts";
+import { runChurn } from "./churn.ts";
+import { runCrashMatrix } from "./crash-matrix.ts";
+import { DrillNode, hostImage } from "./drill-node.ts";
+
+const skip =
+  process.getuid?.() !== 0
+    ? "making taps needs root"
+    : existsSync(agentProgram)
+      ? false
+      : "the guest agent is not built";
+
+describe("drills", { skip, timeout: 280_000 }, () => {
+  const node = new DrillNode("sim");
+  before(async () => await node.start(hostImage));
+  after(async () => node[Symbol.asyncDispose]());
+
+  for (const operation of ["create", "update", "force-destroy", "reboot"])
+    test(`${operation} converges after kills at a few of its points, and of the next worker`, async () => {
+      const options = { seed: Date.now() % 1_000_000, sample: 8, operations: [operation] };
+      const { runs, violations, seed } = await runCrashMatrix(node, options);
+      assert.deepEqual(violations, [], `seed ${seed}`);
+      assert.equal(runs, 8);
+    });
+
+  test("the matrix sees a tap that stays behind", async () => {
+    // A link of the node's name that no ledger has stands for what a worker might have forgotten.
+    const { tapPrefix } = await import("@hearth/network");
+    const tap = `${tapPrefix(node.config.node_id)}lost`;
+    execFileSync("ip", ["tuntap", "add", "dev", tap, "mode", "tap"]);
+    try {
+      const { violations } = await runCrashMatrix(node, {
+        seed: 1,
+        sample: 1,
+        operations: ["create-unlaunched"],
+      });
+      assert.match(violations[0]?.message ?? "", /tap/);
+    } finally {
+      execFileSync("ip", ["link", "del", tap]);
+    }
+  });
+
+  test("churn with random kills leaves nothing", async () => {
+    const { kills, leaked, left } = await runChurn(node, { machines: 24, seed: Date.now() % 1_000_000 });
+    assert.deepEqual(left, []);
+    assert.equal(leaked, 0);
+    assert.ok(kills > 0, "a worker was killed meanwhile");
+  });
+});
