@@ -67,6 +67,11 @@ export const errorRegistry = {
     "The machine cannot do this in its present state; wait or look at its state.",
   ),
   insufficient_capacity: entry(409, true, "No node has room for this machine; stop one or ask for less."),
+  update_rolled_back: entry(
+    409,
+    false,
+    "The new version could not start and the one before it is back; correct its configuration and update again.",
+  ),
   machine_memory_too_small: entry(422, false, "The memory is too small to boot; ask for more."),
   entrypoint_not_found: entry(422, false, "The image has no such program; check the command and the image."),
   no_command: entry(

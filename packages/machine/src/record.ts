@@ -54,6 +54,8 @@ export interface MachineEvent {
     readonly restart_count?: number;
     /** Why a machine failed: a code of the registry, a sentence, and the step that it failed at. */
     readonly error?: { readonly code: string; readonly message: string; readonly step: string };
+    /** In an `update` by the platform: the version that could not start, and the one that is back. */
+    readonly rolled_back?: { readonly from: InstanceId; readonly to: InstanceId };
   };
 }
 

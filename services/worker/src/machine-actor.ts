@@ -4,6 +4,7 @@
  * same path, and what failed is tried again by the same look.
  */
 import type { Logger } from "@hearth/telemetry";
+import { releaseStaleImages, staleHolders } from "./image-hold.ts";
 import type { MachineRow } from "./machine-row.ts";
 import { destroyRun, downRun, type RunKind, runKinds, startRun } from "./machine-runs.ts";
 import { type Action, nextAction } from "./next-action.ts";
@@ -109,6 +110,7 @@ export class MachineActor {
       ended: row.exit !== null || live === undefined || live.exit !== undefined,
       draining: draining(),
       unpublished: this.#unpublished,
+      staleImages: row.state === "started" && staleHolders(parts, row).length > 0,
       limits: parts.limits,
     });
   }
@@ -134,6 +136,12 @@ export class MachineActor {
           events: [{ type: "start", source: "flyd" }],
         }));
         return;
+      case "release-images":
+        return await releaseStaleImages(
+          parts,
+          row,
+          AbortSignal.any([this.#stopping.signal, AbortSignal.timeout(parts.limits.releaseMs)]),
+        );
       case "unpublish":
         store.unpublish(this.machineId);
         this.#unpublished = true;

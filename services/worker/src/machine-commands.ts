@@ -20,6 +20,7 @@ import { commitIntent } from "./journal.ts";
 import type { Lease, MachineRow } from "./machine-row.ts";
 import type { Change, MachineStore, NewEvent } from "./machine-store.ts";
 import type { SlotNumbers } from "./slot-numbers.ts";
+import { refuseRolledBack, rollbackTarget } from "./update-rollback.ts";
 
 export interface MachineCommandsDeps {
   readonly database: DatabaseSync;
@@ -84,6 +85,7 @@ export class MachineCommands {
         restarts: [],
         startAtMs: 0,
         launch: request.launch,
+        rollback: null,
         lease: this.#lease(request.lease_ttl_ms),
         createdMs: nowMs(),
         updatedMs: nowMs(),
@@ -102,6 +104,7 @@ export class MachineCommands {
     const lease = this.#lease(request.lease_ttl_ms);
     const row = this.#change(request, (known) => {
       if (known.instanceId === request.instance_id) return undefined;
+      refuseRolledBack(known, request.instance_id);
       if (request.current_version !== undefined && request.current_version !== known.instanceId)
         throw new HearthError("conflict", {
           message: "The machine has another version by now; read it again and retry.",
@@ -117,6 +120,7 @@ export class MachineCommands {
         state,
         desired,
         launch: request.launch,
+        rollback: rollbackTarget(known),
         image: null,
         stop: {},
       } as const;

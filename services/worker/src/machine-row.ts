@@ -1,5 +1,6 @@
 /** A machine as its worker keeps it: what is wanted, what was seen, and what of the host is its. */
 import type {
+  FailedUpdate,
   InstanceId,
   MachineConfig,
   MachineExit,
@@ -23,6 +24,20 @@ export interface Lease {
   readonly nonce: string;
   readonly expiresAtMs: number;
 }
+
+/** What of an update is not settled yet, or was not well. */
+export type Rollback =
+  /** Until the version of now has run once, this is what the machine goes back to when it cannot start. */
+  | {
+      readonly kind: "to";
+      readonly instanceId: InstanceId;
+      readonly config: MachineConfig;
+      readonly image: NodeImage | null;
+      /** It ran when it was replaced, so it is started again. */
+      readonly ran: boolean;
+    }
+  /** The machine went back, from this; `pending` until the version of now has run again. */
+  | { readonly kind: "from"; readonly failed: FailedUpdate; readonly pending: boolean };
 
 export interface MachineRow {
   readonly machineId: MachineId;
@@ -54,6 +69,7 @@ export interface MachineRow {
   readonly startAtMs: number;
   /** Whether an update in progress ends in a start. */
   readonly launch: boolean;
+  readonly rollback: Rollback | null;
   readonly lease: Lease | null;
   readonly createdMs: number;
   readonly updatedMs: number;
@@ -85,6 +101,7 @@ const columns: {
   restarts: { name: "restarts", kind: "json" },
   startAtMs: { name: "start_at_ms", kind: "plain" },
   launch: { name: "launch", kind: "flag" },
+  rollback: { name: "rollback", kind: "json" },
   lease: { name: "lease", kind: "json" },
   createdMs: { name: "created_ms", kind: "plain" },
   updatedMs: { name: "updated_ms", kind: "plain" },

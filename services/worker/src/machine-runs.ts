@@ -3,19 +3,13 @@
  * an empty host, `destroy` the same and then the rest. The names of runs and steps are on disk.
  */
 import { HearthError } from "@hearth/errors";
+import { releaseAllImages, releaseStaleImages } from "./image-hold.ts";
 import { keepsDisk, stopPlan } from "./machine-program.ts";
 import type { MachineRow } from "./machine-row.ts";
 import type { MachineStep, RunInput, RunParts } from "./run-parts.ts";
 import type { RunDefinition } from "./run-step.ts";
 import { endVm, guestReadyStep, processStartStep, vmmStep } from "./start-guest-steps.ts";
-import {
-  dropScratch,
-  imageStep,
-  releaseImage,
-  releaseSlot,
-  scratchStep,
-  slotStep,
-} from "./start-host-steps.ts";
+import { dropScratch, imageStep, releaseSlot, scratchStep, slotStep } from "./start-host-steps.ts";
 
 export const runKinds = { start: "machine-start", down: "machine-down", destroy: "machine-destroy" } as const;
 export type RunKind = (typeof runKinds)[keyof typeof runKinds];
@@ -44,8 +38,8 @@ export function downRun(parts: RunParts, row: MachineRow): RunDefinition<RunInpu
     outputDrainStep(parts),
     vmOffStep(parts, keepsDisk(row.config, startsAgain)),
     [slotReleaseStep(parts), scratchDropStep(parts, startsAgain)],
-    // Another version may mean another image; this one is let go only when no VM reads it.
-    ...(row.state === "replacing" ? [imageReleaseStep(parts)] : []),
+    // Another version may mean another image; one is let go only when no VM reads it and none may go back to it.
+    ...(row.state === "replacing" ? [imageReleaseStep(parts, releaseStaleImages)] : []),
   ];
   return { kind: runKinds.down, steps };
 }
@@ -57,7 +51,7 @@ export function destroyRun(parts: RunParts): RunDefinition<RunInput> {
     [
       slotReleaseStep(parts),
       onward("scratch-destroy", async ({ machineId }) => await dropScratch(parts, machineId)),
-      imageReleaseStep(parts),
+      imageReleaseStep(parts, (_, { machineId }, signal) => releaseAllImages(parts, machineId, signal)),
     ],
     onward("ledger-check", async ({ machineId }) => {
       for (const left of ledger.ofMachine(machineId))
@@ -152,8 +146,10 @@ function vmOffStep(parts: RunParts, gently: boolean): MachineStep {
   });
 }
 
-const imageReleaseStep = (parts: RunParts): MachineStep =>
-  onward("image-release", async ({ machineId }, { signal }) => await releaseImage(parts, machineId, signal));
+const imageReleaseStep = (parts: RunParts, release: typeof releaseStaleImages): MachineStep =>
+  onward("image-release", async ({ machineId }, { signal }) =>
+    release(parts, parts.store.get(machineId), signal),
+  );
 
 const slotReleaseStep = (parts: RunParts): MachineStep =>
   onward("slot-release", async ({ machineId }) => await releaseSlot(parts, machineId));

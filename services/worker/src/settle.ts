@@ -4,6 +4,7 @@ import { decideRestart, exitEvent, type MachineExit, nextState, restartWindowMs 
 import type { MachineRow } from "./machine-row.ts";
 import type { Change, NewEvent } from "./machine-store.ts";
 import type { RunOutcome } from "./run-engine.ts";
+import { rollbackAfterBoot, rolledBack, startError } from "./update-rollback.ts";
 
 /** Its VM is gone and nothing on the host is its any more but what it keeps. */
 export function settled(row: MachineRow, nowMs: number): Change | undefined {
@@ -81,10 +82,11 @@ function ended(row: MachineRow, change: Change): Change {
 /** Its start run is done. A request that came meanwhile wins. */
 export function booted(row: MachineRow): Change | undefined {
   if (row.state !== "starting" || row.stop !== null) return undefined;
-  return { set: { state: nextState(row.state, "booted") }, events: [{ type: "start", source: "flyd" }] };
+  const set = { state: nextState(row.state, "booted"), rollback: rollbackAfterBoot(row) };
+  return { set, events: [{ type: "start", source: "flyd" }] };
 }
 
-/** Its start run failed, and all that it had made is gone again. */
+/** Its start run failed, and all that it had made is gone again. A version before it is taken up again. */
 export function failed(
   row: MachineRow,
   outcome: Extract<RunOutcome, { kind: "failed" }>,
@@ -92,8 +94,10 @@ export function failed(
   if (row.state !== "starting") return undefined;
   const { code, step, reason } = outcome;
   const error = { code, step, message: reason === "" ? new HearthError(code).message : reason };
+  const back = rolledBack(row, error);
+  if (back !== undefined) return back;
   return {
     set: { state: nextState(row.state, "fail"), desired: "stopped", stop: null, exit: null },
-    events: [{ type: "failed", source: "flyd", request: { error } }],
+    events: [{ type: "failed", source: "flyd", request: { error: startError(row, error) } }],
   };
 }

@@ -1,6 +1,7 @@
 /** The steps of a start that make things on the host: image, scratch disk, network slot. */
 import { access } from "node:fs/promises";
 import { planTeardown } from "@hearth/network";
+import { holdsImage, imageHolder, releaseImage } from "./image-hold.ts";
 import { keepsDisk } from "./machine-program.ts";
 import { type MachineStep, type RunParts, slotOf } from "./run-parts.ts";
 import { defaultScratchGb } from "./scratch-disk.ts";
@@ -20,26 +21,18 @@ export function imageStep(parts: RunParts): MachineStep {
     maxAttempts: 3,
     inspect: async ({ machineId }) => {
       const { image } = store.get(machineId);
-      return image !== null && holdsImage(parts, machineId) && (await present(image.rootfsPath));
+      return image !== null && holdsImage(parts, store.get(machineId)) && (await present(image.rootfsPath));
     },
     do: async ({ machineId }, { signal }) => {
       const row = store.get(machineId);
-      ledger.claim({ kind: "image", key: machineId, machineId });
-      const image = await images.ensure(row.config.image, machineId, signal);
+      const holder = imageHolder(row);
+      ledger.claim({ kind: "image", key: holder, machineId });
+      const image = await images.ensure(row.config.image, holder, signal);
       store.note(machineId, { image });
       return { kind: "done" };
     },
-    undo: async ({ machineId }, { signal }) => await releaseImage(parts, machineId, signal),
+    undo: async ({ machineId }, { signal }) => await releaseImage(parts, store.get(machineId), signal),
   };
-}
-
-const holdsImage = ({ ledger }: RunParts, machineId: string): boolean =>
-  ledger.ofMachine(machineId).some(({ kind }) => kind === "image");
-
-export async function releaseImage(parts: RunParts, machineId: string, signal: AbortSignal): Promise<void> {
-  if (!holdsImage(parts, machineId)) return;
-  await parts.images.release(machineId, signal);
-  parts.ledger.release({ kind: "image", key: machineId, machineId });
 }
 
 export function scratchStep(parts: RunParts): MachineStep {

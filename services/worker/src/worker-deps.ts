@@ -4,6 +4,7 @@ import type { NetworkExecutor } from "@hearth/network";
 import type { Logger } from "@hearth/telemetry";
 import type { Vmm } from "@hearth/vmm";
 import type { ImagesClient } from "./images-client.ts";
+import { defaultStepLimits, type StepLimits } from "./step-limits.ts";
 
 export interface Clock {
   nowMs(): number;
@@ -26,9 +27,7 @@ export interface WorkerDeps {
   readonly limits?: Partial<WorkerLimits>;
 }
 
-export interface WorkerLimits {
-  /** From the start of the VM to the answer of its agent. */
-  readonly bootMs: number;
+export interface WorkerLimits extends StepLimits {
   /** How long the fact of a destroyed machine stays. */
   readonly destroyedFactMs: number;
   /** How long its row, events and logs stay, to explain how it ended. */
@@ -37,7 +36,7 @@ export interface WorkerLimits {
 }
 
 export const defaultLimits: WorkerLimits = {
-  bootMs: 90_000,
+  ...defaultStepLimits,
   destroyedFactMs: 60_000,
   destroyedRowMs: 3_600_000,
   nodeFactEveryMs: 3_000,
