@@ -12,13 +12,13 @@ export function vmmStep(parts: RunParts): MachineStep {
   const { store, ledger, paths, live, config } = parts;
   return {
     name: "vmm",
-    limitMs: 30_000,
+    limitMs: parts.limits.vmmStartMs,
     maxAttempts: 2,
     inspect: async ({ machineId }, { runId, attempt }) => {
       if (attempt === 1) return false;
       return store.get(machineId).boot === runId && live.get(machineId)?.vmExit === undefined;
     },
-    do: async ({ machineId }, { runId }) => {
+    do: async ({ machineId }, { runId, signal }) => {
       const row = store.get(machineId);
       const runDir = paths.runDir(machineId);
       ledger.claim({ kind: "vm", key: runDir, machineId });
@@ -27,6 +27,7 @@ export function vmmStep(parts: RunParts): MachineStep {
         mkdir(paths.machine(machineId), { recursive: true, mode: 0o700 }),
       ]);
       if (live.get(machineId)?.vmExit !== undefined) await live.drop(machineId);
+      signal.throwIfAborted();
       const handle = await live.make(machineId, runId).start({
         id: machineId,
         runDir,
@@ -42,6 +43,8 @@ export function vmmStep(parts: RunParts): MachineStep {
         nics: [{ tap: slotOf(parts, row).tap.name, mac: slotOf(parts, row).guest.mac }],
         consolePath: paths.console(machineId),
       });
+      // Given up meanwhile: whoever undoes this ends the VM, and the record must not name it again.
+      signal.throwIfAborted();
       store.note(machineId, { handle, boot: runId });
       return { kind: "done" };
     },
@@ -109,7 +112,7 @@ export function processStartStep(parts: RunParts): MachineStep {
   const { store } = parts;
   return {
     name: "process-start",
-    limitMs: 30_000,
+    limitMs: parts.limits.processStartMs,
     maxAttempts: 3,
     inspect: async ({ machineId }, { attempt, signal }) => {
       if (attempt === 1) return false;

@@ -17,7 +17,7 @@ export function imageStep(parts: RunParts): MachineStep {
   const { store, ledger, images } = parts;
   return {
     name: "image",
-    limitMs: 15 * 60_000,
+    limitMs: parts.limits.imageMs,
     maxAttempts: 3,
     inspect: async ({ machineId }) => {
       const { image } = store.get(machineId);
@@ -28,6 +28,7 @@ export function imageStep(parts: RunParts): MachineStep {
       const holder = imageHolder(row);
       ledger.claim({ kind: "image", key: holder, machineId });
       const image = await images.ensure(row.config.image, holder, signal);
+      signal.throwIfAborted();
       store.note(machineId, { image });
       return { kind: "done" };
     },
@@ -39,7 +40,7 @@ export function scratchStep(parts: RunParts): MachineStep {
   const { store, ledger, disks, paths } = parts;
   return {
     name: "scratch-disk",
-    limitMs: 60_000,
+    limitMs: parts.limits.scratchDiskMs,
     maxAttempts: 3,
     // Only a disk that is to be kept can be there already; others begin anew with each start.
     inspect: async ({ machineId }) =>
@@ -67,7 +68,7 @@ export function slotStep(parts: RunParts): MachineStep {
   const { store, ledger, network } = parts;
   return {
     name: "network-slot",
-    limitMs: 20_000,
+    limitMs: parts.limits.networkSlotMs,
     maxAttempts: 3,
     inspect: async () => false, // applying what is applied is the look
     do: async ({ machineId }, { signal }) => {

@@ -91,6 +91,8 @@ export class Worker {
       database,
       nowMs,
       sleep: (ms, signal) => clock.sleep(ms, signal),
+      undoMs: limits.releaseMs,
+      abandonMs: limits.abandonMs,
       onThrown: (error, step, { machineId, runId, signal }) => {
         if (!signal.aborted)
           logger.warn({ err: error, step, machine_id: machineId, run_id: runId }, "step failed");
@@ -101,6 +103,7 @@ export class Worker {
       paths,
       clock,
       logger,
+      abandonMs: limits.abandonMs,
       onEnd: (machineId) => this.#actors.get(machineId)?.wake(),
     });
     this.#admission = new Admission(database, config.capacity, nowMs);
