@@ -135,6 +135,16 @@ export const errorRegistry = {
   disk_full: entry(507, true, "The disk of this node is full; free some space and try again."),
 
   // hosts
+  database_unwritable: entry(
+    503,
+    true,
+    "The worker's database cannot be written, so it takes no work; make room on its disk and try again.",
+  ),
+  database_corrupt: entry(
+    500,
+    false,
+    "The worker's database is damaged; put back a copy of it. Its machines run on.",
+  ),
   host_requirement_missing: entry(
     500,
     false,

@@ -49,6 +49,8 @@ export interface NodeFact {
   readonly machines: number;
   /** Sentences about what is not enforced on this host. */
   readonly warnings: readonly string[];
+  /** Sentences about what does not work now; while there is one, the node takes no new machine. */
+  readonly problems?: readonly string[];
   readonly published_at_ms: number;
 }
 

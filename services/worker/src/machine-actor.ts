@@ -18,6 +18,8 @@ export interface ActorDeps {
   readonly newRunId: () => string;
   readonly draining: () => boolean;
   readonly logger: Logger;
+  /** What could not be done and will be tried again. */
+  readonly onThrown: (error: unknown) => void;
   /** The row is gone; the actor ends. */
   readonly onPurged: () => Promise<void>;
   /** The host or the journal may have changed without the record. */
@@ -84,6 +86,7 @@ export class MachineActor {
       } catch (error) {
         if (signal.aborted) return;
         if (this.#run?.signal.aborted === true) continue; // interrupted, so the record says something else now
+        this.#deps.onThrown(error);
         waitMs = Math.min(longestRetryMs, firstRetryMs * 2 ** this.#failures);
         this.#failures += 1;
         this.#deps.logger.error({ err: error, retry_in_ms: waitMs }, "the machine could not be taken on");

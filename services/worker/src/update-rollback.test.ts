@@ -7,9 +7,9 @@ import { DatabaseSync } from "node:sqlite";
 import { describe, test } from "node:test";
 import { HearthError, type HearthErrorCode } from "@hearth/errors";
 import type { MachineAnswer, MachineFact, MachineRecord } from "@hearth/machine";
+import { openWorkerDatabase } from "./database-open.ts";
 import { agentProgram } from "./testing/agent-guest.ts";
 import { startWorker, type WorkerFixture } from "./testing/worker-fixture.ts";
-import { openWorkerDatabase } from "./worker.ts";
 
 const skip = existsSync(agentProgram) ? false : "the guest agent is not built";
 const is = (code: HearthErrorCode) => (error: unknown) => error instanceof HearthError && error.code === code;

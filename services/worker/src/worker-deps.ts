@@ -1,5 +1,6 @@
 /** What a worker needs of the world; everything that a test or a simulation puts in its place is here. */
 import type { Bus, FactStore, NodeConfig } from "@hearth/cluster";
+import type { HearthError } from "@hearth/errors";
 import type { NetworkExecutor } from "@hearth/network";
 import type { Logger } from "@hearth/telemetry";
 import type { Vmm } from "@hearth/vmm";
@@ -25,6 +26,8 @@ export interface WorkerDeps {
   /** Of this boot of the host; a process of another boot is not believed to be ours. */
   readonly bootId: string;
   readonly limits?: Partial<WorkerLimits>;
+  /** The database is damaged: this process must end, and its machines run on. */
+  readonly onCorrupt: (error: HearthError) => void;
 }
 
 export interface WorkerLimits extends StepLimits {
@@ -33,6 +36,9 @@ export interface WorkerLimits extends StepLimits {
   /** How long its row, events and logs stay, to explain how it ended. */
   readonly destroyedRowMs: number;
   readonly nodeFactEveryMs: number;
+  /** Between looks whether a database that could not be written can be: the first, and the longest. */
+  readonly probeMs: number;
+  readonly longestProbeMs: number;
 }
 
 export const defaultLimits: WorkerLimits = {
@@ -40,4 +46,6 @@ export const defaultLimits: WorkerLimits = {
   destroyedFactMs: 60_000,
   destroyedRowMs: 3_600_000,
   nodeFactEveryMs: 3_000,
+  probeMs: 500,
+  longestProbeMs: 15_000,
 };

@@ -28,8 +28,9 @@ import {
 } from "@hearth/machine";
 import { createLogger } from "@hearth/telemetry";
 import { type SimGuestFactory, SimHost } from "@hearth/vmm";
+import { openWorkerDatabase } from "../database-open.ts";
 import type { ImagesClient } from "../images-client.ts";
-import { openWorkerDatabase, Worker } from "../worker.ts";
+import { Worker } from "../worker.ts";
 import type { WorkerDeps } from "../worker-deps.ts";
 import { agentGuests, SocketSimVmm } from "./agent-guest.ts";
 
@@ -47,6 +48,7 @@ export interface WorkerFixture extends AsyncDisposable {
   /** Their holds, one an instance. */
   readonly imageHolds: Set<string>;
   readonly log: string[];
+  readonly replica: Replica;
   worker: Worker;
   /** Thrown by the images of this node instead of an answer. */
   refuseImages: HearthError | undefined;
@@ -85,7 +87,11 @@ const image: NodeImage = {
   },
 };
 
-export async function startWorker(changes: Partial<WorkerDeps> = {}): Promise<WorkerFixture> {
+/** @param databaseDir where its database is, when not with everything else */
+export async function startWorker(
+  changes: Partial<WorkerDeps> = {},
+  databaseDir?: string,
+): Promise<WorkerFixture> {
   const dir = await mkdtemp(join(tmpdir(), "hearth-worker-"));
   const login = { user: "test", pass: "secret" };
   const server = new NatsServer({ dir: join(dir, "nats"), port: await freePort(), ...login });
@@ -106,7 +112,7 @@ export async function startWorker(changes: Partial<WorkerDeps> = {}): Promise<Wo
   const taps = new Set<string>();
   const imageHolds = new Set<string>();
   const log: string[] = [];
-  const database = () => openWorkerDatabase(join(dir, "worker.db"));
+  const database = () => openWorkerDatabase(join(databaseDir ?? dir, "worker.db"));
   const images: ImagesClient = {
     ensure: async (_reference, holder, signal) => {
       await fixture.beforeImage?.(signal);
@@ -135,6 +141,7 @@ export async function startWorker(changes: Partial<WorkerDeps> = {}): Promise<Wo
         randomBytes,
         logger: createLogger("worker", {}, { destination: { write: (line) => void log.push(line) } }),
         bootId: "boot-1",
+        onCorrupt: (error) => void log.push(error.message),
         limits: { bootMs: 10_000, ...changes.limits },
         ...more,
       },
@@ -144,6 +151,7 @@ export async function startWorker(changes: Partial<WorkerDeps> = {}): Promise<Wo
     bus,
     config,
     host,
+    replica,
     taps,
     imageHolds,
     get holders() {
