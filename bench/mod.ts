@@ -1,8 +1,10 @@
 /** Side-by-side measurements: `npm run bench -- <name> [--json]`. */
 import { measureIdleMemory } from "./src/idle-memory.ts";
+import { measureJournal } from "./src/journal.ts";
 import { measureLifecycle } from "./src/lifecycle.ts";
 
 const benches: Readonly<Record<string, (runs: number) => Promise<Record<string, unknown>>>> = {
+  journal: measureJournal,
   lifecycle: measureLifecycle,
   "idle-memory": measureIdleMemory,
 };

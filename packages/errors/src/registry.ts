@@ -73,6 +73,11 @@ export const errorRegistry = {
   ),
   lease_not_found: entry(404, false, "The machine has no lease; acquire one first."),
   insufficient_capacity: entry(409, true, "No node has room for this machine; stop one or ask for less."),
+  update_rolled_back: entry(
+    409,
+    false,
+    "The new version could not start and the one before it is back; correct its configuration and update again.",
+  ),
   machine_memory_too_small: entry(422, false, "The memory is too small to boot; ask for more."),
   entrypoint_not_found: entry(422, false, "The image has no such program; check the command and the image."),
   no_command: entry(
@@ -136,6 +141,16 @@ export const errorRegistry = {
   disk_full: entry(507, true, "The disk of this node is full; free some space and try again."),
 
   // hosts
+  database_unwritable: entry(
+    503,
+    true,
+    "The worker's database cannot be written, so it takes no work; make room on its disk and try again.",
+  ),
+  database_corrupt: entry(
+    500,
+    false,
+    "The worker's database is damaged; put back a copy of it. Its machines run on.",
+  ),
   host_requirement_missing: entry(
     500,
     false,

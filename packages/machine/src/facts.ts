@@ -2,6 +2,7 @@
  * What one part of a cluster tells the others, and under which key. A fact is a replica of its owner's
  * truth: it is read to choose and to answer, never to act without asking the owner.
  */
+import type { InstanceId } from "./ids.ts";
 import type { MachineRecord } from "./record.ts";
 
 export const factKeys = {
@@ -24,6 +25,15 @@ export interface MachineFact {
   readonly record: MachineRecord;
   /** Address that the host reaches the guest at besides `record.private_ip`. */
   readonly egress_ip: string;
+  /** The last update, when its version could not start: the machine is back at the version before it. */
+  readonly failed_update?: FailedUpdate;
+}
+
+export interface FailedUpdate {
+  readonly version: InstanceId;
+  readonly code: string;
+  readonly step: string;
+  readonly message: string;
 }
 
 /** Owned by the node's worker; published every few seconds. */
@@ -39,6 +49,8 @@ export interface NodeFact {
   readonly machines: number;
   /** Sentences about what is not enforced on this host. */
   readonly warnings: readonly string[];
+  /** Sentences about what does not work now; while there is one, the node takes no new machine. */
+  readonly problems?: readonly string[];
   readonly published_at_ms: number;
 }
 

@@ -55,6 +55,8 @@ export interface MachineEvent {
     readonly restart_count?: number;
     /** Why a machine failed. */
     readonly error?: StartError;
+    /** In an `update` by the platform: the version that could not start, and the one that is back. */
+    readonly rolled_back?: { readonly from: InstanceId; readonly to: InstanceId };
   };
 }
 

@@ -53,6 +53,13 @@ test("every state that does not settle can reach one that does by itself", () =>
     assert.ok(Object.values(machineStateEdges[state]).some(isSettled), state);
 });
 
+test("only a version that is being started is rolled back", () => {
+  assert.deepEqual(
+    machineStates.filter((state) => canApply(state, "roll_back")),
+    ["starting"],
+  );
+});
+
 test("the usual paths", () => {
   const walk = (start: MachineState, ...events: Parameters<typeof nextState>[1][]): MachineState =>
     events.reduce<MachineState>((state, event) => nextState(state, event), start);
@@ -60,5 +67,7 @@ test("the usual paths", () => {
   assert.equal(walk("started", "suspend", "suspend_completed", "start", "booted"), "started");
   assert.equal(walk("stopped", "replace", "replace_completed"), "stopped");
   assert.equal(walk("started", "replace", "start", "booted"), "started");
+  assert.equal(walk("started", "replace", "start", "roll_back", "start", "booted"), "started");
+  assert.equal(walk("stopped", "replace", "start", "roll_back", "replace_completed"), "stopped");
   assert.equal(walk("failed", "destroy", "destroy_completed"), "destroyed");
 });

@@ -25,7 +25,8 @@ export type MachineState = (typeof machineStates)[number];
 /**
  * Requests: `start stop restart suspend replace destroy`. Facts: `booted` (the guest runs), `exited` (the
  * VM is gone and stays so), `suspend_completed`, `suspend_abandoned` (the guest was let run on),
- * `replace_completed` (the new version is in place, not launched), `destroy_completed`, `fail` (cannot go on).
+ * `replace_completed` (the new version is in place, not launched), `roll_back` (the new version cannot start, so
+ * it is replaced by the one before it), `destroy_completed`, `fail` (cannot go on).
  */
 export const machineStateEvents = [
   "start",
@@ -38,6 +39,7 @@ export const machineStateEvents = [
   "suspend_abandoned",
   "replace",
   "replace_completed",
+  "roll_back",
   "destroy",
   "destroy_completed",
   "fail",
@@ -55,6 +57,7 @@ export const machineStateEdges: { readonly [state in MachineState]: Edges } = {
     exited: "stopped",
     stop: "stopping",
     restart: "starting",
+    roll_back: "replacing",
     fail: "failed",
     ...discard,
   },

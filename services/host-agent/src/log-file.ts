@@ -42,6 +42,20 @@ export class LogFile {
     truncateSync(this.path, 0);
   }
 
+  /** What a service said last, since this time, of why it cannot go on: a structured line of level `fatal`. */
+  fatalSince(sinceMs: number): string | undefined {
+    for (const line of this.tail(50).reverse()) {
+      if (!line.includes('"fatal"')) continue;
+      try {
+        const { level, time, msg } = JSON.parse(line) as Readonly<Record<string, unknown>>;
+        if (level === "fatal" && Date.parse(String(time)) >= sinceMs && typeof msg === "string") return msg;
+      } catch {
+        // A program's own output, which only looks like a line of ours.
+      }
+    }
+    return undefined;
+  }
+
   /** The last lines, for a person who must learn why a service does not start. */
   tail(lines: number): string[] {
     try {

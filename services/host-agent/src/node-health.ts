@@ -47,7 +47,7 @@ export async function checkNode(deps: HealthDeps): Promise<Problems> {
   return Object.fromEntries(answers.filter((answer) => answer !== undefined));
 }
 
-/** The API answers, and knows this node: then it can place a machine. */
+/** The API answers, knows this node, and has heard of no problem of it: then it can place a machine. */
 async function checkApi(config: NodeConfig, limitMs: number): Promise<void> {
   const token = readFileSync(tokenPath(config.data_dir), "utf8").trim();
   const get = async (path: string): Promise<unknown> => {
@@ -60,10 +60,13 @@ async function checkApi(config: NodeConfig, limitMs: number): Promise<void> {
     return body;
   };
   await get("/v1/health");
-  const nodes = (await get("/v1/nodes")) as readonly { node_id?: string }[];
-  if (!Array.isArray(nodes) || !nodes.some((node) => node.node_id === config.node_id)) {
+  const nodes = (await get("/v1/nodes")) as readonly { node_id?: string; problems?: readonly string[] }[];
+  const node = Array.isArray(nodes) ? nodes.find(({ node_id }) => node_id === config.node_id) : undefined;
+  if (node === undefined) {
     throw new HearthError("unavailable", { message: "The API has not heard of this node yet." });
   }
+  const [problem] = node.problems ?? [];
+  if (problem !== undefined) throw new HearthError("unavailable", { message: problem });
 }
 
 /** Not by `fetch`, which costs a process that uses it once in five seconds ten megabytes. */

@@ -7,6 +7,8 @@ import type { LogFile } from "./log-file.ts";
 export interface ServiceExit {
   readonly code: number | null;
   readonly signal: string | null;
+  /** What it said of why, where it said so. */
+  readonly said?: string;
 }
 
 /** One life of a service. After `start` has resolved, `exited` resolves when it has ended. */
@@ -29,6 +31,7 @@ export class ChildService implements ServiceProcess {
   readonly #options: ChildServiceOptions;
   #child: ChildProcess | undefined;
   #exit: Promise<ServiceExit> | undefined;
+  #startedAtMs = 0;
 
   constructor(options: ChildServiceOptions) {
     this.#options = options;
@@ -41,6 +44,7 @@ export class ChildService implements ServiceProcess {
   async start(): Promise<void> {
     const { command, args, env, log } = this.#options;
     const output = log.open();
+    this.#startedAtMs = Date.now();
     try {
       // A session of its own: a Ctrl-C in the agent's terminal is the agent's to answer.
       const child = spawn(command, [...args], {
@@ -63,7 +67,10 @@ export class ChildService implements ServiceProcess {
   }
 
   async exited(): Promise<ServiceExit | undefined> {
-    return await this.#exit;
+    const exit = await this.#exit;
+    if (exit === undefined || exit.code === 0) return exit;
+    const said = this.#options.log.fatalSince(this.#startedAtMs);
+    return said === undefined ? exit : { ...exit, said };
   }
 
   async stop(): Promise<void> {

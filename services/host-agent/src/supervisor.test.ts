@@ -57,6 +57,23 @@ test("a service that crashes is started again, later each time, and its ends are
   assert.ok(one.log().startsWith("here\nhere\n"));
 });
 
+test("why a service refused to start is in its status, in its own words, and only of that life", async () => {
+  const fatal = (msg: string) =>
+    `console.log(JSON.stringify({ level: "fatal", time: new Date().toISOString(), msg: "${msg}" }))`;
+  await using one = supervise(
+    `const { existsSync, writeFileSync } = require("node:fs");
+     const marker = process.env.DIRECTORY + "/second";
+     if (!existsSync(marker)) { writeFileSync(marker, ""); ${fatal("the database is damaged")}; }
+     console.log("last words"); process.exit(1)`,
+    { backoffMs: { first: 300, limit: 300 } },
+  );
+  one.supervisor.start();
+  await until(() => one.supervisor.status().last_exit !== null);
+  assert.equal(one.supervisor.status().last_exit, "exit code 1: the database is damaged");
+  await until(() => one.supervisor.status().restarts >= 1 && one.supervisor.status().state === "backoff");
+  assert.equal(one.supervisor.status().last_exit, "exit code 1");
+});
+
 test("a long life clears the row of failures", async () => {
   const pauses: number[] = [];
   const watched = createLogger(

@@ -124,7 +124,8 @@ export class Supervisor {
 
 const describe = (exit: ServiceExit | undefined): string => {
   if (exit === undefined) return "it ended";
-  return exit.signal === null ? `exit code ${exit.code}` : `signal ${exit.signal}`;
+  const how = exit.signal === null ? `exit code ${exit.code}` : `signal ${exit.signal}`;
+  return exit.said === undefined ? how : `${how}: ${exit.said}`;
 };
 
 function pause(ms: number, signal: AbortSignal): Promise<void> {

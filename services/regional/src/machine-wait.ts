@@ -3,7 +3,7 @@
  * gone has been destroyed. Who waits for a version that was replaced is told so, because it cannot come back.
  */
 import { HearthError } from "@hearth/errors";
-import { isSettled, type MachineFact, type MachineState } from "@hearth/machine";
+import { type FailedUpdate, isSettled, type MachineFact, type MachineState } from "@hearth/machine";
 import type { ApiContext } from "./api-context.ts";
 import { machineNotFound } from "./cluster-view.ts";
 import { untilMachine } from "./machine-access.ts";
@@ -21,7 +21,10 @@ export interface Wait {
 
 type Outcome = { readonly state: MachineState } | { readonly error: HearthError } | undefined;
 
-/** @throws HearthError `deadline_exceeded`, `machine_not_found`, `conflict` for a version that was replaced */
+/**
+ * @throws HearthError `deadline_exceeded`, `machine_not_found`, `conflict` for a version that was replaced,
+ * `update_rolled_back` and `illegal_transition` for one that cannot start
+ */
 export async function waitForMachine(
   { view }: Pick<ApiContext, "view">,
   known: MachineFact,
@@ -42,8 +45,13 @@ export async function waitForMachine(
   return outcome.state;
 }
 
-export function outcomeOf({ record }: MachineFact, wait: Wait): Outcome {
+export function outcomeOf({ record, failed_update }: MachineFact, wait: Wait): Outcome {
   const { state, instance_id, events } = record;
+  if (wait.instanceId !== undefined && failed_update !== undefined && state !== "destroyed") {
+    // Later than the version that is back, and no later than the one that failed: it will not come any more.
+    if (wait.instanceId > instance_id && wait.instanceId <= failed_update.version)
+      return { error: rolledBack(instance_id, failed_update) };
+  }
   // Ids of versions sort by time: a later one than the machine has is still on its way here.
   if (wait.instanceId !== undefined && wait.instanceId > instance_id) return undefined;
   if (wait.instanceId !== undefined && wait.instanceId < instance_id && state !== "destroyed")
@@ -56,8 +64,23 @@ export function outcomeOf({ record }: MachineFact, wait: Wait): Outcome {
   const isNews = wait.fromEventId === undefined || events[0]?.id !== wait.fromEventId;
   if (isNews && wait.states.some((wanted) => (wanted === "settled" ? isSettled(state) : wanted === state)))
     return { state };
+  // A version that failed stays so until somebody asks for something else.
+  if (wait.instanceId === instance_id && state === "failed")
+    return {
+      error: new HearthError("illegal_transition", {
+        message: `machine failed to reach desired state, ${wait.states.join(" or ")}: the version ${instance_id} is failed; look at the machine's events.`,
+        details: { state, wanted: wait.states },
+      }),
+    };
   // Nothing follows on destroyed, so waiting for anything else is over.
   return state === "destroyed" ? { error: machineNotFound(record.id) } : undefined;
+}
+
+function rolledBack(instanceId: string, { version, code, step, message }: FailedUpdate): HearthError {
+  return new HearthError("update_rolled_back", {
+    message: `The version ${version} could not start at ${step} (${code}), so ${instanceId} is back: ${message} Correct the configuration and update again.`,
+    details: { failed_version: version, instance_id: instanceId, code, step },
+  });
 }
 
 const outcomeOfGone = (id: string, wait: Wait): Outcome =>

@@ -51,6 +51,8 @@ function refusal(
 ): string | undefined {
   if (request.region !== undefined && node.region !== request.region) return `is in region ${node.region}`;
   if (ageMs > ageLimitMs) return `was last heard ${Math.round(ageMs / 1000)} s ago`;
+  const [problem] = node.problems ?? [];
+  if (problem !== undefined) return `takes no work: ${problem}`;
   if (node.free_memory_mb < request.memoryMb)
     return `has ${node.free_memory_mb} MB free of ${node.total_memory_mb}; ${request.memoryMb} MB are asked for`;
   return undefined;

@@ -14,6 +14,9 @@ const NodeAnswer = Type.Object({
   free_memory_mb: Type.Integer(),
   machines: Type.Integer(),
   warnings: Type.Array(Type.String()),
+  problems: Type.Array(Type.String(), {
+    description: "What does not work now; then it takes no new machine.",
+  }),
   published_at_ms: Type.Integer(),
   age_ms: Type.Integer({ description: "Since it was last heard." }),
   schedulable: Type.Boolean({ description: "Whether new machines may go there." }),
@@ -65,8 +68,9 @@ export function platformRoutes(app: App, context: ApiContext): void {
     async () =>
       view.nodes().map((node) => ({
         ...node,
+        problems: [...(node.problems ?? [])],
         age_ms: Math.round(view.nodeAgeMs(node)),
-        schedulable: view.isNodeFresh(node),
+        schedulable: view.isNodeFresh(node) && (node.problems ?? []).length === 0,
       })),
   );
 

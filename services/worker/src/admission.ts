@@ -17,6 +17,15 @@ export interface Shape {
 /** How many virtual processors one processor of the node stands for. */
 export const cpuOvercommit = 16;
 
+/** A machine that may go back to another version needs room for the larger of the two. */
+function shapeOf({ config, rollback }: MachineRow): Shape {
+  const before = rollback?.kind === "to" && rollback.ran ? rollback.config.guest : config.guest;
+  return {
+    cpus: Math.max(config.guest.cpus, before.cpus),
+    memory_mb: Math.max(config.guest.memory_mb, before.memory_mb),
+  };
+}
+
 const counts = (row: MachineRow): boolean =>
   row.handle !== null || (row.desired === "started" && row.state !== "failed");
 
@@ -39,7 +48,7 @@ export class Admission {
     const reserved = this.#reservations().filter(
       ({ machine_id }) => machine_id !== except && !counted.some((row) => row.machineId === machine_id),
     );
-    for (const used of [...counted.map(({ config }) => config.guest), ...reserved]) {
+    for (const used of [...counted.map(shapeOf), ...reserved]) {
       cpus -= used.cpus;
       memory_mb -= used.memory_mb;
     }

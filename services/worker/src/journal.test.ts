@@ -4,9 +4,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { test } from "node:test";
+import { openWorkerDatabase } from "./database-open.ts";
 import { addColumn, openJournal } from "./journal.ts";
 import { makeMachineTables } from "./machine-tables.ts";
-import { openWorkerDatabase } from "./worker.ts";
 
 const columnsOf = (database: DatabaseSync, table: string): string[] =>
   database

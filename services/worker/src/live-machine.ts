@@ -4,6 +4,7 @@
  * anew from the handle that is.
  */
 import type { Duplex } from "node:stream";
+import { setTimeout as delay } from "node:timers/promises";
 import { HearthError } from "@hearth/errors";
 import { connectGuest, type GuestClient, type GuestConnection } from "@hearth/guest";
 import type { MachineExit } from "@hearth/machine";
@@ -19,6 +20,7 @@ export interface LiveMachineDeps {
   readonly log: MachineLog;
   readonly clock: Clock;
   readonly logger: Logger;
+  readonly abandonMs: number;
   /** The program or the VM has ended; called once. */
   readonly onEnd: () => void;
 }
@@ -111,8 +113,20 @@ export class LiveMachine {
 
   /** Ends the VM at once, also one that is just being started. */
   async kill(): Promise<void> {
-    await this.#starting?.catch(() => undefined); // its own caller has the error
-    await this.#deps.vmm.kill();
+    const { vmm, abandonMs, logger } = this.#deps;
+    const starting = this.#starting?.then(
+      () => "up" as const,
+      () => "up" as const, // its own caller has the error
+    );
+    const waited = new AbortController();
+    const late = delay(abandonMs, "late" as const, { signal: waited.signal }).catch(() => "late" as const);
+    const seen = await Promise.race([starting ?? "up", late]);
+    waited.abort();
+    if (seen === "up") return await vmm.kill();
+    // Nobody may use what comes up after this: it is ended as soon as there is something to end.
+    void starting
+      ?.then(() => vmm.kill())
+      .catch((err: unknown) => logger.error({ err }, "a virtual machine that came up late stays"));
   }
 
   /** Lets go of the VM without ending it. */

@@ -12,6 +12,8 @@ export interface LiveSetDeps {
   readonly paths: HostPaths;
   readonly clock: Clock;
   readonly logger: Logger;
+  /** How long a VM that is being started is waited for before it is given up. */
+  readonly abandonMs: number;
   /** The program or the VM of a machine has ended. */
   readonly onEnd: (machineId: string) => void;
 }
@@ -32,12 +34,13 @@ export class LiveSet implements LiveMachines {
   make(machineId: string, boot: string): LiveMachine {
     const known = this.#live.get(machineId);
     if (known !== undefined) return known;
-    const { makeVmm, clock, logger, onEnd } = this.#deps;
+    const { makeVmm, clock, logger, abandonMs, onEnd } = this.#deps;
     const live = new LiveMachine({
       vmm: makeVmm(),
       boot,
       log: this.log(machineId),
       clock,
+      abandonMs,
       logger: logger.child({ machine_id: machineId }),
       onEnd: () => onEnd(machineId),
     });

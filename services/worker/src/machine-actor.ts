@@ -4,6 +4,7 @@
  * same path, and what failed is tried again by the same look.
  */
 import type { Logger } from "@hearth/telemetry";
+import { releaseStaleImages, staleHolders } from "./image-hold.ts";
 import type { MachineRow } from "./machine-row.ts";
 import { destroyRun, downRun, type RunKind, runKinds, startRun } from "./machine-runs.ts";
 import { type Action, nextAction } from "./next-action.ts";
@@ -17,6 +18,8 @@ export interface ActorDeps {
   readonly newRunId: () => string;
   readonly draining: () => boolean;
   readonly logger: Logger;
+  /** What could not be done and will be tried again. */
+  readonly onThrown: (error: unknown) => void;
   /** The row is gone; the actor ends. */
   readonly onPurged: () => Promise<void>;
   /** The host or the journal may have changed without the record. */
@@ -83,6 +86,7 @@ export class MachineActor {
       } catch (error) {
         if (signal.aborted) return;
         if (this.#run?.signal.aborted === true) continue; // interrupted, so the record says something else now
+        this.#deps.onThrown(error);
         waitMs = Math.min(longestRetryMs, firstRetryMs * 2 ** this.#failures);
         this.#failures += 1;
         this.#deps.logger.error({ err: error, retry_in_ms: waitMs }, "the machine could not be taken on");
@@ -109,6 +113,7 @@ export class MachineActor {
       ended: row.exit !== null || live === undefined || live.exit !== undefined,
       draining: draining(),
       unpublished: this.#unpublished,
+      staleImages: row.state === "started" && staleHolders(parts, row).length > 0,
       limits: parts.limits,
     });
   }
@@ -134,6 +139,12 @@ export class MachineActor {
           events: [{ type: "start", source: "flyd" }],
         }));
         return;
+      case "release-images":
+        return await releaseStaleImages(
+          parts,
+          row,
+          AbortSignal.any([this.#stopping.signal, AbortSignal.timeout(parts.limits.releaseMs)]),
+        );
       case "unpublish":
         store.unpublish(this.machineId);
         this.#unpublished = true;

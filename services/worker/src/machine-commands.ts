@@ -22,6 +22,7 @@ import { existing, MachineLeases, withNonce } from "./machine-leases.ts";
 import type { MachineRow } from "./machine-row.ts";
 import type { Change, MachineStore, NewEvent } from "./machine-store.ts";
 import type { SlotNumbers } from "./slot-numbers.ts";
+import { refuseRolledBack, rollbackTarget } from "./update-rollback.ts";
 
 export interface MachineCommandsDeps {
   readonly database: DatabaseSync;
@@ -97,6 +98,7 @@ export class MachineCommands {
         restarts: [],
         startAtMs: 0,
         launch: request.launch,
+        rollback: null,
         lease,
         cordoned: false,
         createdMs: nowMs(),
@@ -116,6 +118,7 @@ export class MachineCommands {
     const wish = { ttlMs: request.lease_ttl_ms, nonce: request.nonce };
     const row = this.#change(request, (known) => {
       if (known.instanceId === request.instance_id) return undefined;
+      refuseRolledBack(known, request.instance_id);
       if (request.current_version !== undefined && request.current_version !== known.instanceId)
         throw new HearthError("conflict", {
           message: "The machine has another version by now; read it again and retry.",
@@ -131,6 +134,7 @@ export class MachineCommands {
         state,
         desired,
         launch: request.launch,
+        rollback: rollbackTarget(known),
         image: null,
         stop: {},
       } as const;

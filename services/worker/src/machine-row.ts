@@ -1,5 +1,6 @@
 /** A machine as its worker keeps it: what is wanted, what was seen, and what of the host is its. */
 import type {
+  FailedUpdate,
   InstanceId,
   Lease,
   MachineConfig,
@@ -19,6 +20,20 @@ export interface StopRequest {
   /** Without asking its program. */
   readonly force?: boolean;
 }
+
+/** What of an update is not settled yet, or was not well. */
+export type Rollback =
+  /** Until the version of now has run once, this is what the machine goes back to when it cannot start. */
+  | {
+      readonly kind: "to";
+      readonly instanceId: InstanceId;
+      readonly config: MachineConfig;
+      readonly image: NodeImage | null;
+      /** It ran when it was replaced, so it is started again. */
+      readonly ran: boolean;
+    }
+  /** The machine went back, from this; `pending` until the version of now has run again. */
+  | { readonly kind: "from"; readonly failed: FailedUpdate; readonly pending: boolean };
 
 export interface MachineRow {
   readonly machineId: MachineId;
@@ -50,6 +65,7 @@ export interface MachineRow {
   readonly startAtMs: number;
   /** Whether an update in progress ends in a start. */
   readonly launch: boolean;
+  readonly rollback: Rollback | null;
   readonly lease: Lease | null;
   /** No new traffic is to go to it. */
   readonly cordoned: boolean;
@@ -83,6 +99,7 @@ const columns: {
   restarts: { name: "restarts", kind: "json" },
   startAtMs: { name: "start_at_ms", kind: "plain" },
   launch: { name: "launch", kind: "flag" },
+  rollback: { name: "rollback", kind: "json" },
   lease: { name: "lease", kind: "json" },
   cordoned: { name: "cordoned", kind: "flag" },
   createdMs: { name: "created_ms", kind: "plain" },

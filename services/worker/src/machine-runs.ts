@@ -3,26 +3,19 @@
  * an empty host, `destroy` the same and then the rest. The names of runs and steps are on disk.
  */
 import { HearthError } from "@hearth/errors";
+import { releaseAllImages, releaseStaleImages } from "./image-hold.ts";
 import { keepsDisk, stopPlan } from "./machine-program.ts";
 import type { MachineRow } from "./machine-row.ts";
 import type { MachineStep, RunInput, RunParts } from "./run-parts.ts";
 import type { RunDefinition } from "./run-step.ts";
 import { endVm, guestReadyStep, processStartStep, vmmStep } from "./start-guest-steps.ts";
-import {
-  dropScratch,
-  imageStep,
-  releaseImage,
-  releaseSlot,
-  scratchStep,
-  slotStep,
-} from "./start-host-steps.ts";
+import { dropScratch, imageStep, releaseSlot, scratchStep, slotStep } from "./start-host-steps.ts";
 
 export const runKinds = { start: "machine-start", down: "machine-down", destroy: "machine-destroy" } as const;
 export type RunKind = (typeof runKinds)[keyof typeof runKinds];
 
-const afterKillMs = 3_000;
-const drainMs = 2_000;
-const powerOffMs = 5_000;
+/** What asking and telling take beside the waits for what they bring about. */
+const askingMs = 5_000;
 
 export function startRun(parts: RunParts): RunDefinition<RunInput> {
   return {
@@ -44,8 +37,8 @@ export function downRun(parts: RunParts, row: MachineRow): RunDefinition<RunInpu
     outputDrainStep(parts),
     vmOffStep(parts, keepsDisk(row.config, startsAgain)),
     [slotReleaseStep(parts), scratchDropStep(parts, startsAgain)],
-    // Another version may mean another image; this one is let go only when no VM reads it.
-    ...(row.state === "replacing" ? [imageReleaseStep(parts)] : []),
+    // Another version may mean another image; one is let go only when no VM reads it and none may go back to it.
+    ...(row.state === "replacing" ? [imageReleaseStep(parts, releaseStaleImages)] : []),
   ];
   return { kind: runKinds.down, steps };
 }
@@ -56,10 +49,10 @@ export function destroyRun(parts: RunParts): RunDefinition<RunInput> {
     vmOffStep(parts, false),
     [
       slotReleaseStep(parts),
-      onward("scratch-destroy", async ({ machineId }) => await dropScratch(parts, machineId)),
-      imageReleaseStep(parts),
+      onward(parts, "scratch-destroy", async ({ machineId }) => await dropScratch(parts, machineId)),
+      imageReleaseStep(parts, (_, { machineId }, signal) => releaseAllImages(parts, machineId, signal)),
     ],
-    onward("ledger-check", async ({ machineId }) => {
+    onward(parts, "ledger-check", async ({ machineId }) => {
       for (const left of ledger.ofMachine(machineId))
         throw new HearthError("internal", { message: `The ${left.kind} ${left.key} is still there.` });
       store.note(machineId, { image: null });
@@ -70,13 +63,14 @@ export function destroyRun(parts: RunParts): RunDefinition<RunInput> {
 
 /** A step on the way to nothing: it can be repeated, and there is no way back from it. */
 function onward(
+  { limits }: RunParts,
   name: string,
   act: (...args: Parameters<MachineStep["do"]>) => Promise<void>,
-  limits: { readonly limitMs: number } = { limitMs: 30_000 },
+  limitMs = limits.releaseMs,
 ): MachineStep {
   return {
     name,
-    ...limits,
+    limitMs,
     maxAttempts: 5,
     inspect: async () => false,
     do: async (input, context) => {
@@ -89,7 +83,8 @@ function onward(
 
 /** Asks the program to end when somebody asked for that, and then makes it. */
 function mainEndStep(parts: RunParts, planned: MachineRow): MachineStep {
-  const limitMs = stopPlan(planned, planned.stop ?? {}).timeoutMs + afterKillMs + drainMs + 5_000;
+  const { afterKillMs } = parts.limits;
+  const limitMs = stopPlan(planned, planned.stop ?? {}).timeoutMs + afterKillMs + askingMs;
   const act: MachineStep["do"] = async ({ machineId }, { signal }) => {
     const row = parts.store.get(machineId);
     const live = parts.live.get(machineId);
@@ -121,14 +116,14 @@ function mainEndStep(parts: RunParts, planned: MachineRow): MachineStep {
     if (live?.exit !== undefined && row.exit === null) parts.store.note(machineId, { exit: live.exit });
     return { kind: "done" };
   };
-  return { ...onward("main-end", async () => undefined, { limitMs }), do: act };
+  return { ...onward(parts, "main-end", async () => undefined, limitMs), do: act };
 }
 
 function outputDrainStep(parts: RunParts): MachineStep {
-  return onward("output-drain", async ({ machineId }, { signal }) => {
+  return onward(parts, "output-drain", async ({ machineId }, { signal }) => {
     const live = parts.live.get(machineId);
     if (live === undefined || live.vmExit !== undefined) return;
-    const limit = AbortSignal.any([signal, AbortSignal.timeout(drainMs)]);
+    const limit = AbortSignal.any([signal, AbortSignal.timeout(parts.limits.drainMs)]);
     await live.drain(limit).catch((error: unknown) => {
       parts.logger.warn({ err: error, machine_id: machineId }, "the last output of the guest is lost");
     });
@@ -136,10 +131,11 @@ function outputDrainStep(parts: RunParts): MachineStep {
 }
 
 function vmOffStep(parts: RunParts, gently: boolean): MachineStep {
-  return onward("vm-off", async ({ machineId }, { signal }) => {
+  return onward(parts, "vm-off", async ({ machineId }, { signal }) => {
     const live = parts.live.get(machineId);
     if (gently && live !== undefined && live.vmExit === undefined) {
       // What the guest has not written to its disk yet is to be kept too.
+      const { powerOffMs } = parts.limits;
       const limit = AbortSignal.any([signal, AbortSignal.timeout(powerOffMs)]);
       await live
         .call((client, inner) => client.shutdown({ graceMs: 1_000 }, { signal: inner }), limit)
@@ -152,13 +148,15 @@ function vmOffStep(parts: RunParts, gently: boolean): MachineStep {
   });
 }
 
-const imageReleaseStep = (parts: RunParts): MachineStep =>
-  onward("image-release", async ({ machineId }, { signal }) => await releaseImage(parts, machineId, signal));
+const imageReleaseStep = (parts: RunParts, release: typeof releaseStaleImages): MachineStep =>
+  onward(parts, "image-release", async ({ machineId }, { signal }) =>
+    release(parts, parts.store.get(machineId), signal),
+  );
 
 const slotReleaseStep = (parts: RunParts): MachineStep =>
-  onward("slot-release", async ({ machineId }) => await releaseSlot(parts, machineId));
+  onward(parts, "slot-release", async ({ machineId }) => await releaseSlot(parts, machineId));
 
 const scratchDropStep = (parts: RunParts, startsAgain: boolean): MachineStep =>
-  onward("scratch-drop", async ({ machineId }) => {
+  onward(parts, "scratch-drop", async ({ machineId }) => {
     if (!keepsDisk(parts.store.get(machineId).config, startsAgain)) await dropScratch(parts, machineId);
   });

@@ -58,4 +58,5 @@ export function makeMachineTables(database: DatabaseSync): void {
     CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
   `);
   addColumn(database, "machines", "cordoned", "INTEGER NOT NULL DEFAULT 0");
+  addColumn(database, "machines", "rollback", "TEXT");
 }

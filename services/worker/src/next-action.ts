@@ -17,6 +17,8 @@ export type Action =
   | { readonly kind: "booted" }
   /** Its desired state asks for a start that nobody else will ask for. */
   | { readonly kind: "begin" }
+  /** It runs, and still holds the image of a version that it will not go back to. */
+  | { readonly kind: "release-images" }
   /** Take back the fact of a machine that is gone. */
   | { readonly kind: "unpublish" }
   | { readonly kind: "purge" };
@@ -29,6 +31,8 @@ export interface Observed {
   /** The host goes down: nothing is started. */
   readonly draining: boolean;
   readonly unpublished: boolean;
+  /** Images are held for versions that are not needed any more. */
+  readonly staleImages: boolean;
   readonly limits: Pick<WorkerLimits, "destroyedFactMs" | "destroyedRowMs">;
 }
 
@@ -43,7 +47,8 @@ export function nextAction(row: MachineRow, observed: Observed): Action {
     case "destroying":
       return { kind: "run", run: "machine-destroy" };
     case "started":
-      return observed.ended || row.handle === null ? { kind: "run", run: "machine-down" } : { kind: "rest" };
+      if (observed.ended || row.handle === null) return { kind: "run", run: "machine-down" };
+      return { kind: observed.staleImages ? "release-images" : "rest" };
     case "stopping":
     case "replacing":
       return { kind: "run", run: "machine-down" };

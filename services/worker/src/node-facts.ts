@@ -13,6 +13,7 @@ export interface NodeFactsDeps {
   readonly everyMs: number;
   readonly free: () => number;
   readonly machines: () => number;
+  readonly problems: () => readonly string[];
 }
 
 const version = "0.1.0";
@@ -49,7 +50,8 @@ export class NodeFacts {
   }
 
   #fact(): NodeFact {
-    const { config, clock, free, machines } = this.#deps;
+    const { config, clock, free, machines, problems } = this.#deps;
+    const free_memory_mb = Math.max(0, free()); // its look at the tables may find the first problem
     return {
       node_id: config.node_id,
       region: config.region,
@@ -57,13 +59,14 @@ export class NodeFacts {
       accelerator: config.accelerator,
       total_cpus: config.capacity.cpus,
       total_memory_mb: config.capacity.memory_mb,
-      free_memory_mb: Math.max(0, free()),
+      free_memory_mb,
       machines: machines(),
       warnings: [
         ...config.warnings,
         `Processors are shared: up to ${cpuOvercommit} virtual ones for each of the host's.`,
         "Virtual machine monitors run as the worker's own user, without a cgroup of their own.",
       ],
+      ...(problems().length === 0 ? {} : { problems: problems() }),
       published_at_ms: clock.nowMs(),
     };
   }

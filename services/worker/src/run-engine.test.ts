@@ -36,7 +36,8 @@ function bench(overrides: Partial<Record<string, (host: Set<string>) => Promise<
   };
   const database = openJournal(":memory:");
   let clock = 0;
-  const engine = new RunEngine({ database, nowMs: () => clock++, sleep: async () => undefined });
+  const limits = { undoMs: 200, abandonMs: 200 };
+  const engine = new RunEngine({ database, nowMs: () => clock++, sleep: async () => undefined, ...limits });
   const record = () =>
     engine.record({ runId: "r1", machineId: "m1", kind: "machine-start", input: { on: true } });
   return { host, effects, definition, database, engine, record };

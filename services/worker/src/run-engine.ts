@@ -8,6 +8,7 @@
  */
 import type { DatabaseSync } from "node:sqlite";
 import { HearthError, type HearthErrorCode } from "@hearth/errors";
+import { limitAct } from "./act-limit.ts";
 import { crashPoint } from "./crash-point.ts";
 import { splitReason } from "./run-history.ts";
 import type { RunContext, RunDefinition, Step, StepOutcome } from "./run-step.ts";
@@ -33,9 +34,16 @@ export interface RunEngineDeps {
    * @param begun the names of the steps that may have had an effect
    */
   readonly consoleTail?: (machineId: string, begun: readonly string[]) => Promise<string>;
+  /** What undoing one step may take. */
+  readonly undoMs?: number;
+  /** How long an act that was told to stop is waited for, before anything else is done. */
+  readonly abandonMs?: number;
   /** What a step threw: the outcome keeps its public text, and the cause is for the logs. */
   readonly onThrown?: (error: HearthError, step: string, context: RunContext) => void;
 }
+
+const defaultUndoMs = 30_000;
+const defaultAbandonMs = 10_000;
 
 type Abort = Extract<StepOutcome, { kind: "abort" }>;
 
@@ -180,20 +188,24 @@ export class RunEngine {
   }
 
   async #attempt<Input>(step: Step<Input>, input: Input, context: RunContext): Promise<StepOutcome> {
-    const signal = AbortSignal.any([context.signal, AbortSignal.timeout(step.limitMs)]);
-    const limited = { ...context, signal };
-    try {
-      const late = new Promise<never>((_, reject) => {
-        signal.addEventListener("abort", () => reject(new HearthError("deadline_exceeded")), { once: true });
-      });
-      const work = async (): Promise<StepOutcome> =>
-        (await step.inspect(input, limited)) ? { kind: "done" } : await step.do(input, limited);
-      return await Promise.race([work(), late]);
-    } catch (thrown) {
-      const error = HearthError.from(thrown);
-      this.#deps.onThrown?.(error, step.name, context);
-      return thrownOutcome(error);
-    }
+    const { abandonMs = defaultAbandonMs } = this.#deps;
+    const { limitMs } = step;
+    const act = await limitAct<StepOutcome>(
+      { limitMs, abandonMs, signal: context.signal },
+      async (signal) => {
+        const limited = { ...context, signal };
+        if (await step.inspect(input, limited)) return { kind: "done" };
+        signal.throwIfAborted(); // the limit came while the host was looked at
+        return await step.do(input, limited);
+      },
+    );
+    if (act.kind === "settled") return act.value;
+    const error = act.kind === "thrown" ? act.error : new HearthError("deadline_exceeded");
+    this.#deps.onThrown?.(error, step.name, context);
+    if (act.kind === "thrown") return thrownOutcome(error);
+    // It may still act, so it must not be begun beside itself.
+    const reason = `deadline_exceeded: It did not end within ${limitMs / 1000} s, nor when it was told to stop.`;
+    return { kind: "abort", code: "deadline_exceeded", reason, blame: "platform" };
   }
 
   async #undoAll<Input>(definition: RunDefinition<Input>, input: Input, context: RunContext): Promise<void> {
@@ -201,13 +213,23 @@ export class RunEngine {
       const state = this.#stepState(context.runId, step.name);
       if (state === undefined || state === "undone") continue;
       crashPoint(`undo ${step.name}`, "before");
-      await step.undo(input, context);
+      await this.#undo(step, input, context);
       crashPoint(`undo ${step.name}`, "after");
       this.#mark(context.runId, step.name, "undone");
     }
     this.#deps.database
       .prepare("UPDATE runs SET state = 'failed', ended_ms = ? WHERE run_id = ?")
       .run(this.#deps.nowMs(), context.runId);
+  }
+
+  async #undo<Input>(step: Step<Input>, input: Input, context: RunContext): Promise<void> {
+    const { undoMs = defaultUndoMs, abandonMs = defaultAbandonMs } = this.#deps;
+    const limits = { limitMs: undoMs, abandonMs, signal: context.signal };
+    const act = await limitAct(limits, (signal) => step.undo(input, { ...context, signal }));
+    if (act.kind === "settled") return;
+    throw act.kind === "thrown"
+      ? act.error
+      : new HearthError("deadline_exceeded", { message: `${step.name} could not be undone in time.` });
   }
 
   #begin(runId: string, name: string): number {

@@ -22,11 +22,17 @@ export class ScratchDisks {
 
   /** Makes the disk, or makes it anew. The file appears whole or not at all. */
   async make(path: string, sizeGb: number, signal: AbortSignal): Promise<void> {
-    const template = await this.#template(sizeGb);
-    await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+    const template = await whileWanted(this.#template(sizeGb), signal);
     const partial = `${path}.new`;
-    await host("cp", ["--reflink=auto", "--sparse=always", template, partial], signal);
-    await rename(partial, path);
+    try {
+      await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+      await host("cp", ["--reflink=auto", "--sparse=always", template, partial], signal);
+      signal.throwIfAborted();
+      await rename(partial, path);
+    } catch (error) {
+      await rm(partial, { force: true });
+      throw diskFault(error);
+    }
   }
 
   async remove(path: string): Promise<void> {
@@ -43,18 +49,42 @@ export class ScratchDisks {
   async #makeTemplate(sizeGb: number): Promise<string> {
     const path = join(this.#templates, `scratch-${sizeGb}g-v1.ext4`);
     if (await exists(path)) return path;
-    await mkdir(this.#templates, { recursive: true, mode: 0o700 });
     const partial = `${path}.new`;
+    try {
+      await this.#format(sizeGb, partial);
+      await rename(partial, path);
+      return path;
+    } catch (error) {
+      await rm(partial, { force: true });
+      throw diskFault(error);
+    } finally {
+      await rm(`${partial}.full`, { force: true });
+    }
+  }
+
+  async #format(sizeGb: number, partial: string): Promise<void> {
+    await mkdir(this.#templates, { recursive: true, mode: 0o700 });
     await rm(partial, { force: true });
     // Tables that are left for later are written by the guest's kernel, in each guest, while it should work.
     const options = "lazy_itable_init=0,lazy_journal_init=0,nodiscard";
     await host("truncate", ["-s", `${sizeGb}G`, `${partial}.full`]);
     await host("mkfs.ext4", ["-q", "-F", "-m", "0", "-J", "size=16", "-E", options, `${partial}.full`]);
     await host("cp", ["--sparse=always", `${partial}.full`, partial]);
-    await rm(`${partial}.full`);
-    await rename(partial, path);
-    return path;
   }
+}
+
+/** One template is made for all who want it, so that one of them may go away without ending it. */
+function whileWanted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  const stopped = Promise.withResolvers<never>();
+  const stop = (): void => stopped.reject(new HearthError("cancelled", { cause: signal.reason }));
+  if (signal.aborted) stop();
+  signal.addEventListener("abort", stop, { once: true });
+  return Promise.race([work, stopped.promise]).finally(() => signal.removeEventListener("abort", stop));
+}
+
+function diskFault(thrown: unknown): unknown {
+  const { code } = thrown as NodeJS.ErrnoException;
+  return code === "ENOSPC" || code === "EDQUOT" ? new HearthError("disk_full", { cause: thrown }) : thrown;
 }
 
 const exists = (path: string): Promise<boolean> =>

@@ -5,6 +5,7 @@ import { tailForEvent } from "./console-tail.ts";
 import type { MachineRow } from "./machine-row.ts";
 import type { Change, NewEvent } from "./machine-store.ts";
 import type { RunOutcome } from "./run-engine.ts";
+import { rollbackAfterBoot, rolledBack, startError } from "./update-rollback.ts";
 
 /** Its VM is gone and nothing on the host is its any more but what it keeps. */
 export function settled(row: MachineRow, nowMs: number): Change | undefined {
@@ -82,10 +83,11 @@ function ended(row: MachineRow, change: Change): Change {
 /** Its start run is done. A request that came meanwhile wins. */
 export function booted(row: MachineRow): Change | undefined {
   if (row.state !== "starting" || row.stop !== null) return undefined;
-  return { set: { state: nextState(row.state, "booted") }, events: [{ type: "start", source: "flyd" }] };
+  const set = { state: nextState(row.state, "booted"), rollback: rollbackAfterBoot(row) };
+  return { set, events: [{ type: "start", source: "flyd" }] };
 }
 
-/** Its start run failed, and all that it had made is gone again. */
+/** Its start run failed, and all that it had made is gone again. A version before it is taken up again. */
 export function failed(
   row: MachineRow,
   outcome: Extract<RunOutcome, { kind: "failed" }>,
@@ -94,8 +96,10 @@ export function failed(
   const { code, step, reason, attempts, consoleTail } = outcome;
   const message = reason === "" ? new HearthError(code).message : reason;
   const error = { code, step, message, attempts, console_tail: tailForEvent(consoleTail) };
+  const back = rolledBack(row, error);
+  if (back !== undefined) return back;
   return {
     set: { state: nextState(row.state, "fail"), desired: "stopped", stop: null, exit: null },
-    events: [{ type: "failed", source: "flyd", request: { error } }],
+    events: [{ type: "failed", source: "flyd", request: { error: startError(row, error) } }],
   };
 }

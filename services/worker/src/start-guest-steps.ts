@@ -13,13 +13,13 @@ export function vmmStep(parts: RunParts): MachineStep {
   const { store, ledger, paths, live, config } = parts;
   return {
     name: "vmm",
-    limitMs: 30_000,
+    limitMs: parts.limits.vmmStartMs,
     maxAttempts: 2,
     inspect: async ({ machineId }, { runId, attempt }) => {
       if (attempt === 1) return false;
       return store.get(machineId).boot === runId && live.get(machineId)?.vmExit === undefined;
     },
-    do: async ({ machineId }, { runId }) => {
+    do: async ({ machineId }, { runId, signal }) => {
       const row = store.get(machineId);
       const runDir = paths.runDir(machineId);
       ledger.claim({ kind: "vm", key: runDir, machineId });
@@ -30,6 +30,7 @@ export function vmmStep(parts: RunParts): MachineStep {
       // What an earlier boot said is no answer to why this one failed.
       await rm(paths.console(machineId), { force: true });
       if (live.get(machineId)?.vmExit !== undefined) await live.drop(machineId);
+      signal.throwIfAborted();
       crashPoint("launch vm", "before");
       const handle = await live.make(machineId, runId).start({
         id: machineId,
@@ -47,6 +48,8 @@ export function vmmStep(parts: RunParts): MachineStep {
         consolePath: paths.console(machineId),
       });
       crashPoint("launch vm", "after");
+      // Given up meanwhile: whoever undoes this ends the VM, and the record must not name it again.
+      signal.throwIfAborted();
       store.note(machineId, { handle, boot: runId });
       return { kind: "done" };
     },
@@ -115,7 +118,7 @@ export function processStartStep(parts: RunParts): MachineStep {
   const { store } = parts;
   return {
     name: "process-start",
-    limitMs: 30_000,
+    limitMs: parts.limits.processStartMs,
     maxAttempts: 3,
     inspect: async ({ machineId }, { attempt, signal }) => {
       if (attempt === 1) return false;

@@ -1,6 +1,7 @@
 /** The steps of a start that make things on the host: image, scratch disk, network slot. */
 import { access } from "node:fs/promises";
 import { planTeardown } from "@hearth/network";
+import { holdsImage, imageHolder, releaseImage } from "./image-hold.ts";
 import { keepsDisk } from "./machine-program.ts";
 import { type MachineStep, type RunParts, slotOf } from "./run-parts.ts";
 import { defaultScratchGb } from "./scratch-disk.ts";
@@ -16,37 +17,30 @@ export function imageStep(parts: RunParts): MachineStep {
   const { store, ledger, images } = parts;
   return {
     name: "image",
-    limitMs: 15 * 60_000,
+    limitMs: parts.limits.imageMs,
     maxAttempts: 3,
     inspect: async ({ machineId }) => {
       const { image } = store.get(machineId);
-      return image !== null && holdsImage(parts, machineId) && (await present(image.rootfsPath));
+      return image !== null && holdsImage(parts, store.get(machineId)) && (await present(image.rootfsPath));
     },
     do: async ({ machineId }, { signal }) => {
       const row = store.get(machineId);
-      ledger.claim({ kind: "image", key: machineId, machineId });
-      const image = await images.ensure(row.config.image, machineId, signal);
+      const holder = imageHolder(row);
+      ledger.claim({ kind: "image", key: holder, machineId });
+      const image = await images.ensure(row.config.image, holder, signal);
+      signal.throwIfAborted();
       store.note(machineId, { image });
       return { kind: "done" };
     },
-    undo: async ({ machineId }, { signal }) => await releaseImage(parts, machineId, signal),
+    undo: async ({ machineId }, { signal }) => await releaseImage(parts, store.get(machineId), signal),
   };
-}
-
-const holdsImage = ({ ledger }: RunParts, machineId: string): boolean =>
-  ledger.ofMachine(machineId).some(({ kind }) => kind === "image");
-
-export async function releaseImage(parts: RunParts, machineId: string, signal: AbortSignal): Promise<void> {
-  if (!holdsImage(parts, machineId)) return;
-  await parts.images.release(machineId, signal);
-  parts.ledger.release({ kind: "image", key: machineId, machineId });
 }
 
 export function scratchStep(parts: RunParts): MachineStep {
   const { store, ledger, disks, paths } = parts;
   return {
     name: "scratch-disk",
-    limitMs: 60_000,
+    limitMs: parts.limits.scratchDiskMs,
     maxAttempts: 3,
     // Only a disk that is to be kept can be there already; others begin anew with each start.
     inspect: async ({ machineId }) =>
@@ -74,7 +68,7 @@ export function slotStep(parts: RunParts): MachineStep {
   const { store, ledger, network } = parts;
   return {
     name: "network-slot",
-    limitMs: 20_000,
+    limitMs: parts.limits.networkSlotMs,
     maxAttempts: 3,
     inspect: async () => false, // applying what is applied is the look
     do: async ({ machineId }, { signal }) => {

@@ -1,9 +1,11 @@
 /** What a worker needs of the world; everything that a test or a simulation puts in its place is here. */
 import type { Bus, FactStore, NodeConfig } from "@hearth/cluster";
+import type { HearthError } from "@hearth/errors";
 import type { NetworkExecutor } from "@hearth/network";
 import type { Logger } from "@hearth/telemetry";
 import type { Vmm } from "@hearth/vmm";
 import type { ImagesClient } from "./images-client.ts";
+import { defaultStepLimits, type StepLimits } from "./step-limits.ts";
 
 export interface Clock {
   nowMs(): number;
@@ -24,11 +26,11 @@ export interface WorkerDeps {
   /** Of this boot of the host; a process of another boot is not believed to be ours. */
   readonly bootId: string;
   readonly limits?: Partial<WorkerLimits>;
+  /** The database is damaged: this process must end, and its machines run on. */
+  readonly onCorrupt: (error: HearthError) => void;
 }
 
-export interface WorkerLimits {
-  /** From the start of the VM to the answer of its agent. */
-  readonly bootMs: number;
+export interface WorkerLimits extends StepLimits {
   /** How long the fact of a destroyed machine stays. */
   readonly destroyedFactMs: number;
   /** How long its row, events and logs stay, to explain how it ended. */
@@ -37,13 +39,18 @@ export interface WorkerLimits {
   /** How often the host is looked at for what no ledger has, and how long that must have been there. */
   readonly orphanSweepMs: number;
   readonly orphanGraceMs: number;
+  /** Between looks whether a database that could not be written can be: the first, and the longest. */
+  readonly probeMs: number;
+  readonly longestProbeMs: number;
 }
 
 export const defaultLimits: WorkerLimits = {
-  bootMs: 90_000,
+  ...defaultStepLimits,
   destroyedFactMs: 60_000,
   destroyedRowMs: 3_600_000,
   nodeFactEveryMs: 3_000,
   orphanSweepMs: 20_000,
   orphanGraceMs: 60_000,
+  probeMs: 500,
+  longestProbeMs: 15_000,
 };

@@ -1,15 +1,19 @@
 /** The process around a worker: its lock, its bus, its database, and a stop that lets go in time. */
 import { randomBytes } from "node:crypto";
 import { mkdirSync, readFileSync, writeSync } from "node:fs";
+import type { DatabaseSync } from "node:sqlite";
 import { setTimeout as delay } from "node:timers/promises";
 import { connectBus, FactStore, type NodeConfig } from "@hearth/cluster";
+import { HearthError } from "@hearth/errors";
 import { NetworkExecutor } from "@hearth/network";
 import { createLogger } from "@hearth/telemetry";
 import type { Vmm } from "@hearth/vmm";
+import { databaseError } from "./database-fault.ts";
+import { openWorkerDatabase } from "./database-open.ts";
 import { HostPaths } from "./host-paths.ts";
 import { BusImagesClient } from "./images-client.ts";
 import { lockDirectory } from "./single-worker.ts";
-import { openWorkerDatabase, Worker, workerServiceName } from "./worker.ts";
+import { Worker, workerServiceName } from "./worker.ts";
 import type { WorkerLimits } from "./worker-deps.ts";
 
 const stopLimitMs = 4_500;
@@ -35,6 +39,18 @@ export async function runWorker({ config, makeVmm, bootId, limits }: WorkerProce
   const paths = new HostPaths(config);
   mkdirSync(paths.data, { recursive: true, mode: 0o700 });
   using _lock = lockDirectory(paths.data);
+  /** The host agent tells people the last line that is fatal. */
+  const refuse = (thrown: unknown): never => {
+    const error = databaseError(paths.database, thrown);
+    logger.fatal({ err: error }, HearthError.from(error).message);
+    process.exit(1);
+  };
+  let database: DatabaseSync;
+  try {
+    database = openWorkerDatabase(paths.database);
+  } catch (error) {
+    return refuse(error);
+  }
   const bus = await connectBus({ ...config.nats, name: workerServiceName, retryUntil: stopping.signal });
   const worker = new Worker(
     {
@@ -52,10 +68,11 @@ export async function runWorker({ config, makeVmm, bootId, limits }: WorkerProce
       logger,
       bootId: bootId ?? readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim(),
       ...(limits === undefined ? {} : { limits }),
+      onCorrupt: refuse,
     },
-    openWorkerDatabase(paths.database),
+    database,
   );
-  await worker.start();
+  await worker.start().catch(refuse);
   logger.info("serving");
 
   await new Promise<void>((resolve) => {

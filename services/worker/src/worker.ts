@@ -20,11 +20,11 @@ import { parseClusterPrefix } from "@hearth/network";
 import { Admission } from "./admission.ts";
 import { consoleTail } from "./console-tail.ts";
 import { crashPoint } from "./crash-point.ts";
+import { DatabaseHealth } from "./database-health.ts";
 import { drainMachines, parseStopAll } from "./drain.ts";
 import { GuestCommands } from "./guest-commands.ts";
 import { HostPaths } from "./host-paths.ts";
 import { inspectHost } from "./inspector.ts";
-import { openJournal } from "./journal.ts";
 import { Ledger } from "./ledger.ts";
 import type { LiveMachine } from "./live-machine.ts";
 import { LiveSet } from "./live-set.ts";
@@ -33,7 +33,6 @@ import { MachineCommands } from "./machine-commands.ts";
 import { factOf, recordOf } from "./machine-record.ts";
 import type { MachineRow } from "./machine-row.ts";
 import { MachineStore } from "./machine-store.ts";
-import { makeMachineTables } from "./machine-tables.ts";
 import { NodeFacts } from "./node-facts.ts";
 import { OrphanSweep } from "./orphan-sweep.ts";
 import { RunEngine } from "./run-engine.ts";
@@ -53,6 +52,7 @@ const explainedRuns = 10;
 export class Worker {
   readonly #deps: WorkerDeps;
   readonly #database: DatabaseSync;
+  readonly #health: DatabaseHealth;
   readonly #outbox: Outbox;
   readonly #store: MachineStore;
   readonly #engine: RunEngine;
@@ -81,11 +81,21 @@ export class Worker {
     const paths = new HostPaths(config);
     this.#deps = deps;
     this.#database = database;
+    this.#health = new DatabaseHealth({
+      ...{ database, clock, logger, onCorrupt: deps.onCorrupt },
+      probeMs: { first: limits.probeMs, longest: limits.longestProbeMs },
+      onRecovered: () => {
+        for (const actor of this.#actors.values()) actor.wake();
+      },
+    });
     this.#outbox = new Outbox({
       database,
       facts: withCrashPoints(deps.facts),
       ownerId: `worker-${ownerId(database, randomBytes)}`,
-      onError: (error) => logger.warn({ err: error }, "a fact could not be published yet"),
+      onError: (error) => {
+        this.#health.note(error);
+        logger.warn({ err: error }, "a fact could not be published yet");
+      },
     });
     this.#store = new MachineStore({
       database,
@@ -101,7 +111,10 @@ export class Worker {
       sleep: (ms, signal) => clock.sleep(ms, signal),
       consoleTail: async (machineId, begun) =>
         begun.includes("vmm") ? await consoleTail(paths.console(machineId)) : "",
+      undoMs: limits.releaseMs,
+      abandonMs: limits.abandonMs,
       onThrown: (error, step, { machineId, runId, signal }) => {
+        this.#health.note(error);
         if (!signal.aborted)
           logger.warn({ err: error, step, machine_id: machineId, run_id: runId }, "step failed");
       },
@@ -111,6 +124,7 @@ export class Worker {
       paths,
       clock,
       logger,
+      abandonMs: limits.abandonMs,
       onEnd: (machineId) => this.#actors.get(machineId)?.wake(),
     });
     this.#admission = new Admission(database, config.capacity, nowMs);
@@ -135,7 +149,9 @@ export class Worker {
       clock,
       logger,
       everyMs: limits.nodeFactEveryMs,
-      free: () => (this.#draining ? 0 : this.#admission.free(this.#store.all()).memory_mb),
+      free: () =>
+        this.#draining ? 0 : this.#health.guard(() => this.#admission.free(this.#store.all()).memory_mb, 0),
+      problems: () => this.#health.problems,
       machines: () => this.#store.all().filter(({ state }) => state !== "destroyed").length,
     });
     this.#parts = {
@@ -191,7 +207,7 @@ export class Worker {
   /** Lets go of the machines, which run on, and closes the database. */
   async stop(): Promise<void> {
     await Promise.all(this.#serving.map((serving) => serving.stop()));
-    await Promise.all([this.#nodeFacts.stop(), this.#orphans.stop()]);
+    await Promise.all([this.#nodeFacts.stop(), this.#orphans.stop(), this.#health.stop()]);
     await Promise.all([...this.#actors.values()].map((actor) => actor.stop()));
     await this.#live.release();
     await this.#outbox.stop();
@@ -204,11 +220,21 @@ export class Worker {
 
   #handlers(): Record<string, Handler> {
     const handlers: Record<string, Handler> = {
-      "stop-all": (payload, { signal }) => this.#stopAll(payload, signal),
+      "stop-all": (payload, { signal }) => this.#told(this.#stopAll(payload, signal)),
     };
     for (const name of workerCommandNames)
-      handlers[name] = (payload, { signal }) => this.#take(parseWorkerCommand(name, payload), signal);
+      handlers[name] = (payload, { signal }) =>
+        this.#told(this.#take(parseWorkerCommand(name, payload), signal));
     return handlers;
+  }
+
+  /** A fault of the database is answered as what it is, and remembered. */
+  async #told<T>(work: Promise<T>): Promise<T> {
+    try {
+      return await work;
+    } catch (error) {
+      throw this.#health.note(error);
+    }
   }
 
   async #take(command: WorkerCommand, signal: AbortSignal): Promise<unknown> {
@@ -216,6 +242,7 @@ export class Worker {
       throw new HearthError("unavailable", {
         message: "This node is being taken down; its machines start again with it.",
       });
+    if (changing.has(command.name)) this.#health.check();
     switch (command.name) {
       case "reserve":
         return this.#commands.reserve(command.request);
@@ -350,6 +377,7 @@ export class Worker {
       draining: () => this.#draining,
       logger: this.#deps.logger.child({ machine_id: machineId }),
       onActed: () => this.#notify(),
+      onThrown: (error) => void this.#health.note(error),
       onPurged: async () => {
         this.#actors.delete(machineId);
         await this.#live.closeLog(machineId);
@@ -418,13 +446,6 @@ function withCrashPoints(facts: WorkerDeps["facts"]): WorkerDeps["facts"] {
       return deleted;
     },
   };
-}
-
-/** Opens the database of a worker: journal, ledger, machines. */
-export function openWorkerDatabase(path: string): DatabaseSync {
-  const database = openJournal(path);
-  makeMachineTables(database);
-  return database;
 }
 
 /** Unique to this database for ever: a new one must not repeat the message ids of an old one. */

@@ -1,5 +1,6 @@
 /** The operations of a machine as a drill runs them: what is there before, what is asked, what must come of it. */
 import { randomBytes } from "node:crypto";
+import { HearthError } from "@hearth/errors";
 import { type MachineRecord, newInstanceId, newMachineId } from "@hearth/machine";
 import { type DrillNode, eventually } from "./drill-node.ts";
 
@@ -110,6 +111,25 @@ export const operations: readonly Operation[] = [
         ...{ instance_id: machine.instanceId, config: machine.config, launch: true },
       }),
     holds: ({ state, instance_id }, machine) => state === "started" && instance_id === machine.instanceId,
+  },
+  {
+    name: "rolled-back-update",
+    before: started,
+    ask: (node, machine) =>
+      node
+        .command("update", {
+          ...target(machine),
+          ...{ instance_id: machine.instanceId, launch: true },
+          config: { ...machine.config, init: { exec: ["/no/such/program"] } },
+        })
+        // Asked for again after it went back, it says so, which is its answer.
+        .catch((error: unknown) => {
+          if (HearthError.from(error).code !== "update_rolled_back") throw error;
+        }),
+    holds: ({ state, instance_id, events }, machine) =>
+      state === "started" &&
+      instance_id !== machine.instanceId &&
+      events.some(({ request }) => request?.rolled_back?.from === machine.instanceId),
   },
   {
     name: "destroy",

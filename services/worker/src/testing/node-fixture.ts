@@ -67,6 +67,8 @@ export interface TestNode extends AsyncDisposable {
   readonly config: NodeConfig;
   readonly output: string[];
   start(): Promise<void>;
+  /** Starts a worker that is to refuse; resolves with its exit code. */
+  startRefused(): Promise<number | null>;
   /** Ends the worker alone; resolves with its exit code. */
   end(signal: NodeJS.Signals): Promise<number | null>;
   command(name: WorkerCommandName | "stop-all", request: unknown): Promise<unknown>;
@@ -124,6 +126,17 @@ export async function startNode(): Promise<TestNode> {
         stdio: ["ignore", "pipe", "inherit"],
       });
       await said(child, '"msg":"serving"', output);
+    },
+    startRefused: async () => {
+      const refused = spawn(process.execPath, [join(import.meta.dirname, "../main.ts")], {
+        env: { ...process.env, HEARTH_NODE_CONFIG: configPath },
+        stdio: ["ignore", "pipe", "inherit"],
+      });
+      refused.stdout.setEncoding("utf8").on("data", (chunk: string) => output.push(chunk));
+      const limit = setTimeout(() => refused.kill("SIGKILL"), timeoutMs);
+      const [code] = await once(refused, "close");
+      clearTimeout(limit);
+      return code;
     },
     end: async (signal) => {
       if (child === undefined || child.exitCode !== null || child.signalCode !== null) return null;

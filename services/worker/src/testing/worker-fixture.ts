@@ -26,9 +26,10 @@ import {
   type WorkerStreamName,
 } from "@hearth/machine";
 import { createLogger } from "@hearth/telemetry";
-import { SimHost } from "@hearth/vmm";
+import { type SimGuestFactory, SimHost } from "@hearth/vmm";
+import { openWorkerDatabase } from "../database-open.ts";
 import type { ImagesClient } from "../images-client.ts";
-import { openWorkerDatabase, Worker } from "../worker.ts";
+import { Worker } from "../worker.ts";
 import type { WorkerDeps } from "../worker-deps.ts";
 import { agentGuests, SocketSimVmm } from "./agent-guest.ts";
 import { freePort } from "./free-port.ts";
@@ -42,12 +43,21 @@ export interface WorkerFixture extends AsyncDisposable {
   readonly host: SimHost;
   /** Taps that are up. */
   readonly taps: Set<string>;
-  /** Who holds images. */
+  /** Machines that hold an image. */
   readonly holders: Set<string>;
+  /** Their holds, one an instance. */
+  readonly imageHolds: Set<string>;
   readonly log: string[];
+  readonly replica: Replica;
   worker: Worker;
   /** Thrown by the images of this node instead of an answer. */
   refuseImages: HearthError | undefined;
+  /** Waited for by the images of this node before each answer. */
+  beforeImage: ((signal: AbortSignal) => Promise<void>) | undefined;
+  /** Waited for before each call of a VMM. */
+  beforeCall: ((call: string, machineId: string) => Promise<void>) | undefined;
+  /** Guests that boot from now on never say a word. */
+  silentGuests: boolean;
   /** Lets go of the worker and starts another on the same host. */
   restart(changes?: Partial<WorkerDeps>, whileAway?: () => void): Promise<void>;
   command(name: WorkerCommandName | "stop-all", request: unknown): Promise<unknown>;
@@ -77,7 +87,11 @@ const image: NodeImage = {
   },
 };
 
-export async function startWorker(changes: Partial<WorkerDeps> = {}): Promise<WorkerFixture> {
+/** @param databaseDir where its database is, when not with everything else */
+export async function startWorker(
+  changes: Partial<WorkerDeps> = {},
+  databaseDir?: string,
+): Promise<WorkerFixture> {
   const dir = await mkdtemp(join(tmpdir(), "hearth-worker-"));
   const login = { user: "test", pass: "secret" };
   const server = new NatsServer({ dir: join(dir, "nats"), port: await freePort(), ...login });
@@ -87,18 +101,26 @@ export async function startWorker(changes: Partial<WorkerDeps> = {}): Promise<Wo
   replica.start();
   const config = nodeConfig(dir, server.url, login);
   const guests = agentGuests(dir);
-  const host = new SimHost({ guest: guests.guest, now: () => performance.now() });
+  const silent: SimGuestFactory = (port) => ({
+    ...{ receive: () => undefined, powerButton: () => port.powerOff(), save: () => null },
+  });
+  const host = new SimHost({
+    guest: (port, state) => (fixture.silentGuests ? silent : guests.guest)(port, state),
+    now: () => performance.now(),
+    beforeCall: async (call, machineId) => await fixture.beforeCall?.(call, machineId),
+  });
   const taps = new Set<string>();
-  const holders = new Set<string>();
+  const imageHolds = new Set<string>();
   const log: string[] = [];
-  const database = () => openWorkerDatabase(join(dir, "worker.db"));
+  const database = () => openWorkerDatabase(join(databaseDir ?? dir, "worker.db"));
   const images: ImagesClient = {
-    ensure: async (_reference, holder) => {
+    ensure: async (_reference, holder, signal) => {
+      await fixture.beforeImage?.(signal);
       if (fixture.refuseImages !== undefined) throw fixture.refuseImages;
-      holders.add(holder);
+      imageHolds.add(holder);
       return image;
     },
-    release: async (holder) => void holders.delete(holder),
+    release: async (holder) => void imageHolds.delete(holder),
   };
   const make = (more: Partial<WorkerDeps>): Worker =>
     new Worker(
@@ -120,6 +142,7 @@ export async function startWorker(changes: Partial<WorkerDeps> = {}): Promise<Wo
         randomBytes,
         logger: createLogger("worker", {}, { destination: { write: (line) => void log.push(line) } }),
         bootId: "boot-1",
+        onCorrupt: (error) => void log.push(error.message),
         limits: { bootMs: 10_000, ...changes.limits },
         ...more,
       },
@@ -129,11 +152,18 @@ export async function startWorker(changes: Partial<WorkerDeps> = {}): Promise<Wo
     bus,
     config,
     host,
+    replica,
     taps,
-    holders,
+    imageHolds,
+    get holders() {
+      return new Set([...imageHolds].map((holder) => holder.split(".")[0] ?? ""));
+    },
     log,
     worker: make(changes),
     refuseImages: undefined,
+    beforeImage: undefined,
+    beforeCall: undefined,
+    silentGuests: false,
     restart: async (more = {}, whileAway = () => undefined) => {
       await fixture.worker.stop();
       whileAway();

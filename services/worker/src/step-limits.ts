@@ -1,0 +1,39 @@
+/**
+ * How long each wait of a machine's runs may take: the one place that names them. A step has its own limit, and
+ * the acts inside it have smaller ones, so that the step can still say why it failed.
+ */
+export interface StepLimits {
+  /** Until the image is here: a pull of gigabytes over a slow line is no failure. */
+  readonly imageMs: number;
+  readonly scratchDiskMs: number;
+  readonly networkSlotMs: number;
+  /** Until the VM runs; its guest may still boot. */
+  readonly vmmStartMs: number;
+  /** From the start of the VM to the answer of its agent. */
+  readonly bootMs: number;
+  readonly processStartMs: number;
+  /** After the signal that cannot be ignored, until the program is gone. */
+  readonly afterKillMs: number;
+  /** For the last output of a guest. */
+  readonly drainMs: number;
+  /** For a guest to write down what it holds, before its VM is ended. */
+  readonly powerOffMs: number;
+  /** For each act that takes something off the host: the VM, a disk, a network slot. */
+  readonly releaseMs: number;
+  /** For an act that was told to stop, until it has: only then is it repeated or undone. */
+  readonly abandonMs: number;
+}
+
+export const defaultStepLimits: StepLimits = {
+  imageMs: 15 * 60_000,
+  scratchDiskMs: 60_000,
+  networkSlotMs: 20_000,
+  vmmStartMs: 30_000,
+  bootMs: 90_000,
+  processStartMs: 30_000,
+  afterKillMs: 3_000,
+  drainMs: 2_000,
+  powerOffMs: 5_000,
+  releaseMs: 30_000,
+  abandonMs: 10_000,
+};
