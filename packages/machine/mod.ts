@@ -1,3 +1,4 @@
+export * from "./src/check-spec.ts";
 export * from "./src/config.ts";
 export * from "./src/config-schema.ts";
 export * from "./src/duration.ts";

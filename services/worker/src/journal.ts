@@ -45,6 +45,13 @@ export function openJournal(path: string): DatabaseSync {
   return database;
 }
 
+/** For a database of an earlier version; does nothing when the column is there. */
+export function addColumn(database: DatabaseSync, table: string, column: string, declaration: string): void {
+  const known = database.prepare(`PRAGMA table_info(${table})`).all();
+  if (known.some(({ name }) => name === column)) return;
+  database.exec(`ALTER TABLE ${table} ADD COLUMN ${column} ${declaration}`);
+}
+
 /** One transaction that is on the disk, by fsync, when this returns; with the rows committed before it. */
 export function commitIntent<T>(database: DatabaseSync, work: () => T): T {
   database.exec("PRAGMA synchronous = FULL");

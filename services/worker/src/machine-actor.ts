@@ -181,8 +181,8 @@ export class MachineActor {
   }
 
   #booted(): void {
-    const { store, live } = this.#deps.parts;
-    const { state } = store.change(this.machineId, booted);
+    const { store, live, clock } = this.#deps.parts;
+    const { state } = store.change(this.machineId, (row) => booted(row, clock.nowMs()));
     if (state === "started") live.get(this.machineId)?.watch();
   }
 

@@ -83,6 +83,8 @@ export class MachineCommands {
         exit: null,
         restarts: [],
         startAtMs: 0,
+        startedMs: null,
+        checks: null,
         launch: request.launch,
         lease: this.#lease(request.lease_ttl_ms),
         createdMs: nowMs(),

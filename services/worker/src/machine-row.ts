@@ -1,6 +1,7 @@
 /** A machine as its worker keeps it: what is wanted, what was seen, and what of the host is its. */
 import type {
   InstanceId,
+  MachineCheck,
   MachineConfig,
   MachineExit,
   MachineId,
@@ -22,6 +23,14 @@ export interface StopRequest {
 export interface Lease {
   readonly nonce: string;
   readonly expiresAtMs: number;
+}
+
+/** What was last seen of a health check, since this boot of the machine. */
+export interface CheckResult {
+  readonly status: MachineCheck["status"];
+  readonly output: string;
+  /** When the status or the output became so. */
+  readonly updatedMs: number;
 }
 
 export interface MachineRow {
@@ -52,6 +61,10 @@ export interface MachineRow {
   readonly restarts: readonly number[];
   /** A start is not begun before this. */
   readonly startAtMs: number;
+  /** When the program of this boot was started; of the last boot when none runs. */
+  readonly startedMs: number | null;
+  /** By the name of the check; null before the first result. */
+  readonly checks: Readonly<Record<string, CheckResult>> | null;
   /** Whether an update in progress ends in a start. */
   readonly launch: boolean;
   readonly lease: Lease | null;
@@ -84,6 +97,8 @@ const columns: {
   exit: { name: "exit", kind: "json" },
   restarts: { name: "restarts", kind: "json" },
   startAtMs: { name: "start_at_ms", kind: "plain" },
+  startedMs: { name: "started_ms", kind: "plain" },
+  checks: { name: "checks", kind: "json" },
   launch: { name: "launch", kind: "flag" },
   lease: { name: "lease", kind: "json" },
   createdMs: { name: "created_ms", kind: "plain" },

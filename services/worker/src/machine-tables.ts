@@ -1,4 +1,5 @@
 import type { DatabaseSync } from "node:sqlite";
+import { addColumn } from "./journal.ts";
 
 /** Makes the tables of machines beside those of the journal, when there are none. */
 export function makeMachineTables(database: DatabaseSync): void {
@@ -56,4 +57,6 @@ export function makeMachineTables(database: DatabaseSync): void {
     ) STRICT;
     CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
   `);
+  addColumn(database, "machines", "started_ms", "INTEGER");
+  addColumn(database, "machines", "checks", "TEXT");
 }

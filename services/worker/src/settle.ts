@@ -79,9 +79,10 @@ function ended(row: MachineRow, change: Change): Change {
 }
 
 /** Its start run is done. A request that came meanwhile wins. */
-export function booted(row: MachineRow): Change | undefined {
+export function booted(row: MachineRow, nowMs: number): Change | undefined {
   if (row.state !== "starting" || row.stop !== null) return undefined;
-  return { set: { state: nextState(row.state, "booted") }, events: [{ type: "start", source: "flyd" }] };
+  const set = { state: nextState(row.state, "booted"), startedMs: nowMs, checks: null };
+  return { set, events: [{ type: "start", source: "flyd" }] };
 }
 
 /** Its start run failed, and all that it had made is gone again. */

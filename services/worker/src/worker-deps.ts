@@ -3,6 +3,7 @@ import type { Bus, FactStore, NodeConfig } from "@hearth/cluster";
 import type { NetworkExecutor } from "@hearth/network";
 import type { Logger } from "@hearth/telemetry";
 import type { Vmm } from "@hearth/vmm";
+import type { Connect } from "./check-probe.ts";
 import type { ImagesClient } from "./images-client.ts";
 
 export interface Clock {
@@ -18,6 +19,8 @@ export interface WorkerDeps {
   readonly makeVmm: () => Vmm;
   readonly network: Pick<NetworkExecutor, "applySlot" | "removeSlot">;
   readonly images: ImagesClient;
+  /** To the private address of a machine, for its health checks; plain TCP when absent. */
+  readonly connect?: Connect;
   readonly clock: Clock;
   readonly randomBytes: (length: number) => Uint8Array;
   readonly logger: Logger;

@@ -4,6 +4,7 @@
  * Requests change records; an actor a machine brings the host to what its record says. On stopping, the worker
  * lets go and the machines run on; on starting, it finds them again.
  */
+import { connect } from "node:net";
 import type { DatabaseSync } from "node:sqlite";
 import { type Handler, Outbox, type Serving, serveStreams } from "@hearth/cluster";
 import { HearthError } from "@hearth/errors";
@@ -17,6 +18,7 @@ import {
 } from "@hearth/machine";
 import { parseClusterPrefix } from "@hearth/network";
 import { Admission } from "./admission.ts";
+import { CheckSet } from "./check-set.ts";
 import { drainMachines, parseStopAll } from "./drain.ts";
 import { GuestCommands } from "./guest-commands.ts";
 import { HostPaths } from "./host-paths.ts";
@@ -26,7 +28,7 @@ import type { LiveMachine } from "./live-machine.ts";
 import { LiveSet } from "./live-set.ts";
 import { MachineActor } from "./machine-actor.ts";
 import { MachineCommands } from "./machine-commands.ts";
-import { factOf, recordOf } from "./machine-record.ts";
+import { factOf, privateAddress, recordOf } from "./machine-record.ts";
 import type { MachineRow } from "./machine-row.ts";
 import { MachineStore } from "./machine-store.ts";
 import { makeMachineTables } from "./machine-tables.ts";
@@ -50,6 +52,7 @@ export class Worker {
   readonly #store: MachineStore;
   readonly #engine: RunEngine;
   readonly #live: LiveSet;
+  readonly #checks: CheckSet;
   readonly #parts: RunParts;
   readonly #admission: Admission;
   readonly #commands: MachineCommands;
@@ -103,6 +106,14 @@ export class Worker {
       logger,
       onEnd: (machineId) => this.#actors.get(machineId)?.wake(),
     });
+    this.#checks = new CheckSet({
+      store: this.#store,
+      live: this.#live,
+      clock,
+      connect: deps.connect ?? connect,
+      addressOf: (row) => privateAddress(identity, row),
+      logger,
+    });
     this.#admission = new Admission(database, config.capacity, nowMs);
     const answer = (row: MachineRow): MachineAnswer => ({
       record: recordOf(identity, row, this.#store.events(row.machineId, publishedEvents)),
@@ -152,7 +163,10 @@ export class Worker {
     this.#outbox.start();
     await takeOver({ parts: this.#parts, engine: this.#engine, bootId });
     this.#store.republish();
-    for (const { machineId } of this.#store.all()) this.#actor(machineId);
+    for (const { machineId } of this.#store.all()) {
+      this.#actor(machineId);
+      this.#checks.follow(machineId);
+    }
     const streams = workerStreamHandlers({
       store: this.#store,
       live: (machineId) => this.#running(machineId),
@@ -172,6 +186,7 @@ export class Worker {
     await Promise.all(this.#serving.map((serving) => serving.stop()));
     await this.#nodeFacts.stop();
     await Promise.all([...this.#actors.values()].map((actor) => actor.stop()));
+    await this.#checks.release();
     await this.#live.release();
     await this.#outbox.stop();
     this.#database.close();
@@ -284,6 +299,7 @@ export class Worker {
 
   #changed(machineId: string): void {
     this.#actor(machineId).wake();
+    this.#checks.follow(machineId);
     this.#live.log(machineId).wake();
     this.#notify();
   }
