@@ -1,6 +1,6 @@
 /** What a change of the host means for the record of a machine. Pure: row in, change out. */
 import { HearthError } from "@hearth/errors";
-import { decideRestart, exitEvent, type MachineExit, nextState, restartWindowMs } from "@hearth/machine";
+import { decideRestart, exitEvent, type MachineExit, nextState, restartsInARow } from "@hearth/machine";
 import type { MachineRow } from "./machine-row.ts";
 import type { Change, NewEvent } from "./machine-store.ts";
 import type { RunOutcome } from "./run-engine.ts";
@@ -40,7 +40,7 @@ function exited(
   told: (restarting: boolean) => { events: NewEvent[]; exit?: MachineExit },
 ): Change {
   const clear = { stop: null, exit: null } as const;
-  const restarts = row.restarts.filter((at) => at > nowMs - restartWindowMs);
+  const restarts = exit === undefined ? [] : restartsInARow(row.restarts, exit, row.startedMs);
   const decision =
     exit === undefined
       ? ({ kind: "stop", reason: "policy" } as const)
