@@ -14,7 +14,9 @@ import { maxCheckOutput } from "./machine-checks.ts";
 
 const never = new AbortController().signal;
 const target = {
-  ...{ host: "::1", connect, user: "", workdir: "" },
+  // Which only the connection that is handed in can reach.
+  ...{ host: "fd12:3456:789a:1::7", user: "", workdir: "" },
+  connect: ({ port }: { readonly port: number }) => connect({ host: "::1", port }),
   call: () => Promise.reject(new Error("no guest here")),
 };
 const http = (port: number, changes: Partial<HttpProbe> = {}): HttpProbe => ({

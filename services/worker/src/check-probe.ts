@@ -55,7 +55,10 @@ const reasons: Readonly<Record<string, string>> = {
 
 function reasonOf(error: unknown): string {
   if (error instanceof HearthError || !(error instanceof Error)) return HearthError.from(error).message;
-  return reasons[(error as NodeJS.ErrnoException).code ?? ""] ?? error.message;
+  // Some texts of Node go on with advice for whoever runs Node.
+  return (
+    reasons[(error as NodeJS.ErrnoException).code ?? ""] ?? error.message.replace(/; if the root CA.*/, "")
+  );
 }
 
 function probeTcp({ port }: TcpProbe, { host, connect }: ProbeTarget, signal: AbortSignal): Promise<Seen> {
@@ -96,7 +99,8 @@ function openRequest(probe: HttpProbe, { host, connect }: ProbeTarget, signal: A
     const [only = ""] = values;
     headers[name.toLowerCase()] = values.length > 1 ? [...values] : only;
   }
-  const options = { host, port, method, path, headers, signal, agent: false, maxHeaderSize: maxHeaderBytes };
+  // No agent: with one, also with `agent: false`, Node makes the connection itself.
+  const options = { host, port, method, path, headers, signal, maxHeaderSize: maxHeaderBytes };
   if (tls === undefined) return httpRequest({ ...options, createConnection: () => connect({ host, port }) });
   const { verify: rejectUnauthorized, serverName } = tls;
   return httpsRequest({
