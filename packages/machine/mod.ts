@@ -8,6 +8,7 @@ export * from "./src/ids.ts";
 export * from "./src/image-commands.ts";
 export * from "./src/record.ts";
 export * from "./src/restart-policy.ts";
+export * from "./src/schedule.ts";
 export * from "./src/states.ts";
 export * from "./src/worker-commands.ts";
 export * from "./src/worker-streams.ts";

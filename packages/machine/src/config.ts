@@ -40,6 +40,7 @@ const actedOn: ReadonlySet<string> = new Set([
   "guest",
   "size",
   "restart",
+  "schedule",
   "auto_destroy",
   "checks",
   "metadata",

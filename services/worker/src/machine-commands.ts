@@ -85,6 +85,7 @@ export class MachineCommands {
         startAtMs: 0,
         startedMs: null,
         checks: null,
+        turn: null,
         launch: request.launch,
         lease: this.#lease(request.lease_ttl_ms),
         createdMs: nowMs(),

@@ -7,6 +7,7 @@ import type {
   MachineId,
   MachineState,
   NodeImage,
+  ScheduleName,
 } from "@hearth/machine";
 import type { VmmHandle } from "@hearth/vmm";
 
@@ -31,6 +32,12 @@ export interface CheckResult {
   readonly output: string;
   /** When the status or the output became so. */
   readonly updatedMs: number;
+}
+
+/** When a machine with this schedule is started next. */
+export interface Turn {
+  readonly schedule: ScheduleName;
+  readonly dueMs: number;
 }
 
 export interface MachineRow {
@@ -65,6 +72,7 @@ export interface MachineRow {
   readonly startedMs: number | null;
   /** By the name of the check; null before the first result. */
   readonly checks: Readonly<Record<string, CheckResult>> | null;
+  readonly turn: Turn | null;
   /** Whether an update in progress ends in a start. */
   readonly launch: boolean;
   readonly lease: Lease | null;
@@ -99,6 +107,7 @@ const columns: {
   startAtMs: { name: "start_at_ms", kind: "plain" },
   startedMs: { name: "started_ms", kind: "plain" },
   checks: { name: "checks", kind: "json" },
+  turn: { name: "turn", kind: "json" },
   launch: { name: "launch", kind: "flag" },
   lease: { name: "lease", kind: "json" },
   createdMs: { name: "created_ms", kind: "plain" },

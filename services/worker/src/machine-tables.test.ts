@@ -7,7 +7,7 @@ import { makeMachineTables } from "./machine-tables.ts";
 test("the tables of an earlier version get the columns that are new, once, and keep their rows", () => {
   using database = openJournal(":memory:");
   makeMachineTables(database);
-  const added = ["started_ms", "checks"];
+  const added = ["started_ms", "checks", "turn"];
   for (const column of added) database.exec(`ALTER TABLE machines DROP COLUMN ${column}`);
   const columns = () =>
     database

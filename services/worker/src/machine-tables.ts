@@ -59,4 +59,5 @@ export function makeMachineTables(database: DatabaseSync): void {
   `);
   addColumn(database, "machines", "started_ms", "INTEGER");
   addColumn(database, "machines", "checks", "TEXT");
+  addColumn(database, "machines", "turn", "TEXT");
 }

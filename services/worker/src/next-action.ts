@@ -5,6 +5,7 @@
 import { canApply } from "@hearth/machine";
 import type { MachineRow } from "./machine-row.ts";
 import type { RunKind } from "./machine-runs.ts";
+import { type TurnAction, turnAction } from "./scheduled-turn.ts";
 import type { WorkerLimits } from "./worker-deps.ts";
 
 export type Action =
@@ -17,6 +18,7 @@ export type Action =
   | { readonly kind: "booted" }
   /** Its desired state asks for a start that nobody else will ask for. */
   | { readonly kind: "begin" }
+  | TurnAction
   /** Take back the fact of a machine that is gone. */
   | { readonly kind: "unpublish" }
   | { readonly kind: "purge" };
@@ -43,7 +45,8 @@ export function nextAction(row: MachineRow, observed: Observed): Action {
     case "destroying":
       return { kind: "run", run: "machine-destroy" };
     case "started":
-      return observed.ended || row.handle === null ? { kind: "run", run: "machine-down" } : { kind: "rest" };
+      if (observed.ended || row.handle === null) return { kind: "run", run: "machine-down" };
+      return turnAction(row, nowMs, false) ?? { kind: "rest" };
     case "stopping":
     case "replacing":
       return { kind: "run", run: "machine-down" };
@@ -56,9 +59,9 @@ export function nextAction(row: MachineRow, observed: Observed): Action {
         ? { kind: "wait", untilMs: row.startAtMs }
         : { kind: "run", run: "machine-start" };
     default:
-      return row.desired === "started" && !draining && canApply(row.state, "start")
-        ? { kind: "begin" }
-        : { kind: "rest" };
+      if (draining) return { kind: "rest" };
+      if (row.desired === "started" && canApply(row.state, "start")) return { kind: "begin" };
+      return turnAction(row, nowMs, canApply(row.state, "start")) ?? { kind: "rest" };
   }
 }
 

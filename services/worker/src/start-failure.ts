@@ -1,7 +1,6 @@
 /** Why a VM did not come up, with the end of what its kernel said. */
 import { open } from "node:fs/promises";
 import type { VmmExit } from "@hearth/vmm";
-import { printableText } from "./printable-text.ts";
 import type { RunParts } from "./run-parts.ts";
 import type { StepOutcome } from "./run-step.ts";
 
@@ -29,6 +28,7 @@ export async function explainStartFailure(
   };
 }
 
+/** Printable text only: what a guest writes is read by people in terminals. */
 export async function consoleTail(path: string): Promise<string> {
   const file = await open(path, "r").catch(() => undefined);
   if (file === undefined) return "";
@@ -36,7 +36,11 @@ export async function consoleTail(path: string): Promise<string> {
     const { size } = await file.stat();
     const from = Math.max(0, size - tailBytes);
     const { buffer, bytesRead } = await file.read(Buffer.alloc(tailBytes), 0, tailBytes, from);
-    return printableText(buffer.subarray(0, bytesRead), tailBytes);
+    return buffer
+      .subarray(0, bytesRead)
+      .toString("latin1")
+      .replaceAll(/[^\n\x20-\x7e]/g, "")
+      .trim();
   } finally {
     await file.close();
   }

@@ -316,6 +316,7 @@ export class Worker {
       engine: this.#engine,
       newRunId: () => Buffer.from(this.#deps.randomBytes(8)).toString("hex"),
       draining: () => this.#draining,
+      admit: (row) => this.#admission.admit(this.#store.all(), row.machineId, row.config.guest),
       logger: this.#deps.logger.child({ machine_id: machineId }),
       onActed: () => this.#notify(),
       onPurged: async () => {

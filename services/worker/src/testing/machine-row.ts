@@ -24,6 +24,7 @@ export const machineRow = (changes: Partial<MachineRow> = {}): MachineRow => ({
   startAtMs: 0,
   startedMs: null,
   checks: null,
+  turn: null,
   launch: true,
   lease: null,
   createdMs: 1_700_000_000_000,
