@@ -1,6 +1,7 @@
 /** ps, logs, stop, start, restart, rm. */
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
+import { formatChecks } from "./ps.ts";
 import { type CliHost, cliHost, ended, launcher, lines, untilSaid } from "./testing/hearth-process.ts";
 
 let host: CliHost;
@@ -13,12 +14,20 @@ const sleeper = ["demo:latest", "sleep", "1000"];
 const state = (id: string): string | undefined => host.record(id)?.state;
 
 describe("ps", () => {
+  test("says how many checks of a machine pass", () => {
+    const check = { name: "web", output: "", updated_at: "2026-01-01T00:00:00.000Z" };
+    assert.equal(formatChecks(undefined), "-");
+    assert.equal(formatChecks([]), "-");
+    const checks = [{ ...check, status: "passing" } as const, { ...check, status: "critical" } as const];
+    assert.equal(formatChecks(checks), "1/2");
+  });
+
   test("shows what runs in all apps, and with -a what does not", async () => {
     const running = await host.machine("--name", "seen", "--app", "one", ...sleeper);
     await host.hearth(["run", "--name", "over", "--app", "two", "demo:latest", "true"]);
     const shown = (await host.hearth(["ps"])).stdout;
-    assert.match(shown, /^ID +NAME +APP +STATE +IMAGE +AGE +REGION +ADDRESS\n/);
-    assert.match(shown, new RegExp(`${running} +seen +one +started +demo:latest`));
+    assert.match(shown, /^ID +NAME +APP +STATE +CHECKS +IMAGE +AGE +REGION +ADDRESS\n/);
+    assert.match(shown, new RegExp(`${running} +seen +one +started +- +demo:latest`));
     assert.doesNotMatch(shown, /over/);
     assert.match((await host.hearth(["ps", "-a"])).stdout, /over +two +stopped/);
     assert.equal((await host.hearth(["ps", "-q", "--app", "one"])).stdout, `${running}\n`);

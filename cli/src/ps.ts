@@ -27,20 +27,31 @@ export function define(command: Command, context: Context): void {
       const shown = found.filter(({ state }) => all === true || !resting.has(state)).sort(byAppAndAge);
       if (json === true) printJson(shown);
       else if (quiet === true) for (const { id } of shown) printLine(id);
-      else printTable(["ID", "NAME", "APP", "STATE", "IMAGE", "AGE", "REGION", "ADDRESS"], shown.map(row));
+      else
+        printTable(
+          ["ID", "NAME", "APP", "STATE", "CHECKS", "IMAGE", "AGE", "REGION", "ADDRESS"],
+          shown.map(row),
+        );
     });
 }
 
 const byAppAndAge = (one: AppMachine, other: AppMachine): number =>
   one.app_name.localeCompare(other.app_name) || one.created_at.localeCompare(other.created_at);
 
-const row = ({ id, name, app_name, state, config, created_at, region, private_ip }: AppMachine) => [
+const row = ({ id, name, app_name, state, checks, config, created_at, region, private_ip }: AppMachine) => [
   id,
   name,
   app_name,
   state,
+  formatChecks(checks),
   config.image,
   formatAge(created_at),
   region,
   private_ip,
 ];
+
+/** How many of its health checks pass, of how many; an API of before sends none. */
+export function formatChecks(checks: AppMachine["checks"] = []): string {
+  const passing = checks.filter(({ status }) => status === "passing").length;
+  return checks.length === 0 ? "-" : `${passing}/${checks.length}`;
+}

@@ -1,3 +1,4 @@
+export * from "./src/check-spec.ts";
 export * from "./src/config.ts";
 export * from "./src/config-schema.ts";
 export * from "./src/duration.ts";
@@ -10,6 +11,7 @@ export * from "./src/inspection.ts";
 export * from "./src/lease.ts";
 export * from "./src/record.ts";
 export * from "./src/restart-policy.ts";
+export * from "./src/schedule.ts";
 export * from "./src/states.ts";
 export * from "./src/worker-commands.ts";
 export * from "./src/worker-streams.ts";

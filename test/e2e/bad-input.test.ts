@@ -187,10 +187,10 @@ describe("bad input", { timeout: 300_000 }, () => {
   });
 
   test("a known field that has no effect is accepted and named", async () => {
-    const { status, body } = await create({ schedule: "daily" }, { skip_launch: true });
+    const { status, body } = await create({ statics: [{}] }, { skip_launch: true });
     assert.equal(status, 200);
     assert.ok(
-      body.warnings.some(({ field }: Json) => field === "config.schedule"),
+      body.warnings.some(({ field }: Json) => field === "config.statics"),
       JSON.stringify(body.warnings),
     );
     await gone(body.id);

@@ -65,6 +65,8 @@ const Check = Type.Object(
   {
     type: text,
     kind: opt(oneOf("informational", "readiness")),
+    /** Of the type exec, which is Hearth's own: a program and its arguments. */
+    command: texts,
     port: opt(port),
     interval: duration,
     timeout: duration,

@@ -67,11 +67,12 @@ test("fields that have no effect yet are named for a warning", () => {
     env: { A: "1" },
     services: [{ internal_port: 80, autostop: "suspend", ports: [{ port: 443, handlers: ["tls"] }] }],
     schedule: "daily",
+    statics: [{}],
     mounts: [],
     spot: false,
     dns: { skip_registration: true },
   });
-  assert.deepEqual(fieldsNotActedOn(config), ["dns", "schedule", "services"]);
+  assert.deepEqual(fieldsNotActedOn(config), ["dns", "services", "statics"]);
 });
 
 test("parsing what was parsed changes nothing", () => {

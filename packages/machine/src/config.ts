@@ -5,6 +5,7 @@
  */
 import { HearthError } from "@hearth/errors";
 import Value from "typebox/value";
+import { checkSpecs, withGoTimes } from "./check-spec.ts";
 import { MachineConfigInput } from "./config-schema.ts";
 import { formatGoDuration, parseDurationMs } from "./duration.ts";
 
@@ -39,18 +40,23 @@ const actedOn: ReadonlySet<string> = new Set([
   "guest",
   "size",
   "restart",
+  "schedule",
   "auto_destroy",
+  "checks",
   "metadata",
   "files",
   "stop_config",
 ]);
 
-/** The top-level fields of a configuration that are stored but have no effect yet, sorted. */
-export function fieldsNotActedOn(config: object): string[] {
-  return Object.entries(config)
+/** The fields of a configuration that are stored but have no effect yet, sorted. */
+export function fieldsNotActedOn(config: Partial<MachineConfigInput>): string[] {
+  const whole = Object.entries(config)
     .filter(([name, value]) => !actedOn.has(name) && value !== undefined && !isEmpty(value))
-    .map(([name]) => name)
-    .sort();
+    .map(([name]) => name);
+  const kinds = Object.entries(config.checks ?? {})
+    .filter(([, { kind }]) => kind !== undefined)
+    .map(([name]) => `checks.${name}.kind`);
+  return [...whole, ...kinds].sort();
 }
 
 /** Absent, false and empty ask for nothing, so there is nothing to warn about. */
@@ -64,9 +70,11 @@ const isEmpty = (value: unknown): boolean =>
 export function parseMachineConfig(input: unknown): MachineConfig {
   const stripped = withoutNulls(input);
   if (!Value.Check(MachineConfigInput, stripped)) throw schemaError(stripped);
-  const { size, guest, ...rest } = stripped;
-  checkEnvNames(rest.env);
-  checkFiles(rest.files);
+  const { size, guest, ...given } = stripped;
+  checkEnvNames(given.env);
+  checkFiles(given.files);
+  checkSpecs(given);
+  const rest = withGoTimes(given);
   const config: MachineConfig = { ...rest, guest: resolveGuest(size, guest) };
   const timeout = rest.stop_config?.timeout;
   if (timeout === undefined) return config;

@@ -14,6 +14,13 @@ export const MachineEventAnswer = Type.Object({
   request: opt(Type.Unknown()),
 });
 
+export const MachineCheckAnswer = Type.Object({
+  name: Type.String(),
+  status: Type.Enum(["passing", "warning", "critical"]),
+  output: Type.String(),
+  updated_at: Type.String({ format: "date-time" }),
+});
+
 export const Warning = Type.Object({
   field: Type.String({ description: "A field that was accepted and stored, and has no effect." }),
   message: Type.String(),
@@ -44,7 +51,7 @@ export const MachineAnswerBody = Type.Object({
   config: MachineConfigAnswer,
   incomplete_config: Type.Union([MachineConfigAnswer, Type.Null()]),
   events: Type.Array(MachineEventAnswer),
-  checks: Type.Array(Type.Unknown()),
+  checks: Type.Array(MachineCheckAnswer),
   host_status: Type.Enum(["ok", "unknown", "unreachable"]),
   cordoned: Type.Boolean(),
   nonce: opt(Type.String()),

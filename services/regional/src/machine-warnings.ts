@@ -1,8 +1,10 @@
 /** Names what a client sent and Hearth does not act on, so that nobody waits for an effect. */
-import { fieldsNotActedOn } from "@hearth/machine";
+import { fieldsNotActedOn, type MachineConfigInput } from "@hearth/machine";
 
 const bodyFields = ["skip_service_registration", "min_secrets_version", "lsvd"] as const;
-type Body = { readonly config: object } & { readonly [name in (typeof bodyFields)[number]]?: unknown };
+type Body = { readonly config: Partial<MachineConfigInput> } & {
+  readonly [name in (typeof bodyFields)[number]]?: unknown;
+};
 
 export interface FieldWarning {
   readonly field: string;
@@ -14,5 +16,12 @@ export function warningsOf(body: Body): FieldWarning[] {
     ...fieldsNotActedOn(body.config).map((name) => `config.${name}`),
     ...bodyFields.filter((name) => body[name]),
   ];
-  return ignored.map((field) => ({ field, message: `${field} is stored and has no effect yet.` }));
+  return ignored.map((field) => ({
+    field,
+    message: `${field} is stored and has no effect yet${partly[field] ?? ""}.`,
+  }));
 }
+
+const partly: Readonly<Record<string, string>> = {
+  "config.services": ", except for its checks, which are run",
+};

@@ -143,6 +143,7 @@ test("what Hearth stores and does not act on is accepted and named", async () =>
       image: "app:1",
       services: [{ internal_port: 80, protocol: "tcp", force_instance_key: null }],
       schedule: "daily",
+      statics: [{}],
       checks: null,
     },
     region: "",
@@ -154,7 +155,7 @@ test("what Hearth stores and does not act on is accepted and named", async () =>
   assert.equal(status, 200, JSON.stringify(json));
   assert.deepEqual(
     json.warnings.map(({ field }: { field: string }) => field),
-    ["config.schedule", "config.services", "skip_service_registration"],
+    ["config.services", "config.statics", "skip_service_registration"],
   );
 });
 

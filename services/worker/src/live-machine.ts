@@ -29,7 +29,6 @@ export type GuestCall<T> = (client: GuestClient, signal: AbortSignal) => Promise
 
 const reconnectMs = 200;
 const connectLimitMs = 30_000;
-const oomLookMs = 1_000;
 
 export class LiveMachine {
   readonly #deps: LiveMachineDeps;
@@ -172,24 +171,12 @@ export class LiveMachine {
   async #awaitMain(client: GuestClient, signal: AbortSignal): Promise<boolean> {
     for await (const { status } of client.waitMain({}, { signal })) {
       if (status.case !== "exited") continue;
-      const { code, signal: ended } = status.value;
-      const oomKilled = ended === 9 && (await this.#sawOom(client));
-      this.#end({ exitCode: code, signal: ended, oomKilled });
+      // The agent tells of its own control group's kills, so that neither an earlier one nor one of exec counts.
+      const { code, signal: ended, oom } = status.value;
+      this.#end({ exitCode: code, signal: ended, oomKilled: oom });
       return true;
     }
     return false;
-  }
-
-  /** The kernel of the guest counts what it killed for want of memory. */
-  async #sawOom(client: GuestClient): Promise<boolean> {
-    try {
-      const parts: Uint8Array[] = [];
-      for await (const { data } of client.readFile({ path: "/proc/vmstat" }, { timeoutMs: oomLookMs }))
-        parts.push(data);
-      return /^oom_kill [1-9]/m.test(Buffer.concat(parts).toString());
-    } catch {
-      return false; // it is a detail of the exit, which must not wait for it
-    }
   }
 
   async #follow(client: GuestClient, signal: AbortSignal): Promise<boolean> {

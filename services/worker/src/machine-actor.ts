@@ -3,6 +3,7 @@
  * input: whoever changed the record wakes it. So a request, an exit, a timer and a worker that starts take the
  * same path, and what failed is tried again by the same look.
  */
+import { HearthError } from "@hearth/errors";
 import type { Logger } from "@hearth/telemetry";
 import { releaseStaleImages, staleHolders } from "./image-hold.ts";
 import type { MachineRow } from "./machine-row.ts";
@@ -10,6 +11,7 @@ import { destroyRun, downRun, type RunKind, runKinds, startRun } from "./machine
 import { type Action, nextAction } from "./next-action.ts";
 import type { RunEngine } from "./run-engine.ts";
 import type { RunParts } from "./run-parts.ts";
+import { turnAfter, turnBegun, turnPostponed } from "./scheduled-turn.ts";
 import { booted, failed, settled } from "./settle.ts";
 
 export interface ActorDeps {
@@ -17,6 +19,8 @@ export interface ActorDeps {
   readonly engine: RunEngine;
   readonly newRunId: () => string;
   readonly draining: () => boolean;
+  /** Throws insufficient_capacity when the node has no room for it. */
+  readonly admit: (row: MachineRow) => void;
   readonly logger: Logger;
   /** What could not be done and will be tried again. */
   readonly onThrown: (error: unknown) => void;
@@ -29,6 +33,8 @@ export interface ActorDeps {
 const keptRuns = 20;
 const firstRetryMs = 250;
 const longestRetryMs = 30_000;
+/** The host's clock may be set while a timer runs, and a timer of Node holds no more than 24 days. */
+const longestPauseMs = 300_000;
 
 export class MachineActor {
   readonly machineId: string;
@@ -99,7 +105,8 @@ export class MachineActor {
     if (waitMs === undefined) return await woken;
     const waited = new AbortController();
     const signal = AbortSignal.any([waited.signal, this.#stopping.signal]);
-    const slept = this.#deps.parts.clock.sleep(Math.max(1, waitMs), signal).catch(() => undefined);
+    const pauseMs = Math.min(Math.max(1, waitMs), longestPauseMs);
+    const slept = this.#deps.parts.clock.sleep(pauseMs, signal).catch(() => undefined);
     await Promise.race([woken, slept]);
     waited.abort();
   }
@@ -145,6 +152,11 @@ export class MachineActor {
           row,
           AbortSignal.any([this.#stopping.signal, AbortSignal.timeout(parts.limits.releaseMs)]),
         );
+      case "plan-turn":
+        store.note(this.machineId, { turn: turnAfter(row, parts.clock.nowMs()) });
+        return;
+      case "begin-turn":
+        return this.#beginTurn(row);
       case "unpublish":
         store.unpublish(this.machineId);
         this.#unpublished = true;
@@ -191,9 +203,23 @@ export class MachineActor {
     }
   }
 
+  #beginTurn(row: MachineRow): void {
+    const { admit, logger, parts } = this.#deps;
+    const nowMs = parts.clock.nowMs();
+    try {
+      admit(row);
+    } catch (error) {
+      if (HearthError.from(error).code !== "insufficient_capacity") throw error;
+      logger.warn({ err: error }, "there is no room for the machine's turn now");
+      parts.store.note(this.machineId, { turn: turnPostponed(row, nowMs) });
+      return;
+    }
+    parts.store.change(this.machineId, (now) => turnBegun(now, nowMs));
+  }
+
   #booted(): void {
-    const { store, live } = this.#deps.parts;
-    const { state } = store.change(this.machineId, booted);
+    const { store, live, clock } = this.#deps.parts;
+    const { state } = store.change(this.machineId, (row) => booted(row, clock.nowMs()));
     if (state === "started") live.get(this.machineId)?.watch();
   }
 

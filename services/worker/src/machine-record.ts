@@ -1,6 +1,7 @@
 /** The record that clients read, and the fact that others keep, from a row. Pure. */
 import type { ImageRef, MachineEvent, MachineFact, MachineRecord, NodeImage } from "@hearth/machine";
 import { type ClusterPrefix, egressPair, formatMachineAddress } from "@hearth/network";
+import { checksOf } from "./machine-checks.ts";
 import type { MachineRow } from "./machine-row.ts";
 
 export interface NodeIdentity {
@@ -37,7 +38,7 @@ export function recordOf(
     config: row.config,
     incomplete_config: null,
     events,
-    checks: [],
+    checks: checksOf(row),
     host_status: "ok",
     cordoned: row.cordoned,
   };

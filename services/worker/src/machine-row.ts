@@ -3,11 +3,13 @@ import type {
   FailedUpdate,
   InstanceId,
   Lease,
+  MachineCheck,
   MachineConfig,
   MachineExit,
   MachineId,
   MachineState,
   NodeImage,
+  ScheduleName,
 } from "@hearth/machine";
 import type { VmmHandle } from "@hearth/vmm";
 
@@ -34,6 +36,20 @@ export type Rollback =
     }
   /** The machine went back, from this; `pending` until the version of now has run again. */
   | { readonly kind: "from"; readonly failed: FailedUpdate; readonly pending: boolean };
+
+/** What was last seen of a health check, since this boot of the machine. */
+export interface CheckResult {
+  readonly status: MachineCheck["status"];
+  readonly output: string;
+  /** When the status or the output became so. */
+  readonly updatedMs: number;
+}
+
+/** When a machine with this schedule is started next. */
+export interface Turn {
+  readonly schedule: ScheduleName;
+  readonly dueMs: number;
+}
 
 export interface MachineRow {
   readonly machineId: MachineId;
@@ -63,6 +79,11 @@ export interface MachineRow {
   readonly restarts: readonly number[];
   /** A start is not begun before this. */
   readonly startAtMs: number;
+  /** When the program of this boot was started; of the last boot when none runs. */
+  readonly startedMs: number | null;
+  /** By the name of the check; null before the first result. */
+  readonly checks: Readonly<Record<string, CheckResult>> | null;
+  readonly turn: Turn | null;
   /** Whether an update in progress ends in a start. */
   readonly launch: boolean;
   readonly rollback: Rollback | null;
@@ -98,6 +119,9 @@ const columns: {
   exit: { name: "exit", kind: "json" },
   restarts: { name: "restarts", kind: "json" },
   startAtMs: { name: "start_at_ms", kind: "plain" },
+  startedMs: { name: "started_ms", kind: "plain" },
+  checks: { name: "checks", kind: "json" },
+  turn: { name: "turn", kind: "json" },
   launch: { name: "launch", kind: "flag" },
   rollback: { name: "rollback", kind: "json" },
   lease: { name: "lease", kind: "json" },

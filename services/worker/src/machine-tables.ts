@@ -59,4 +59,7 @@ export function makeMachineTables(database: DatabaseSync): void {
   `);
   addColumn(database, "machines", "cordoned", "INTEGER NOT NULL DEFAULT 0");
   addColumn(database, "machines", "rollback", "TEXT");
+  addColumn(database, "machines", "started_ms", "INTEGER");
+  addColumn(database, "machines", "checks", "TEXT");
+  addColumn(database, "machines", "turn", "TEXT");
 }

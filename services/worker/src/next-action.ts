@@ -5,6 +5,7 @@
 import { canApply } from "@hearth/machine";
 import type { MachineRow } from "./machine-row.ts";
 import type { RunKind } from "./machine-runs.ts";
+import { type TurnAction, turnAction } from "./scheduled-turn.ts";
 import type { WorkerLimits } from "./worker-deps.ts";
 
 export type Action =
@@ -19,6 +20,7 @@ export type Action =
   | { readonly kind: "begin" }
   /** It runs, and still holds the image of a version that it will not go back to. */
   | { readonly kind: "release-images" }
+  | TurnAction
   /** Take back the fact of a machine that is gone. */
   | { readonly kind: "unpublish" }
   | { readonly kind: "purge" };
@@ -48,7 +50,8 @@ export function nextAction(row: MachineRow, observed: Observed): Action {
       return { kind: "run", run: "machine-destroy" };
     case "started":
       if (observed.ended || row.handle === null) return { kind: "run", run: "machine-down" };
-      return { kind: observed.staleImages ? "release-images" : "rest" };
+      if (observed.staleImages) return { kind: "release-images" };
+      return turnAction(row, nowMs, false) ?? { kind: "rest" };
     case "stopping":
     case "replacing":
       return { kind: "run", run: "machine-down" };
@@ -61,9 +64,9 @@ export function nextAction(row: MachineRow, observed: Observed): Action {
         ? { kind: "wait", untilMs: row.startAtMs }
         : { kind: "run", run: "machine-start" };
     default:
-      return row.desired === "started" && !draining && canApply(row.state, "start")
-        ? { kind: "begin" }
-        : { kind: "rest" };
+      if (draining) return { kind: "rest" };
+      if (row.desired === "started" && canApply(row.state, "start")) return { kind: "begin" };
+      return turnAction(row, nowMs, canApply(row.state, "start")) ?? { kind: "rest" };
   }
 }
 

@@ -1,6 +1,6 @@
 /** What a change of the host means for the record of a machine. Pure: row in, change out. */
 import { HearthError } from "@hearth/errors";
-import { decideRestart, exitEvent, type MachineExit, nextState, restartWindowMs } from "@hearth/machine";
+import { decideRestart, exitEvent, type MachineExit, nextState, restartsInARow } from "@hearth/machine";
 import { tailForEvent } from "./console-tail.ts";
 import type { MachineRow } from "./machine-row.ts";
 import type { Change, NewEvent } from "./machine-store.ts";
@@ -42,7 +42,7 @@ function exited(
   told: (restarting: boolean) => { events: NewEvent[]; exit?: MachineExit },
 ): Change {
   const clear = { stop: null, exit: null } as const;
-  const restarts = row.restarts.filter((at) => at > nowMs - restartWindowMs);
+  const restarts = exit === undefined ? [] : restartsInARow(row.restarts, exit, row.startedMs);
   const decision =
     exit === undefined
       ? ({ kind: "stop", reason: "policy" } as const)
@@ -81,9 +81,14 @@ function ended(row: MachineRow, change: Change): Change {
 }
 
 /** Its start run is done. A request that came meanwhile wins. */
-export function booted(row: MachineRow): Change | undefined {
+export function booted(row: MachineRow, nowMs: number): Change | undefined {
   if (row.state !== "starting" || row.stop !== null) return undefined;
-  const set = { state: nextState(row.state, "booted"), rollback: rollbackAfterBoot(row) };
+  const set = {
+    state: nextState(row.state, "booted"),
+    rollback: rollbackAfterBoot(row),
+    startedMs: nowMs,
+    checks: null,
+  };
   return { set, events: [{ type: "start", source: "flyd" }] };
 }
 

@@ -78,7 +78,7 @@ function lost({ store, clock }: RunParts, row: MachineRow, sameBoot: boolean): v
   // What was running when its host went down runs again, whatever its policy says of its own exits.
   if (!sameBoot && row.state === "started" && row.desired === "started")
     store.change(row.machineId, () => ({
-      set: { exit, state: "starting", stop: { force: true }, startAtMs: 0 },
+      set: { exit, state: "starting", startAtMs: 0 },
     }));
   else store.note(row.machineId, { exit });
 }

@@ -4,6 +4,7 @@ import type { HearthError } from "@hearth/errors";
 import type { NetworkExecutor } from "@hearth/network";
 import type { Logger } from "@hearth/telemetry";
 import type { Vmm } from "@hearth/vmm";
+import type { Connect } from "./check-probe.ts";
 import type { ImagesClient } from "./images-client.ts";
 import { defaultStepLimits, type StepLimits } from "./step-limits.ts";
 
@@ -20,6 +21,8 @@ export interface WorkerDeps {
   readonly makeVmm: () => Vmm;
   readonly network: Pick<NetworkExecutor, "applySlot" | "removeSlot" | "removeElements">;
   readonly images: ImagesClient;
+  /** To the private address of a machine, for its health checks; plain TCP when absent. */
+  readonly connect?: Connect;
   readonly clock: Clock;
   readonly randomBytes: (length: number) => Uint8Array;
   readonly logger: Logger;

@@ -4,6 +4,7 @@
  * Requests change records; an actor a machine brings the host to what its record says. On stopping, the worker
  * lets go and the machines run on; on starting, it finds them again.
  */
+import { connect } from "node:net";
 import type { DatabaseSync } from "node:sqlite";
 import { type Handler, Outbox, type Serving, serveStreams } from "@hearth/cluster";
 import { HearthError } from "@hearth/errors";
@@ -18,6 +19,7 @@ import {
 } from "@hearth/machine";
 import { parseClusterPrefix } from "@hearth/network";
 import { Admission } from "./admission.ts";
+import { CheckSet } from "./check-set.ts";
 import { consoleTail } from "./console-tail.ts";
 import { crashPoint } from "./crash-point.ts";
 import { DatabaseHealth } from "./database-health.ts";
@@ -30,7 +32,7 @@ import type { LiveMachine } from "./live-machine.ts";
 import { LiveSet } from "./live-set.ts";
 import { MachineActor } from "./machine-actor.ts";
 import { MachineCommands } from "./machine-commands.ts";
-import { factOf, recordOf } from "./machine-record.ts";
+import { factOf, privateAddress, recordOf } from "./machine-record.ts";
 import type { MachineRow } from "./machine-row.ts";
 import { MachineStore } from "./machine-store.ts";
 import { NodeFacts } from "./node-facts.ts";
@@ -57,6 +59,7 @@ export class Worker {
   readonly #store: MachineStore;
   readonly #engine: RunEngine;
   readonly #live: LiveSet;
+  readonly #checks: CheckSet;
   readonly #parts: RunParts;
   readonly #admission: Admission;
   readonly #commands: MachineCommands;
@@ -127,6 +130,14 @@ export class Worker {
       abandonMs: limits.abandonMs,
       onEnd: (machineId) => this.#actors.get(machineId)?.wake(),
     });
+    this.#checks = new CheckSet({
+      store: this.#store,
+      live: this.#live,
+      clock,
+      connect: deps.connect ?? connect,
+      addressOf: (row) => privateAddress(identity, row),
+      logger,
+    });
     this.#admission = new Admission(database, config.capacity, nowMs);
     const answer = (row: MachineRow): MachineAnswer => ({
       record: recordOf(identity, row, this.#store.events(row.machineId, publishedEvents)),
@@ -188,7 +199,10 @@ export class Worker {
     this.#outbox.start();
     await takeOver({ parts: this.#parts, engine: this.#engine, bootId });
     this.#store.republish();
-    for (const { machineId } of this.#store.all()) this.#actor(machineId);
+    for (const { machineId } of this.#store.all()) {
+      this.#actor(machineId);
+      this.#checks.follow(machineId);
+    }
     const streams = workerStreamHandlers({
       store: this.#store,
       live: (machineId) => this.#running(machineId),
@@ -209,6 +223,7 @@ export class Worker {
     await Promise.all(this.#serving.map((serving) => serving.stop()));
     await Promise.all([this.#nodeFacts.stop(), this.#orphans.stop(), this.#health.stop()]);
     await Promise.all([...this.#actors.values()].map((actor) => actor.stop()));
+    await this.#checks.release();
     await this.#live.release();
     await this.#outbox.stop();
     this.#database.close();
@@ -359,6 +374,7 @@ export class Worker {
 
   #changed(machineId: string): void {
     this.#actor(machineId).wake();
+    this.#checks.follow(machineId);
     this.#live.log(machineId).wake();
     this.#notify();
   }
@@ -375,6 +391,7 @@ export class Worker {
       engine: this.#engine,
       newRunId: () => Buffer.from(this.#deps.randomBytes(8)).toString("hex"),
       draining: () => this.#draining,
+      admit: (row) => this.#admission.admit(this.#store.all(), row.machineId, row.config.guest),
       logger: this.#deps.logger.child({ machine_id: machineId }),
       onActed: () => this.#notify(),
       onThrown: (error) => void this.#health.note(error),
