@@ -99,8 +99,10 @@ describe("a worker whose disk is full", { skip, timeout: 60_000 }, () => {
     worker.replica.get(`node.${worker.config.node_id}`)?.value as NodeFact | undefined;
 
   async function untilNode(worker: WorkerFixture, wanted: (fact: NodeFact) => boolean): Promise<NodeFact> {
+    const limit = Date.now() + 10_000;
     for (;;) {
       const fact = nodeFact(worker);
+      if (Date.now() > limit) throw new Error(`not in time: ${JSON.stringify(fact)}`);
       if (fact !== undefined && wanted(fact)) return fact;
       await new Promise((resolve) => setImmediate(resolve));
     }

@@ -14,8 +14,8 @@ import { dropScratch, imageStep, releaseSlot, scratchStep, slotStep } from "./st
 export const runKinds = { start: "machine-start", down: "machine-down", destroy: "machine-destroy" } as const;
 export type RunKind = (typeof runKinds)[keyof typeof runKinds];
 
-/** What asking and telling take beside the waits for what they bring about. */
-const askingMs = 5_000;
+/** For a guest to take a signal: one that does not is ended with its VM. */
+const askingMs = 2_000;
 
 export function startRun(parts: RunParts): RunDefinition<RunInput> {
   return {
@@ -84,7 +84,7 @@ function onward(
 /** Asks the program to end when somebody asked for that, and then makes it. */
 function mainEndStep(parts: RunParts, planned: MachineRow): MachineStep {
   const { afterKillMs } = parts.limits;
-  const limitMs = stopPlan(planned, planned.stop ?? {}).timeoutMs + afterKillMs + askingMs;
+  const limitMs = stopPlan(planned, planned.stop ?? {}).timeoutMs + afterKillMs + 3 * askingMs;
   const act: MachineStep["do"] = async ({ machineId }, { signal }) => {
     const row = parts.store.get(machineId);
     const live = parts.live.get(machineId);
@@ -98,11 +98,11 @@ function mainEndStep(parts: RunParts, planned: MachineRow): MachineStep {
         live.call((client, limit) => client.signal({ pid: 0, signal: number }, { signal: limit }), signal);
       try {
         if (plan.timeoutMs > 0) {
-          await Promise.race([tell(plan.signal), over]);
+          await Promise.race([tell(plan.signal), over, pause(askingMs)]);
           await Promise.race([over, pause(plan.timeoutMs)]);
         }
         if (live.exit === undefined) {
-          await Promise.race([tell(9), over]);
+          await Promise.race([tell(9), over, pause(askingMs)]);
           await Promise.race([over, pause(afterKillMs)]);
         }
       } catch (error) {

@@ -24,6 +24,7 @@ export interface LaunchOptions {
   readonly runDir: string;
   readonly sockets: readonly string[];
   readonly qmpSocket: string;
+  readonly commandLimitMs: number;
   readonly onEvent: (event: QmpEvent) => void;
 }
 
@@ -71,7 +72,7 @@ async function connectQmp(options: LaunchOptions, ended: AbortSignal): Promise<Q
   const deadline = Date.now() + socketLimitMs;
   for (;;) {
     try {
-      return await QmpClient.open(options.qmpSocket, options.onEvent);
+      return await QmpClient.open(options.qmpSocket, options.onEvent, options.commandLimitMs);
     } catch (error) {
       const code = (error as NodeJS.ErrnoException).code;
       // QEMU has not come to its sockets yet; everything else is final.

@@ -1,7 +1,7 @@
 /** What only the QEMU driver has to do: outlive its parent, order its disks, refuse what cannot work. */
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
@@ -9,6 +9,7 @@ import { promisify } from "node:util";
 import { QemuVmm, type VmmHandle, type VmmSpec } from "../../mod.ts";
 import { type EchoGuest, makeEchoGuest } from "../testing/echo-guest.ts";
 import { readUntil } from "../testing/read-until.ts";
+import { isSameProcess } from "./process.ts";
 
 describe("the qemu driver alone", { timeout: 120_000 }, () => {
   const directory = mkdtempSync(join(tmpdir(), "hearth-qemu-"));
@@ -59,6 +60,24 @@ describe("the qemu driver alone", { timeout: 120_000 }, () => {
     channel.write("poweroff\n");
     assert.deepEqual(await exit, { reason: "guest", code: null, signal: null });
   });
+
+  behaviour(
+    "gives up on a QEMU that has stopped, in a snapshot and in a take-over, and can end it",
+    async () => {
+      const vmm = new QemuVmm({ commandLimitMs: 300 });
+      started.push(vmm);
+      const handle = await vmm.start(spec("stalled"));
+      process.kill(handle.pid, "SIGSTOP");
+      const dir = join(directory, "stalled-snapshot");
+      await assert.rejects(vmm.snapshot(dir), { code: "deadline_exceeded" });
+      assert.equal(existsSync(join(dir, "snapshot.json")), false, "what is not whole is no snapshot");
+      await vmm[Symbol.asyncDispose]();
+      const next = new QemuVmm({ commandLimitMs: 300 });
+      await assert.rejects(next.adopt(handle));
+      await vmm.kill();
+      assert.equal(isSameProcess(handle.pid, handle.startTime), false);
+    },
+  );
 
   behaviour("shows disks in the order of the spec and keeps a read-only one read-only", async () => {
     const disks = [1, 2, 3].map((mib) => {

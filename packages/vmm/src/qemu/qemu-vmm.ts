@@ -24,7 +24,7 @@ import { type Accelerator, type QemuMemory, qemuArguments } from "./arguments.ts
 import { saysPanic } from "./console.ts";
 import { launchQemu } from "./launch.ts";
 import { isSameProcess, killProcess, processStats } from "./process.ts";
-import { QmpClient, type QmpEvent } from "./qmp.ts";
+import { defaultCommandLimitMs, QmpClient, type QmpEvent } from "./qmp.ts";
 import { loadSnapshot, memoryPath, readSnapshot, SnapshotMemory, writeSnapshot } from "./snapshot.ts";
 import { hostTscKhz } from "./tsc.ts";
 
@@ -35,12 +35,15 @@ export interface QemuVmmDeps {
   readonly binary?: string;
   /** What `probeKvm` found; without it the VM is emulated. */
   readonly accelerator?: Accelerator;
+  /** How long QEMU may take to answer one command, and to greet. */
+  readonly commandLimitMs?: number;
 }
 
 export class QemuVmm implements Vmm {
   readonly kind = VmmKind.qemu;
   readonly #binary: string;
   readonly #accelerator: Accelerator;
+  readonly #commandLimitMs: number;
   #handle: VmmHandle | null = null;
   #qmp: QmpClient | null = null;
   #channel: Socket | null = null;
@@ -51,6 +54,7 @@ export class QemuVmm implements Vmm {
   constructor(deps: QemuVmmDeps = {}) {
     this.#binary = deps.binary ?? "qemu-system-x86_64";
     this.#accelerator = deps.accelerator ?? "tcg";
+    this.#commandLimitMs = deps.commandLimitMs ?? defaultCommandLimitMs;
   }
 
   async start(spec: VmmSpec): Promise<VmmHandle> {
@@ -61,7 +65,7 @@ export class QemuVmm implements Vmm {
     if (this.#running() !== null) return;
     if (handle.kind !== VmmKind.qemu || !isSameProcess(handle.pid, handle.startTime))
       throw new HearthError("vmm_not_running");
-    this.#qmp = await QmpClient.open(handle.qmpSocket, (event) => this.#onEvent(event));
+    this.#qmp = await QmpClient.open(handle.qmpSocket, (event) => this.#onEvent(event), this.#commandLimitMs);
     this.#handle = handle;
     this.#exit = null;
     this.#reason = null;
@@ -192,6 +196,7 @@ export class QemuVmm implements Vmm {
       runDir: spec.runDir,
       sockets: [qmpSocket, agentSocket],
       qmpSocket,
+      commandLimitMs: this.#commandLimitMs,
       onEvent: (event) => this.#onEvent(event),
     });
     const { child, pid, startTime, qmp } = launched;

@@ -9,7 +9,7 @@ import { connect, type Socket } from "node:net";
 import { createInterface } from "node:readline";
 import { HearthError } from "@hearth/errors";
 
-const commandLimitMs = 20_000;
+export const defaultCommandLimitMs = 20_000;
 
 export interface QmpEvent {
   readonly event: string;
@@ -27,12 +27,14 @@ export class QmpClient {
   readonly #onEvent: (event: QmpEvent) => void;
   readonly #pending = new Map<number, Pending>();
   readonly #greeting = Promise.withResolvers<void>();
+  readonly #limitMs: number;
   #nextId = 1;
   #closed = false;
   readonly closed: Promise<void>;
 
-  private constructor(socket: Socket, onEvent: (event: QmpEvent) => void) {
+  private constructor(socket: Socket, onEvent: (event: QmpEvent) => void, limitMs: number) {
     this.#socket = socket;
+    this.#limitMs = limitMs;
     this.#onEvent = onEvent;
     const gone = Promise.withResolvers<void>();
     this.closed = gone.promise;
@@ -48,15 +50,19 @@ export class QmpClient {
   }
 
   /** Connects and negotiates. Rejects with the system's error when nobody listens yet. */
-  static async open(path: string, onEvent: (event: QmpEvent) => void): Promise<QmpClient> {
+  static async open(
+    path: string,
+    onEvent: (event: QmpEvent) => void,
+    limitMs = defaultCommandLimitMs,
+  ): Promise<QmpClient> {
     const socket = connect(path);
     await new Promise<void>((resolve, reject) => {
       socket.once("connect", resolve);
       socket.once("error", reject);
     });
-    const client = new QmpClient(socket, onEvent);
+    const client = new QmpClient(socket, onEvent, limitMs);
     // A second client waits for the greeting until the first one is gone; that wait needs a limit too.
-    const timer = setTimeout(() => socket.destroy(), commandLimitMs);
+    const timer = setTimeout(() => socket.destroy(), limitMs);
     try {
       await client.#greeting.promise;
       await client.execute("qmp_capabilities");
@@ -75,9 +81,9 @@ export class QmpClient {
     const result = Promise.withResolvers<unknown>();
     const timer = setTimeout(() => {
       this.#pending.delete(id);
-      const cause = new Error(`QMP ${command} was not answered in ${commandLimitMs} ms`);
+      const cause = new Error(`QMP ${command} was not answered in ${this.#limitMs} ms`);
       result.reject(new HearthError("deadline_exceeded", { cause }));
-    }, commandLimitMs);
+    }, this.#limitMs);
     this.#pending.set(id, { resolve: result.resolve, reject: result.reject, timer });
     this.#socket.write(`${JSON.stringify({ execute: command, arguments: args ?? {}, id })}\n`);
     return result.promise;
