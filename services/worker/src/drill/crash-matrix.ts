@@ -51,14 +51,18 @@ const deathMs = 60_000;
 /** A recovery visits about as many points; a later number is a recovery that was not killed. */
 const recoveryVisits = 24;
 
-export async function runCrashMatrix(node: DrillNode, options: MatrixOptions): Promise<MatrixResult> {
+/** @param nodes share the kills among them; the first one is asked which points there are */
+export async function runCrashMatrix(
+  nodes: readonly [DrillNode, ...DrillNode[]],
+  options: MatrixOptions,
+): Promise<MatrixResult> {
   const random = seeded(options.seed);
   const chosen = operations.filter(
     ({ name }) => options.operations === undefined || options.operations.includes(name),
   );
   const kills: Kill[] = [];
   for (const operation of chosen) {
-    const visited = await trace(node, operation);
+    const visited = await trace(nodes[0], operation);
     options.onRun?.(`${operation.name}: ${visited.length} points`);
     for (const [index, point] of visited.entries()) {
       kills.push({ operation, point, nth: index + 1, recoveryNth: 0 });
@@ -71,14 +75,20 @@ export async function runCrashMatrix(node: DrillNode, options: MatrixOptions): P
   const planned =
     options.sample === undefined ? shuffled(kills, random) : sampled(kills, options.sample, random);
   const violations: Violation[] = [];
-  for (const [index, kill] of planned.entries()) {
-    const message = await runKill(node, kill);
-    const where = `${kill.operation.name} at ${kill.point} (${kill.nth}, recovery ${kill.recoveryNth})`;
-    options.onRun?.(`${index + 1}/${planned.length} ${where}: ${message ?? "converged"}`);
-    if (message === undefined) continue;
-    const { operation, ...rest } = kill;
-    violations.push({ operation: operation.name, ...rest, message });
-  }
+  let done = 0;
+  const queue = planned.values();
+  const work = async (node: DrillNode): Promise<void> => {
+    for (const kill of queue) {
+      const message = await runKill(node, kill);
+      const where = `${kill.operation.name} at ${kill.point} (${kill.nth}, recovery ${kill.recoveryNth})`;
+      done += 1;
+      options.onRun?.(`${done}/${planned.length} ${where}: ${message ?? "converged"}`);
+      if (message === undefined) continue;
+      const { operation, ...rest } = kill;
+      violations.push({ operation: operation.name, ...rest, message });
+    }
+  };
+  await Promise.all(nodes.map(work));
   return {
     points: kills.length / 2,
     names: new Set(kills.map(({ point }) => point)).size,

@@ -17,6 +17,7 @@ import { readHostInventory } from "../host-inventory.ts";
 import { HostPaths } from "../host-paths.ts";
 import { inspectHost } from "../inspector.ts";
 import type { MachineRow } from "../machine-row.ts";
+import { busyboxRootfs } from "../testing/busybox-rootfs.ts";
 import { endTree } from "../testing/end-tree.ts";
 import { freePort } from "../testing/free-port.ts";
 import type { WorkerLimits } from "../worker-deps.ts";
@@ -258,7 +259,16 @@ export function hostImage(dir: string): DrillImage {
   return { assets: { kernel: "/nonexistent", initrd: "/nonexistent" }, image: imageAt(rootfsPath) };
 }
 
-export function imageAt(rootfsPath: string): NodeImage {
+/** The image of a node of real machines. */
+export function busyboxImage(dir: string): DrillImage {
+  const assets = join(import.meta.dirname, "../../../../.hearth/assets");
+  return {
+    assets: { kernel: join(assets, "vmlinux"), initrd: join(assets, "initrd.cpio") },
+    image: imageAt(busyboxRootfs(dir)),
+  };
+}
+
+function imageAt(rootfsPath: string): NodeImage {
   return {
     reference: "docker.io/local/box:1",
     imageId: "i1",

@@ -23,7 +23,7 @@ describe("drills", { skip, timeout: 280_000 }, () => {
   for (const operation of ["create", "update", "force-destroy", "reboot"])
     test(`${operation} converges after kills at a few of its points, and of the next worker`, async () => {
       const options = { seed: Date.now() % 1_000_000, sample: 8, operations: [operation] };
-      const { runs, violations, seed } = await runCrashMatrix(node, options);
+      const { runs, violations, seed } = await runCrashMatrix([node], options);
       assert.deepEqual(violations, [], `seed ${seed}`);
       assert.equal(runs, 8);
     });
@@ -34,7 +34,7 @@ describe("drills", { skip, timeout: 280_000 }, () => {
     const tap = `${tapPrefix(node.config.node_id)}lost`;
     execFileSync("ip", ["tuntap", "add", "dev", tap, "mode", "tap"]);
     try {
-      const { violations } = await runCrashMatrix(node, {
+      const { violations } = await runCrashMatrix([node], {
         seed: 1,
         sample: 1,
         operations: ["create-unlaunched"],

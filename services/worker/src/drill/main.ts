@@ -2,10 +2,13 @@
 import { parseArgs } from "node:util";
 import { runChurn } from "./churn.ts";
 import { runCrashMatrix } from "./crash-matrix.ts";
-import { DrillNode, hostImage } from "./drill-node.ts";
+import { busyboxImage, DrillNode, hostImage } from "./drill-node.ts";
 
-const usage = `usage: npm run drill -- crash-matrix [--sample N] [--seed S] [--operation NAME]... [--json]
-       npm run drill -- churn [--machines N] [--seed S] [--json]`;
+const usage = `usage: npm run drill -- crash-matrix [--sample N] [--seed S] [--operation NAME]... [--driver sim|qemu] [--jobs N] [--json]
+       npm run drill -- churn [--machines N] [--seed S] [--driver sim|qemu] [--json]
+
+sim: the worker, its database, taps and firewall are real, and the guest agent is; the virtual machine is a process that
+stands for one. qemu: all of it is real. jobs: so many nodes share the kills of the matrix.`;
 
 function fail(why: string): never {
   process.stderr.write(`${why}\n${usage}\n`);
@@ -26,6 +29,8 @@ function read() {
         seed: { type: "string", default: "1" },
         machines: { type: "string", default: "200" },
         operation: { type: "string", multiple: true },
+        driver: { type: "string", default: "sim" },
+        jobs: { type: "string", default: "1" },
         json: { type: "boolean", default: false },
       },
     });
@@ -40,24 +45,38 @@ if (positionals.length !== 1 || (drill !== "crash-matrix" && drill !== "churn"))
 const seed = whole("seed", values.seed);
 const onProgress = (line: string): void => void process.stderr.write(`${line}\n`);
 
-async function run(node: DrillNode): Promise<{ readonly report: object; readonly bad: number }> {
+const driver =
+  values.driver === "sim" || values.driver === "qemu" ? values.driver : fail("--driver is sim or qemu");
+const jobs = Math.max(1, whole("jobs", values.jobs));
+
+async function run(
+  node: DrillNode,
+  more: readonly DrillNode[],
+): Promise<{ readonly report: object; readonly bad: number }> {
   if (drill === "churn") {
     const report = await runChurn(node, { machines: whole("machines", values.machines), seed, onProgress });
     return { report, bad: report.leaked };
   }
   const sample = values.sample === undefined ? undefined : whole("sample", values.sample);
   const options = { seed, sample, operations: values.operation, onRun: onProgress };
-  const { violations, ...counts } = await runCrashMatrix(node, options);
+  const { violations, ...counts } = await runCrashMatrix([node, ...more], options);
   return { report: { ...counts, violations: violations.length, found: violations }, bad: violations.length };
 }
 
 let bad = 0;
 {
-  await using node = new DrillNode("sim");
-  await node.start(hostImage);
-  const done = await run(node);
+  await using nodes = new AsyncDisposableStack();
+  const started: DrillNode[] = [];
+  for (let count = 0; count < (drill === "churn" ? 1 : jobs); count += 1) {
+    const node = nodes.use(new DrillNode(driver));
+    await node.start(driver === "sim" ? hostImage : busyboxImage);
+    started.push(node);
+  }
+  const [node, ...more] = started;
+  if (node === undefined) fail("--jobs is 1 or more");
+  const done = await run(node, more);
   bad = done.bad;
-  const report = { drill, driver: node.driver, ...done.report };
+  const report = { drill, driver, ...done.report };
   process.stdout.write(`${values.json ? JSON.stringify(report) : JSON.stringify(report, null, 2)}\n`);
 }
 process.exit(bad === 0 ? 0 : 1);

@@ -2,17 +2,7 @@
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
-import {
-  copyFileSync,
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  symlinkSync,
-  writeFileSync,
-} from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import {
@@ -36,6 +26,7 @@ import {
   type WorkerStreamName,
 } from "@hearth/machine";
 import { NetworkExecutor, parseClusterPrefix, tapPrefix } from "@hearth/network";
+import { busyboxRootfs } from "./busybox-rootfs.ts";
 import { freePort } from "./free-port.ts";
 
 const repository = join(import.meta.dirname, "../../../..");
@@ -195,19 +186,11 @@ function serveImages(bus: Bus, nodeId: string, image: NodeImage): AsyncDisposabl
 }
 
 function busyboxImage(dir: string): NodeImage {
-  const tree = join(dir, "image");
-  for (const name of ["bin", "etc", "tmp"]) mkdirSync(join(tree, name), { recursive: true });
-  copyFileSync("/bin/busybox", join(tree, "bin/busybox"));
-  for (const name of ["sh", "cat", "sleep", "ip", "echo", "head", "wc", "hostname", "touch", "ls"])
-    symlinkSync("busybox", join(tree, "bin", name));
-  writeFileSync(join(tree, "etc/passwd"), "root:x:0:0::/root:/bin/sh\n");
-  const rootfsPath = join(dir, "image.squashfs");
-  execFileSync("mksquashfs", [tree, rootfsPath, "-quiet", "-no-progress", "-all-root"], { stdio: "ignore" });
   return {
     reference: "docker.io/local/box:1",
     imageId: "i1",
     digest: `sha256:${"0".repeat(64)}`,
-    rootfsPath,
+    rootfsPath: busyboxRootfs(dir),
     sizeBytes: 1,
     config: {
       entrypoint: ["/bin/sh", "-c"],
