@@ -106,13 +106,8 @@ function openRequest(probe: HttpProbe, { host, connect }: ProbeTarget, signal: A
   return httpsRequest({
     ...options,
     createConnection: () => {
-      const socket = connect({ host, port });
       const servername = serverName === undefined ? {} : { servername: serverName };
-      const secured = connectTls({ socket, host, rejectUnauthorized, ...servername });
-      // The socket below reports what fails before the handshake to nobody else, and would end this process.
-      socket.on("error", (error) => secured.destroy(error));
-      secured.once("close", () => socket.destroy());
-      return secured;
+      return connectTls({ socket: connect({ host, port }), host, rejectUnauthorized, ...servername });
     },
   });
 }

@@ -5,6 +5,7 @@ import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, type Server } from "node:http";
 import { type AddressInfo, connect } from "node:net";
 import { describe, test } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
 import type { MachineCheck } from "@hearth/machine";
 import { agentProgram } from "./testing/agent-guest.ts";
 import { AheadClock } from "./testing/ahead-clock.ts";
@@ -131,7 +132,8 @@ describe("checks of a worker's machines", { skip, timeout: 60_000 }, () => {
     const [pid] = readFileSync(pids, "utf8").split("\n");
     assert.match(pid ?? "", /^\d+$/);
     // The guest agent hangs up on it and then kills it, which takes a moment.
-    while (existsSync(`/proc/${pid}`)) await new Promise((resolve) => setImmediate(resolve));
+    for (const limit = Date.now() + 20_000; existsSync(`/proc/${pid}`); await delay(5))
+      assert.ok(Date.now() < limit, "it lives on");
     await worker.command("stop", { machine_id: id });
     await worker.state(id, "stopped");
   });

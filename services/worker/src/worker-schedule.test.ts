@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { existsSync, readFileSync } from "node:fs";
 import { describe, test } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
 import { agentProgram } from "./testing/agent-guest.ts";
 import { AheadClock } from "./testing/ahead-clock.ts";
 import { startWorker, type WorkerFixture } from "./testing/worker-fixture.ts";
@@ -33,9 +34,9 @@ const exits = (worker: WorkerFixture, id: string, count: number) =>
       record.state === "stopped" && record.events.filter(({ type }) => type === "exit").length === count,
   );
 
-/** Looks until it holds; what does not become so fails the test by its time limit. */
 async function holds(condition: () => boolean): Promise<void> {
-  while (!condition()) await new Promise((resolve) => setImmediate(resolve));
+  for (const limit = Date.now() + 20_000; !condition(); await delay(5))
+    assert.ok(Date.now() < limit, "not in time");
 }
 
 describe("a scheduled machine", { skip, timeout: 60_000 }, () => {
@@ -108,6 +109,15 @@ describe("a scheduled machine", { skip, timeout: 60_000 }, () => {
     await worker.command("update", { machine_id: id, instance_id, config, launch: false });
     await holds(() => row(worker, id).turn === null);
     assert.equal(row(worker, id).state, "stopped");
+  });
+
+  test("looks at the host's clock now and then, however far away its turn is", async () => {
+    const clock = new AheadClock();
+    await using worker = await startWorker({ clock });
+    const { id } = (await worker.create({ schedule: "monthly" }, false)).record;
+    await clock.asleep(300_000);
+    assert.equal(row(worker, id).turn?.schedule, "monthly");
+    assert.ok(clock.sleeps.every((ms) => ms <= 300_000));
   });
 
   test("waits for room on its node", async () => {
