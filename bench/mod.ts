@@ -2,11 +2,13 @@
 import { measureIdleMemory } from "./src/idle-memory.ts";
 import { measureJournal } from "./src/journal.ts";
 import { measureLifecycle } from "./src/lifecycle.ts";
+import { measureWorkerStart } from "./src/worker-start.ts";
 
 const benches: Readonly<Record<string, (runs: number) => Promise<Record<string, unknown>>>> = {
   journal: measureJournal,
   lifecycle: measureLifecycle,
   "idle-memory": measureIdleMemory,
+  "worker-start": measureWorkerStart,
 };
 
 const [name = "", ...flags] = process.argv.slice(2);

@@ -146,7 +146,7 @@ export class DrillNode {
   }
 
   /** Fails at once when the worker dies, as its caller would notice by the limit of its request. */
-  async command(name: WorkerCommandName, request: unknown): Promise<unknown> {
+  async command(name: WorkerCommandName | "stop-all", request: unknown): Promise<unknown> {
     const { bus, config } = this.#parts();
     const died = new AbortController();
     this.#child?.once("exit", () => died.abort(new Error("the worker died")));
