@@ -17,10 +17,12 @@ import { readHostInventory } from "../host-inventory.ts";
 import { HostPaths } from "../host-paths.ts";
 import { inspectHost } from "../inspector.ts";
 import type { MachineRow } from "../machine-row.ts";
+import { agentProgram } from "../testing/agent-guest.ts";
 import { busyboxRootfs } from "../testing/busybox-rootfs.ts";
 import { endTree } from "../testing/end-tree.ts";
 import { freePort } from "../testing/free-port.ts";
 import type { WorkerLimits } from "../worker-deps.ts";
+import { bundleDrillWorker } from "./drill-bundle.ts";
 import type { DrillOrder } from "./drill-worker.ts";
 
 const startLimitMs = 30_000;
@@ -40,7 +42,9 @@ export class DrillNode {
   /** Who holds the image. */
   readonly holders = new Set<string>();
   readonly #output: string[] = [];
-  #made: { server: NatsServer; bus: Bus; config: NodeConfig; serving: AsyncDisposable } | undefined;
+  #made:
+    | { program: string; server: NatsServer; bus: Bus; config: NodeConfig; serving: AsyncDisposable }
+    | undefined;
   #child: ChildProcess | undefined;
   #boot = 1;
 
@@ -70,7 +74,8 @@ export class DrillNode {
       ...{ nameservers: [], warnings: [] },
     };
     writeFileSync(join(this.#dir, "node.json"), JSON.stringify(config));
-    this.#made = { server, bus, config, serving: this.#serveImages(bus, config.node_id, image) };
+    const program = await bundleDrillWorker(this.#dir);
+    this.#made = { program, server, bus, config, serving: this.#serveImages(bus, config.node_id, image) };
     await this.#applyNode();
     await bus.flush();
     await this.startWorker();
@@ -87,18 +92,11 @@ export class DrillNode {
 
   /** @param dieAt the visit of a crash point, counted from the start, at which the worker dies */
   async startWorker(dieAt?: number): Promise<void> {
-    const args = [join(this.#dir, "node.json"), this.driver, `boot-${this.#boot}`];
+    const args = [join(this.#dir, "node.json"), this.driver, agentProgram, `boot-${this.#boot}`];
     const child = spawn(
       process.execPath,
-      [join(import.meta.dirname, "drill-worker.ts"), ...args, JSON.stringify(this.#limits), `${dieAt ?? ""}`],
-      {
-        stdio: ["ignore", "pipe", "inherit", "ipc"],
-        // A drill starts hundreds of workers from the same sources.
-        env: {
-          ...process.env,
-          NODE_COMPILE_CACHE: join(import.meta.dirname, "../../../../.hearth/compile-cache"),
-        },
-      },
+      [this.#parts().program, ...args, JSON.stringify(this.#limits), `${dieAt ?? ""}`],
+      { stdio: ["ignore", "pipe", "inherit", "ipc"] },
     );
     // Each command waits for the end of the worker as well as for its answer.
     child.setMaxListeners(0);

@@ -1,6 +1,6 @@
 /**
  * The worker as a drill runs it: the process that `main.ts` is, with crash points that can be armed over the
- * channel to its parent. Arguments: the node's settings, the driver (`sim` or `qemu`), the id of the host's boot,
+ * channel to its parent. Arguments: the node's settings, the driver (`sim` or `qemu`), the guest agent for the first of them, the id of the host's boot,
  * limits in place of the worker's own, and optionally the number of the point at which to die, counted from the start.
  */
 import { appendFileSync } from "node:fs";
@@ -16,7 +16,7 @@ export type DrillOrder =
   /** Dies at the `nth` visit of any point from now on. */
   | { readonly kind: "die"; readonly nth: number };
 
-const [, , configPath, driver, bootId = "boot-1", limits = "{}", dieAt = ""] = process.argv;
+const [, , configPath, driver, agent = "", bootId = "boot-1", limits = "{}", dieAt = ""] = process.argv;
 
 function die(): never {
   process.kill(process.pid, "SIGKILL");
@@ -49,5 +49,6 @@ await runWorker({
   config,
   bootId,
   limits: JSON.parse(limits),
-  makeVmm: () => (driver === "qemu" ? new QemuVmm({ accelerator: config.accelerator }) : new ProcessVmm()),
+  makeVmm: () =>
+    driver === "qemu" ? new QemuVmm({ accelerator: config.accelerator }) : new ProcessVmm(agent),
 });

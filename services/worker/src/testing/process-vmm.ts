@@ -12,7 +12,6 @@ import type { Duplex } from "node:stream";
 import { setTimeout as delay } from "node:timers/promises";
 import { HearthError } from "@hearth/errors";
 import type { Vmm, VmmExit, VmmExitReason, VmmHandle, VmmSpec, VmmStats } from "@hearth/vmm";
-import { agentProgram } from "./agent-guest.ts";
 import { endTree } from "./end-tree.ts";
 
 const pollMs = 10;
@@ -28,6 +27,12 @@ export class ProcessVmm implements Vmm {
   #channel: Duplex | null = null;
   #released = false;
   readonly #listeners = new Set<(exit: VmmExit) => void>();
+  readonly #agent: string;
+
+  /** @param agent the path of the guest agent's program */
+  constructor(agent: string) {
+    this.#agent = agent;
+  }
 
   async start(spec: VmmSpec): Promise<VmmHandle> {
     if (this.#handle !== null && this.#exit === null) return this.#handle;
@@ -35,7 +40,7 @@ export class ProcessVmm implements Vmm {
     const agentSocket = join(spec.runDir, "agent.sock");
     rmSync(agentSocket, { force: true });
     appendFileSync(spec.consolePath, "simulated boot\n");
-    const child = spawn(agentProgram, ["--unix", agentSocket], {
+    const child = spawn(this.#agent, ["--unix", agentSocket], {
       detached: true,
       stdio: "ignore",
       argv0: programName,
