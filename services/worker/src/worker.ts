@@ -10,18 +10,18 @@ import { type Handler, Outbox, type Serving, serveStreams } from "@hearth/cluste
 import { HearthError } from "@hearth/errors";
 import {
   type Inspection,
-  isWorkerCommandName,
   type MachineAnswer,
   newInstanceId,
   parseWorkerCommand,
   type WorkerCommand,
+  type WorkerCommandName,
   workerCommandNames,
 } from "@hearth/machine";
 import { parseClusterPrefix } from "@hearth/network";
 import { Admission } from "./admission.ts";
+import { ChangeWatch } from "./change-watch.ts";
 import { CheckSet } from "./check-set.ts";
 import { consoleTail } from "./console-tail.ts";
-import { crashPoint } from "./crash-point.ts";
 import { DatabaseHealth } from "./database-health.ts";
 import { drainMachines, parseStopAll } from "./drain.ts";
 import { GuestCommands } from "./guest-commands.ts";
@@ -37,6 +37,7 @@ import type { MachineRow } from "./machine-row.ts";
 import { MachineStore } from "./machine-store.ts";
 import { NodeFacts } from "./node-facts.ts";
 import { OrphanSweep } from "./orphan-sweep.ts";
+import { withCrashPoints } from "./published-facts.ts";
 import { RunEngine } from "./run-engine.ts";
 import { runHistory } from "./run-history.ts";
 import { type RunParts, slotOf } from "./run-parts.ts";
@@ -44,12 +45,11 @@ import { ScratchDisks } from "./scratch-disk.ts";
 import { SlotNumbers } from "./slot-numbers.ts";
 import { takeOver } from "./take-over.ts";
 import { defaultLimits, type WorkerDeps } from "./worker-deps.ts";
+import { dispatch } from "./worker-dispatch.ts";
 import { workerStreamHandlers } from "./worker-streams.ts";
 
 export const workerServiceName = "worker";
 const publishedEvents = 20;
-const answeredEvents = 20;
-const explainedRuns = 10;
 
 export class Worker {
   readonly #deps: WorkerDeps;
@@ -67,7 +67,7 @@ export class Worker {
   readonly #nodeFacts: NodeFacts;
   readonly #orphans: OrphanSweep;
   readonly #actors = new Map<string, MachineActor>();
-  readonly #watchers = new Set<() => void>();
+  readonly #watch = new ChangeWatch();
   #serving: Serving[] = [];
   #draining = false;
 
@@ -253,81 +253,24 @@ export class Worker {
   }
 
   async #take(command: WorkerCommand, signal: AbortSignal): Promise<unknown> {
-    if (this.#draining && isWorkerCommandName(command.name) && changing.has(command.name))
+    if (this.#draining && starting.has(command.name))
       throw new HearthError("unavailable", {
         message: "This node is being taken down; its machines start again with it.",
       });
-    if (changing.has(command.name)) this.#health.check();
-    switch (command.name) {
-      case "reserve":
-        return this.#commands.reserve(command.request);
-      case "commit":
-        return this.#commands.commit(command.request);
-      case "update":
-        return this.#commands.update(command.request);
-      case "start":
-        return this.#commands.start(command.request);
-      case "stop":
-        return this.#commands.stop(command.request);
-      case "restart":
-        return this.#commands.restart(command.request);
-      case "destroy":
-        return this.#commands.destroy(command.request);
-      case "set-metadata":
-        return this.#commands.setMetadata(command.request);
-      case "lease-get":
-        return this.#commands.leases.find(command.request);
-      case "lease-acquire":
-        return this.#commands.leases.acquire(command.request);
-      case "lease-release":
-        return this.#commands.leases.release(command.request);
-      case "cordon":
-      case "uncordon":
-        return this.#commands.cordon(command.request, command.name === "cordon");
-      case "signal":
-        this.#commands.checkLease(command.request);
-        return await this.#guests.signal(command.request, signal);
-      case "get":
-        return this.#answer(this.#store.get(command.request.machine_id));
-      case "list": {
-        const { app, include_destroyed = false } = command.request;
-        return this.#store
-          .all()
-          .filter(
-            (row) =>
-              (app === undefined || row.app === app) && (include_destroyed || row.state !== "destroyed"),
-          )
-          .map((row) => this.#answer(row).record);
-      }
-      case "events": {
-        const { machine_id, limit = answeredEvents } = command.request;
-        this.#store.get(machine_id);
-        return this.#store.events(machine_id, limit);
-      }
-      case "versions":
-        this.#store.get(command.request.machine_id);
-        return this.#store.versions(command.request.machine_id);
-      case "explain": {
-        const { machine_id, limit = explainedRuns } = command.request;
-        const { state } = this.#store.get(machine_id);
-        const nowMs = this.#deps.clock.nowMs();
-        return { machine_id, state, runs: runHistory(this.#database, machine_id, { limit, nowMs }) };
-      }
-      case "inspect":
-        return await this.#inspect();
-      case "ps":
-        return await this.#guests.ps(command.request, signal);
-      case "file-list":
-        return await this.#guests.list(command.request, signal);
-      case "file-stat":
-        return await this.#guests.stat(command.request, signal);
-      case "file-mkdir":
-        return await this.#guests.mkdir(command.request, signal);
-      case "file-remove":
-        return await this.#guests.remove(command.request, signal);
-      case "file-rename":
-        return await this.#guests.rename(command.request, signal);
-    }
+    if (starting.has(command.name) || noting.has(command.name)) this.#health.check();
+    return dispatch(
+      {
+        commands: this.#commands,
+        guests: this.#guests,
+        store: this.#store,
+        answer: this.#answer,
+        explain: (machineId, limit) =>
+          runHistory(this.#database, machineId, { limit, nowMs: this.#deps.clock.nowMs() }),
+        inspect: () => this.#inspect(),
+      },
+      command,
+      signal,
+    );
   }
 
   /** Throws machine_not_found, vmm_not_running. */
@@ -360,7 +303,7 @@ export class Worker {
         {
           parts: this.#parts,
           engine: this.#engine,
-          until: (quiet, limit) => this.#untilQuiet(quiet, limit),
+          until: (quiet, limit) => this.#watch.until(quiet, limit),
         },
         request,
         signal,
@@ -376,11 +319,7 @@ export class Worker {
     this.#actor(machineId).wake();
     this.#checks.follow(machineId);
     this.#live.log(machineId).wake();
-    this.#notify();
-  }
-
-  #notify(): void {
-    for (const watcher of [...this.#watchers]) watcher();
+    this.#watch.notify();
   }
 
   #actor(machineId: string): MachineActor {
@@ -393,7 +332,7 @@ export class Worker {
       draining: () => this.#draining,
       admit: (row) => this.#admission.admit(this.#store.all(), row.machineId, row.config.guest),
       logger: this.#deps.logger.child({ machine_id: machineId }),
-      onActed: () => this.#notify(),
+      onActed: () => this.#watch.notify(),
       onThrown: (error) => void this.#health.note(error),
       onPurged: async () => {
         this.#actors.delete(machineId);
@@ -410,35 +349,13 @@ export class Worker {
     wanted: (row: MachineRow) => boolean,
     signal: AbortSignal,
   ): Promise<MachineRow> {
-    await this.#untilQuiet(() => wanted(this.#store.get(machineId)), signal);
+    await this.#watch.until(() => wanted(this.#store.get(machineId)), signal);
     return this.#store.get(machineId);
-  }
-
-  /** Resolves once `condition` holds, which is asked again whenever something has changed. */
-  #untilQuiet(condition: () => boolean, signal: AbortSignal): Promise<void> {
-    return new Promise((resolve, reject) => {
-      const end = (settle: () => void): void => {
-        this.#watchers.delete(look);
-        signal.removeEventListener("abort", aborted);
-        settle();
-      };
-      const aborted = (): void => end(() => reject(HearthError.from(signal.reason)));
-      const look = (): void => {
-        try {
-          if (condition()) end(resolve);
-        } catch (error) {
-          end(() => reject(error));
-        }
-      };
-      if (signal.aborted) return aborted();
-      this.#watchers.add(look);
-      signal.addEventListener("abort", aborted, { once: true });
-      look();
-    });
   }
 }
 
-const changing: ReadonlySet<string> = new Set([
+/** What may put something on the host, or take it away. */
+const starting: ReadonlySet<WorkerCommandName> = new Set([
   "reserve",
   "commit",
   "update",
@@ -447,23 +364,14 @@ const changing: ReadonlySet<string> = new Set([
   "restart",
   "destroy",
 ]);
-
-function withCrashPoints(facts: WorkerDeps["facts"]): WorkerDeps["facts"] {
-  return {
-    publish: async (...fact) => {
-      crashPoint("publish fact", "before");
-      const published = await facts.publish(...fact);
-      crashPoint("publish fact", "after");
-      return published;
-    },
-    delete: async (...fact) => {
-      crashPoint("delete fact", "before");
-      const deleted = await facts.delete(...fact);
-      crashPoint("delete fact", "after");
-      return deleted;
-    },
-  };
-}
+/** What changes only the record. */
+const noting: ReadonlySet<WorkerCommandName> = new Set([
+  "set-metadata",
+  "lease-acquire",
+  "lease-release",
+  "cordon",
+  "uncordon",
+]);
 
 /** Unique to this database for ever: a new one must not repeat the message ids of an old one. */
 function ownerId(database: DatabaseSync, randomBytes: (length: number) => Uint8Array): string {

@@ -147,8 +147,19 @@ async function runKill(node: DrillNode, { operation, nth, recoveryNth }: Kill): 
       await diedOrDone(node, operation, machine, answered);
       if (!node.workerLives) await node.startWorker();
     }
-    // What was answered is promised; what was not is asked again, as its caller would.
-    if (!answered) await operation.ask(node, machine);
+    // What was answered is promised; what was not is asked again, as its caller would. A recovering worker may
+    // come to its own end only now.
+    while (!answered) {
+      try {
+        await operation.ask(node, machine);
+        answered = true;
+      } catch (error) {
+        if (!(await node.diedNow())) throw error;
+        await node.startWorker();
+      }
+    }
+    await diedOrDone(node, operation, machine);
+    if (!node.workerLives) await node.startWorker();
     await converged(node, operation, machine);
     const wrong = await violated(node, machine, operation.keepsVm === true ? before : undefined);
     if (wrong !== undefined) return wrong;

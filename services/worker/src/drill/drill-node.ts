@@ -116,6 +116,12 @@ export class DrillNode {
     return this.#child !== undefined && this.#child.exitCode === null && this.#child.signalCode === null;
   }
 
+  /** Whether the worker is dead; what noticed its end on the bus may be ahead of the end of the process. */
+  async diedNow(): Promise<boolean> {
+    if (this.workerLives) await delay(200);
+    return !this.workerLives;
+  }
+
   async order(order: DrillOrder): Promise<void> {
     const child = this.#child;
     if (child === undefined) throw new Error("no worker runs");

@@ -1,0 +1,93 @@
+/** The one place where a command of a worker becomes a call: every name, exhaustively. */
+import type { Inspection, MachineAnswer, MachineRun, WorkerCommand } from "@hearth/machine";
+import type { GuestCommands } from "./guest-commands.ts";
+import type { MachineCommands } from "./machine-commands.ts";
+import type { MachineRow } from "./machine-row.ts";
+import type { MachineStore } from "./machine-store.ts";
+
+export interface DispatchDeps {
+  readonly commands: MachineCommands;
+  readonly guests: GuestCommands;
+  readonly store: MachineStore;
+  readonly answer: (row: MachineRow) => MachineAnswer;
+  readonly explain: (machineId: string, limit: number) => readonly MachineRun[];
+  readonly inspect: () => Promise<Inspection>;
+}
+
+const answeredEvents = 20;
+const explainedRuns = 10;
+
+export async function dispatch(
+  { commands, guests, store, answer, explain, inspect }: DispatchDeps,
+  command: WorkerCommand,
+  signal: AbortSignal,
+): Promise<unknown> {
+  switch (command.name) {
+    case "reserve":
+      return commands.reserve(command.request);
+    case "commit":
+      return commands.commit(command.request);
+    case "update":
+      return commands.update(command.request);
+    case "start":
+      return commands.start(command.request);
+    case "stop":
+      return commands.stop(command.request);
+    case "restart":
+      return commands.restart(command.request);
+    case "destroy":
+      return commands.destroy(command.request);
+    case "set-metadata":
+      return commands.setMetadata(command.request);
+    case "lease-get":
+      return commands.leases.find(command.request);
+    case "lease-acquire":
+      return commands.leases.acquire(command.request);
+    case "lease-release":
+      return commands.leases.release(command.request);
+    case "cordon":
+    case "uncordon":
+      return commands.cordon(command.request, command.name === "cordon");
+    case "signal":
+      commands.checkLease(command.request);
+      return await guests.signal(command.request, signal);
+    case "get":
+      return answer(store.get(command.request.machine_id));
+    case "list": {
+      const { app, include_destroyed = false } = command.request;
+      return store
+        .all()
+        .filter(
+          (row) => (app === undefined || row.app === app) && (include_destroyed || row.state !== "destroyed"),
+        )
+        .map((row) => answer(row).record);
+    }
+    case "events": {
+      const { machine_id, limit = answeredEvents } = command.request;
+      store.get(machine_id);
+      return store.events(machine_id, limit);
+    }
+    case "versions":
+      store.get(command.request.machine_id);
+      return store.versions(command.request.machine_id);
+    case "explain": {
+      const { machine_id, limit = explainedRuns } = command.request;
+      const { state } = store.get(machine_id);
+      return { machine_id, state, runs: explain(machine_id, limit) };
+    }
+    case "inspect":
+      return await inspect();
+    case "ps":
+      return await guests.ps(command.request, signal);
+    case "file-list":
+      return await guests.list(command.request, signal);
+    case "file-stat":
+      return await guests.stat(command.request, signal);
+    case "file-mkdir":
+      return await guests.mkdir(command.request, signal);
+    case "file-remove":
+      return await guests.remove(command.request, signal);
+    case "file-rename":
+      return await guests.rename(command.request, signal);
+  }
+}
