@@ -87,6 +87,10 @@ describe("first light", { timeout: 600_000 }, () => {
       assert.equal(body.instance_id, instance_id, "an adopted machine is the same instance");
     }
     assert.equal(vms().length, running, "the same virtual machines");
+    const doctor = await platform.hearth(["doctor", "--deep", "--json"]);
+    const { inspections } = JSON.parse(doctor.stdout);
+    assert.deepEqual(inspections[0].differences, [], "the record and the host agree");
+    assert.ok(inspections[0].machines >= 10);
     for (const { id } of records) {
       assert.equal((await platform.call("DELETE", `/v1/apps/e2e/machines/${id}?force=true`)).status, 200);
     }
