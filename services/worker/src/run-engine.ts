@@ -196,7 +196,11 @@ export class RunEngine {
         const limited = { ...context, signal };
         if (await step.inspect(input, limited)) return { kind: "done" };
         signal.throwIfAborted(); // the limit came while the host was looked at
-        return await step.do(input, limited);
+        // Inside of the act, so that what a drill throws here is what the step failed with.
+        crashPoint(`do ${step.name}`, "before");
+        const outcome = await step.do(input, limited);
+        crashPoint(`do ${step.name}`, "after");
+        return outcome;
       },
     );
     if (act.kind === "settled") return act.value;

@@ -71,6 +71,31 @@ describe("a worker with real machines", { skip: missing(), timeout: 240_000 }, (
     assert.equal(await node.end("SIGTERM"), 0);
   });
 
+  test("what a program says while its worker is dead is in its log afterwards, with nothing missing", async () => {
+    await using node = await startNode();
+    const script = "i=0; while :; do echo line $i; i=$((i+1)); sleep 0.05; done";
+    const { record } = await node.create({ init: { exec: ["/bin/sh", "-c", script] } });
+    await node.state(record.id, "started");
+    const numbers = async () =>
+      [...textOf(await logs(node, record.id)).matchAll(/line (\d+)/g)].map(([, number]) => Number(number));
+    const until = async (count: number) => {
+      for (;;) {
+        const seen = await numbers();
+        if (seen.length > count) return seen;
+        await new Promise((resolve) => setTimeout(resolve, 50));
+      }
+    };
+    const before = await until(3);
+    await node.end("SIGKILL");
+    await node.start();
+    // The next worker needs longer to start than the program for many lines.
+    const after = await until(before.length + 5);
+    assert.deepEqual(
+      after,
+      after.map((_, index) => index),
+    );
+  });
+
   test("a worker that is killed in the middle of a boot leaves one machine, not two and not none", async () => {
     await using node = await startNode();
     const { record } = await node.create();

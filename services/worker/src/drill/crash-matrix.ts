@@ -5,9 +5,8 @@
  *
  * The points are not listed anywhere: a first, unharmed run of an operation tells which it visits.
  */
-import { join } from "node:path";
-import type { MachineRecord } from "@hearth/machine";
-import { type DrillNode, eventually, readLines } from "./drill-node.ts";
+import { clear, converged, isIdle, leftovers, quiet, recoveryVisits, trace, violated } from "./converged.ts";
+import { type DrillNode, eventually } from "./drill-node.ts";
 import { type DrillMachine, newDrillMachine, type Operation, operations, recordOf } from "./operations.ts";
 import { seeded } from "./seeded.ts";
 
@@ -46,10 +45,7 @@ interface Kill {
   readonly recoveryNth: number;
 }
 
-const convergeMs = 60_000;
 const deathMs = 60_000;
-/** A recovery visits about as many points; a later number is a recovery that was not killed. */
-const recoveryVisits = 24;
 
 /** @param nodes share the kills among them; the first one is asked which points there are */
 export async function runCrashMatrix(
@@ -97,27 +93,6 @@ export async function runCrashMatrix(
     violations,
     seed: options.seed,
   };
-}
-
-/** The points that an operation visits when nothing happens to it, in order. */
-async function trace(node: DrillNode, operation: Operation): Promise<string[]> {
-  const machine = newDrillMachine(operation.config);
-  const path = join(node.config.data_dir, `trace-${machine.id}`);
-  await operation.before(node, machine);
-  if (operation.name === "take-over" || operation.name === "reboot") {
-    // What they visit is a start of the worker, which is over before a trace could be asked for: it is found
-    // by dying at the first visit, the second, and so on, so all that is needed here is how many there are.
-    await clear(node, machine);
-    return Array.from({ length: recoveryVisits }, (_, index) => `start of the worker, visit ${index + 1}`);
-  }
-  await node.order({ kind: "trace", path });
-  await operation.ask(node, machine);
-  await converged(node, operation, machine);
-  const visited = readLines(path);
-  await node.endWorker("SIGTERM");
-  await node.startWorker();
-  await clear(node, machine);
-  return visited;
 }
 
 /** Undefined when all is as it must be, otherwise what is not. */
@@ -195,84 +170,6 @@ async function diedOrDone(
       return still >= 3 ? true : undefined;
     },
     deathMs,
-  );
-}
-
-async function isIdle(node: DrillNode, machineId: string): Promise<boolean> {
-  const open = node.rows("SELECT machine_id FROM runs WHERE state IN ('running', 'undoing')");
-  const unsent = node.rows("SELECT id FROM outbox LIMIT 1");
-  return unsent.length === 0 && !open.some((run) => run.machine_id === machineId);
-}
-
-async function converged(
-  node: DrillNode,
-  operation: Operation,
-  machine: DrillMachine,
-): Promise<MachineRecord> {
-  let last: MachineRecord | undefined;
-  return eventually(
-    `${operation.name} of ${machine.id} is done`,
-    async () => {
-      last = await recordOf(node, machine.id);
-      const holds = last !== undefined && operation.holds(last, machine);
-      return holds && (await isIdle(node, machine.id)) ? last : undefined;
-    },
-    convergeMs,
-  ).catch((error: Error) => {
-    throw new Error(`${error.message}; it is ${last?.state}: ${JSON.stringify(last?.events.slice(0, 4))}`);
-  });
-}
-
-/** The VM of a machine, once nothing is being done to it. */
-async function quiet(node: DrillNode, machineId: string): Promise<string> {
-  return eventually(
-    "the machine is left alone",
-    async () => {
-      if (!(await isIdle(node, machineId))) return undefined;
-      return vmOf(node, machineId);
-    },
-    convergeMs,
-  );
-}
-
-const vmOf = (node: DrillNode, machineId: string): string =>
-  String(
-    node.rows("SELECT machine_id, handle FROM machines").find((row) => row.machine_id === machineId)?.handle,
-  );
-
-async function violated(
-  node: DrillNode,
-  { id }: DrillMachine,
-  vm: string | undefined,
-): Promise<string | undefined> {
-  const { differences } = await node.inspect();
-  if (differences.length > 0) return `differences: ${JSON.stringify(differences)}`;
-  const listed = (await node.command("list", { include_destroyed: true })) as { id: string }[];
-  const times = listed.filter((one) => one.id === id).length;
-  if (times !== 1) return `it is listed ${times} times`;
-  if (vm !== undefined && vmOf(node, id) !== vm) return "it has another virtual machine than before";
-  return undefined;
-}
-
-/** When every machine is gone, nothing of any may be there. */
-async function leftovers(node: DrillNode): Promise<string | undefined> {
-  const { differences } = await node.inspect();
-  const held = node.rows("SELECT kind, key FROM resources");
-  const left = [...differences, ...held, ...[...node.holders].map((holder) => ({ kind: "image", holder }))];
-  return left.length === 0 ? undefined : `left behind: ${JSON.stringify(left)}`;
-}
-
-async function clear(node: DrillNode, { id }: DrillMachine): Promise<void> {
-  const record = await recordOf(node, id);
-  if (record !== undefined && record.state !== "destroyed")
-    await node.command("destroy", { machine_id: id, force: true });
-  await eventually(
-    `${id} is gone`,
-    async () => {
-      const now = await recordOf(node, id);
-      return (now === undefined || now.state === "destroyed") && (await isIdle(node, id)) ? true : undefined;
-    },
-    convergeMs,
   );
 }
 

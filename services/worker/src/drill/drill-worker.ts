@@ -5,6 +5,7 @@
  */
 import { appendFileSync } from "node:fs";
 import { readNodeConfig } from "@hearth/cluster";
+import { HearthError, type HearthErrorCode } from "@hearth/errors";
 import { QemuVmm } from "@hearth/vmm";
 import { armCrashPoints } from "../crash-point.ts";
 import { ProcessVmm } from "../testing/process-vmm.ts";
@@ -13,6 +14,11 @@ import { runWorker } from "../worker-process.ts";
 export type DrillOrder =
   /** Writes the name of every point from now on to a file, a line each. */
   | { readonly kind: "trace"; readonly path: string }
+  /** Throws once at each of these points, as if what is done there had failed with this error. */
+  | {
+      readonly kind: "throw";
+      readonly faults: readonly { readonly point: string; readonly code: HearthErrorCode }[];
+    }
   /** Dies at the `nth` visit of any point from now on. */
   | { readonly kind: "die"; readonly nth: number };
 
@@ -27,6 +33,15 @@ function die(): never {
 function obey(order: DrillOrder): void {
   if (order.kind === "trace") {
     armCrashPoints((point) => appendFileSync(order.path, `${point}\n`));
+    return;
+  }
+  if (order.kind === "throw") {
+    const left = new Map(order.faults.map(({ point, code }) => [point, code]));
+    armCrashPoints((point) => {
+      const code = left.get(point);
+      left.delete(point);
+      if (code !== undefined) throw new HearthError(code, { message: `A drill says that ${point} failed.` });
+    });
     return;
   }
   let left = order.nth;

@@ -7,6 +7,7 @@ import { agentProgram } from "../testing/agent-guest.ts";
 import { runChurn } from "./churn.ts";
 import { runCrashMatrix } from "./crash-matrix.ts";
 import { DrillNode, hostImage } from "./drill-node.ts";
+import { runStepFaults } from "./step-faults.ts";
 
 const skip =
   process.getuid?.() !== 0
@@ -27,6 +28,13 @@ describe("drills", { skip, timeout: 280_000 }, () => {
       assert.deepEqual(violations, [], `seed ${seed}`);
       assert.equal(runs, 8);
     });
+
+  test("a create whose steps fail, are done twice and are undone twice leaves nothing wrong", async () => {
+    const { steps, runs, violations } = await runStepFaults([node], { operations: ["create"] });
+    assert.deepEqual(violations, []);
+    assert.equal(steps, 6);
+    assert.equal(runs, 4 * steps);
+  });
 
   test("the matrix sees a tap that stays behind", async () => {
     // A link of the node's name that no ledger has stands for what a worker might have forgotten.

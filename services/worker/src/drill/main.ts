@@ -1,14 +1,16 @@
-/** `npm run drill -- crash-matrix|churn`: see `usage`. The last line is the result; the exit code is 1 when it is bad. */
+/** `npm run drill -- crash-matrix|step-faults|churn`: see `usage`. The last line is the result; the exit code is 1 when it is bad. */
 import { parseArgs } from "node:util";
 import { runChurn } from "./churn.ts";
 import { runCrashMatrix } from "./crash-matrix.ts";
 import { busyboxImage, DrillNode, hostImage } from "./drill-node.ts";
+import { runStepFaults } from "./step-faults.ts";
 
 const usage = `usage: npm run drill -- crash-matrix [--sample N] [--seed S] [--operation NAME]... [--driver sim|qemu] [--jobs N] [--json]
+       npm run drill -- step-faults [--operation NAME]... [--driver sim|qemu] [--jobs N] [--json]
        npm run drill -- churn [--machines N] [--seed S] [--driver sim|qemu] [--json]
 
 sim: the worker, its database, taps and firewall are real, and the guest agent is; the virtual machine is a process that
-stands for one. qemu: all of it is real. jobs: so many nodes share the kills of the matrix.`;
+stands for one. qemu: all of it is real. jobs: so many nodes share the runs.`;
 
 function fail(why: string): never {
   process.stderr.write(`${why}\n${usage}\n`);
@@ -41,7 +43,8 @@ function read() {
 
 const { values, positionals } = read();
 const [drill] = positionals;
-if (positionals.length !== 1 || (drill !== "crash-matrix" && drill !== "churn")) fail("name one drill");
+if (positionals.length !== 1 || (drill !== "crash-matrix" && drill !== "step-faults" && drill !== "churn"))
+  fail("name one drill");
 const seed = whole("seed", values.seed);
 const onProgress = (line: string): void => void process.stderr.write(`${line}\n`);
 
@@ -56,6 +59,14 @@ async function run(
   if (drill === "churn") {
     const report = await runChurn(node, { machines: whole("machines", values.machines), seed, onProgress });
     return { report, bad: report.leaked };
+  }
+  if (drill === "step-faults") {
+    const options = { operations: values.operation, onRun: onProgress };
+    const { violations, ...counts } = await runStepFaults([node, ...more], options);
+    return {
+      report: { ...counts, violations: violations.length, found: violations },
+      bad: violations.length,
+    };
   }
   const sample = values.sample === undefined ? undefined : whole("sample", values.sample);
   const options = { seed, sample, operations: values.operation, onRun: onProgress };
