@@ -31,7 +31,8 @@ export async function inspectHost(deps: InspectorDeps): Promise<Inspection> {
 
 const identity = ({ kind, key, problem }: Difference): string => `${kind} ${key} ${problem}`;
 
-async function look({ database, nodeId, paths, slotOf, nowMs }: InspectorDeps): Promise<Inspection> {
+/** One look: what it finds may be passing. */
+export async function look({ database, nodeId, paths, slotOf, nowMs }: InspectorDeps): Promise<Inspection> {
   const host = await readHostInventory(nodeId, paths);
   // After the host, and in one turn of the event loop: what is made meanwhile is in the ledger before it is there.
   const all = (sql: string) => database.prepare(sql).all();

@@ -1,6 +1,7 @@
 /** What every drill asks of a node: which points an operation visits, and whether all is as it must be after it. */
 import { join } from "node:path";
 import type { MachineRecord } from "@hearth/machine";
+import { look } from "../inspector.ts";
 import { type DrillNode, eventually, readLines } from "./drill-node.ts";
 import { type DrillMachine, newDrillMachine, type Operation, recordOf } from "./operations.ts";
 
@@ -83,6 +84,25 @@ export async function violated(
   if (times !== 1) return `it is listed ${times} times`;
   if (vm !== undefined && vmOf(node, id) !== vm) return "it has another virtual machine than before";
   return undefined;
+}
+
+/**
+ * At whatever moment a worker dies, what is on the host is in its ledger: it was claimed before it was made, and is
+ * released after it is gone. The process of a VM is the ledger's by its run directory, until its record names it; a
+ * disk that is being made is by the one that it will be.
+ */
+export async function unclaimed(node: DrillNode): Promise<string | undefined> {
+  const held = new Set(node.rows("SELECT kind, key FROM resources").map(({ kind, key }) => `${kind} ${key}`));
+  const { differences } = await node.inspect(look);
+  const wrong = differences.filter(({ kind, key, machine_id, problem }) => {
+    if (problem !== "unexpected") return false;
+    if (kind === "process" || kind === "socket")
+      return machine_id === null || !held.has(`vm ${node.paths.runDir(machine_id)}`);
+    return kind !== "disk" || !held.has(`scratch ${key.replace(/\.new$/, "")}`);
+  });
+  return wrong.length === 0
+    ? undefined
+    : `on the host and in no ledger at the kill: ${JSON.stringify(wrong)}`;
 }
 
 /** When every machine is gone, nothing of any may be there. */

@@ -5,7 +5,17 @@
  *
  * The points are not listed anywhere: a first, unharmed run of an operation tells which it visits.
  */
-import { clear, converged, isIdle, leftovers, quiet, recoveryVisits, trace, violated } from "./converged.ts";
+import {
+  clear,
+  converged,
+  isIdle,
+  leftovers,
+  quiet,
+  recoveryVisits,
+  trace,
+  unclaimed,
+  violated,
+} from "./converged.ts";
 import { type DrillNode, eventually } from "./drill-node.ts";
 import { type DrillMachine, newDrillMachine, type Operation, operations, recordOf } from "./operations.ts";
 import { seeded } from "./seeded.ts";
@@ -117,6 +127,8 @@ async function runKill(node: DrillNode, { operation, nth, recoveryNth }: Kill): 
       );
     }
     await diedOrDone(node, operation, machine);
+    const early = node.workerLives ? undefined : await unclaimed(node);
+    if (early !== undefined) return await givenUp(node, machine, early);
     if (!node.workerLives) await node.startWorker(recoveryNth === 0 ? undefined : recoveryNth);
     if (recoveryNth > 0) {
       await diedOrDone(node, operation, machine, answered);
@@ -144,12 +156,17 @@ async function runKill(node: DrillNode, { operation, nth, recoveryNth }: Kill): 
     await clear(node, machine);
     return await leftovers(node);
   } catch (error) {
-    const text = error instanceof Error ? error.message : String(error);
-    await node.endWorker("SIGKILL");
-    await node.startWorker();
-    await clear(node, machine).catch(() => undefined);
-    return `${text}\n${node.log}`;
+    return await givenUp(node, machine, error instanceof Error ? error.message : String(error));
   }
+}
+
+/** Makes the node fit for the next kill. */
+async function givenUp(node: DrillNode, machine: DrillMachine, why: string): Promise<string> {
+  const { log } = node;
+  await node.endWorker("SIGKILL");
+  await node.startWorker();
+  await clear(node, machine).catch(() => undefined);
+  return `${why}\n${log}`;
 }
 
 async function diedOrDone(

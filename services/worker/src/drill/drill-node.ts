@@ -173,7 +173,7 @@ export class DrillNode {
     }
   }
 
-  async inspect(): Promise<Inspection> {
+  async inspect(inspectBy = inspectHost): Promise<Inspection> {
     const { config } = this;
     const database = new DatabaseSync(this.paths.database, { readOnly: true, timeout: 5_000 });
     try {
@@ -184,7 +184,7 @@ export class DrillNode {
           address: { prefix, host: config.host_number, network, machine: machineNumber },
         });
       const deps = { database, nodeId: config.node_id, paths: this.paths, slotOf, nowMs: Date.now };
-      return await inspectHost(deps);
+      return await inspectBy(deps);
     } finally {
       database.close();
     }

@@ -169,6 +169,8 @@ export const operations: readonly Operation[] = [
   {
     name: "reboot",
     before: started,
+    // Only what is wanted brings it back: its policy would not.
+    config: { restart: { policy: "no" } },
     ask: async () => undefined,
     holds: is("started"),
   },
