@@ -26,7 +26,7 @@ const build = (accelerator: "kvm" | "tcg", tscKhz: number | null) =>
 it("puts the caller's words last on the kernel command line and leaves out a rate that nobody knows", () => {
   assert.equal(
     kernelCommandLine(spec, 2_000_000),
-    "console=ttyS0 quiet panic=-1 reboot=t tsc_early_khz=2000000 hearth.x=1",
+    "console=ttyS0 quiet panic=-1 reboot=t tsc_early_khz=2000000 tsc=reliable hearth.x=1",
   );
   assert.equal(kernelCommandLine({ ...spec, cmdline: "" }, null), "console=ttyS0 quiet panic=-1 reboot=t");
 });
