@@ -6,14 +6,31 @@ import type { InstanceId } from "./ids.ts";
 import type { MachineRecord } from "./record.ts";
 
 export const factKeys = {
-  machine: (id: string) => `machine.${id}`,
+  /** The node is part of the key, so that the bus itself refuses what a node says of another's machines. */
+  machine: (nodeId: string, id: string) => `machine.${nodeId}.${id}`,
   node: (id: string) => `node.${id}`,
+  /** The right of a node to run what may be started elsewhere. Written by its worker and by the API, each by CAS. */
+  lease: (nodeId: string) => `lease.${nodeId}`,
+  /** What operators want of a node. */
+  nodePolicy: (nodeId: string) => `node-policy.${nodeId}`,
+  /** Who a node is: its public keys, its host number, what it may do. */
+  nodeKey: (nodeId: string) => `node-key.${nodeId}`,
+  /** Where a machine that was moved belongs; a machine that never moved has none. */
+  placement: (machineId: string) => `placement.${machineId}`,
   app: (name: string) => `app.${name}`,
   /** Holds the name of a machine within its app. */
   machineName: (app: string, name: string) => `machine-name.${app}.${name}`,
 } as const;
 
-export const factPrefixes = { machine: "machine.", node: "node.", app: "app." } as const;
+export const factPrefixes = {
+  machine: "machine.",
+  node: "node.",
+  app: "app.",
+  lease: "lease.",
+  nodePolicy: "node-policy.",
+  nodeKey: "node-key.",
+  placement: "placement.",
+} as const;
 
 /** Owned by the machine's worker. */
 export interface MachineFact {

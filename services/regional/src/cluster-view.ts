@@ -11,6 +11,7 @@ import {
   type MachineRecord,
   type NodeFact,
 } from "@hearth/machine";
+import { MachineIndex } from "./machine-index.ts";
 
 /** A node that has not said anything for so long is not scheduled on, and its machines are doubtful. */
 export const nodeFactLimitMs = 15_000;
@@ -29,10 +30,13 @@ export interface Revised<T> {
 export class ClusterView {
   readonly #replica: Replica;
   readonly #nowMs: () => number;
+  readonly #machines: MachineIndex;
 
+  /** @param replica already started */
   constructor(replica: Replica, nowMs: () => number) {
     this.#replica = replica;
     this.#nowMs = nowMs;
+    this.#machines = new MachineIndex(replica);
   }
 
   get replica(): Replica {
@@ -58,7 +62,7 @@ export class ClusterView {
   }
 
   findMachine(id: string): MachineFact | undefined {
-    return this.#replica.get(factKeys.machine(id))?.value as MachineFact | undefined;
+    return this.#machines.find(id);
   }
 
   /** @throws HearthError `app_not_found`, `machine_not_found`, `invalid_argument` for what is no id */
@@ -76,8 +80,12 @@ export class ClusterView {
   }
 
   machines(app?: string): MachineFact[] {
-    const facts = this.#replica.list(factPrefixes.machine).map(({ value }) => value as MachineFact);
-    return app === undefined ? facts : facts.filter((fact) => fact.app === app);
+    return app === undefined ? this.#machines.all() : this.#machines.ofApp(app);
+  }
+
+  /** Each change of the machine from now on; undefined when it is gone. A watcher must not throw. */
+  watchMachine(id: string, onChange: (fact: MachineFact | undefined) => void): Disposable {
+    return this.#machines.watch(id, onChange);
   }
 
   machineName(app: string, name: string): Revised<MachineNameFact> | undefined {

@@ -279,7 +279,7 @@ export class FakeWorker {
       egress_ip: "10.0.0.2",
     };
     void this.beforePublish
-      .then(() => facts.publish(factKeys.machine(kept.record.id), fact))
+      .then(() => facts.publish(factKeys.machine(nodeId, kept.record.id), fact))
       .catch(() => undefined); // the bus of a test that is over
     return this.#answer(kept);
   }

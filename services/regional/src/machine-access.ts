@@ -5,7 +5,6 @@
 import type { BusStream } from "@hearth/cluster";
 import { HearthError } from "@hearth/errors";
 import {
-  factKeys,
   type MachineAnswer,
   type MachineFact,
   type MachineRecord,
@@ -123,8 +122,8 @@ export async function untilMachine(
     };
     const aborted = (): void => settle(false);
     const timer = setTimeout(() => settle(false), limitMs);
-    const watching = view.replica.watch(factKeys.machine(id), (fact) => {
-      if (fact.key === factKeys.machine(id) && holds(fact.value as MachineFact | undefined)) settle(true);
+    const watching = view.watchMachine(id, (fact) => {
+      if (holds(fact)) settle(true);
     });
     signal?.addEventListener("abort", aborted, { once: true });
     if (signal?.aborted) settle(false);

@@ -20,6 +20,7 @@ import { type MachineRow, machineColumns, rowOf, valuesOf } from "./machine-row.
 
 export interface MachineStoreDeps {
   readonly database: DatabaseSync;
+  readonly nodeId: string;
   readonly outbox: Pick<Outbox, "add" | "signal">;
   readonly nowMs: () => number;
   readonly newEventId: () => string;
@@ -147,8 +148,9 @@ export class MachineStore {
 
   /** Takes back the fact; the row stays. */
   unpublish(machineId: string): void {
-    transaction(this.#deps.database, () => this.#deps.outbox.add(factKeys.machine(machineId), undefined));
-    this.#deps.outbox.signal();
+    const { database, nodeId, outbox } = this.#deps;
+    transaction(database, () => outbox.add(factKeys.machine(nodeId, machineId), undefined));
+    outbox.signal();
   }
 
   /** Tells again what is so, to a cluster that may have forgotten. */
@@ -251,7 +253,8 @@ export class MachineStore {
   }
 
   #publish(row: MachineRow): void {
-    const { outbox, factOf } = this.#deps;
-    outbox.add(factKeys.machine(row.machineId), factOf(row, this.events(row.machineId, publishedEvents)));
+    const { outbox, factOf, nodeId } = this.#deps;
+    const fact = factOf(row, this.events(row.machineId, publishedEvents));
+    outbox.add(factKeys.machine(nodeId, row.machineId), fact);
   }
 }

@@ -102,6 +102,7 @@ export class Worker {
     });
     this.#store = new MachineStore({
       database,
+      nodeId: config.node_id,
       outbox: this.#outbox,
       nowMs,
       newEventId: () => newInstanceId(randomBytes, nowMs),

@@ -16,6 +16,7 @@ import {
   serveStreams,
 } from "@hearth/cluster";
 import {
+  factKeys,
   type MachineAnswer,
   type MachineFact,
   type MachineRecord,
@@ -146,7 +147,7 @@ export async function startNode(): Promise<TestNode> {
         ...{ app: "web", name: "one", region: "local", network: 7, launch: true },
         config: { image: "local/box:1", ...machineConfig },
       })) as MachineAnswer,
-    until: (id, wanted) => untilFact(replica, id, wanted, output),
+    until: (id, wanted) => untilFact(replica, factKeys.machine(config.node_id, id), wanted, output),
     state: (id, state) => node.until(id, ({ record }) => record.state === state),
     stream: (name, request) =>
       openStream(bus, { nodeId: config.node_id, service: "worker", command: name }, request, { timeoutMs }),
@@ -232,11 +233,10 @@ function said(child: ChildProcess, text: string, output: string[]): Promise<void
 
 function untilFact(
   replica: Replica,
-  id: string,
+  key: string,
   wanted: (fact: MachineFact) => boolean,
   output: readonly string[],
 ): Promise<MachineRecord> {
-  const key = `machine.${id}`;
   return new Promise((resolve, reject) => {
     const look = (): void => {
       const fact = replica.get(key)?.value as MachineFact | undefined;

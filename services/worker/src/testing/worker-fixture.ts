@@ -16,6 +16,7 @@ import {
 } from "@hearth/cluster";
 import { HearthError } from "@hearth/errors";
 import {
+  factKeys,
   type MachineAnswer,
   type MachineFact,
   type MachineRecord,
@@ -178,7 +179,7 @@ export async function startWorker(
         ...{ network: 7, config: { image: testImage, ...machineConfig }, launch },
       })) as MachineAnswer;
     },
-    until: (id, wanted) => untilFact(replica, id, wanted, log),
+    until: (id, wanted) => untilFact(replica, factKeys.machine(config.node_id, id), wanted, log),
     state: (id, state) => fixture.until(id, ({ record }) => record.state === state),
     stream: (name, request) =>
       openStream(bus, { nodeId: config.node_id, service: "worker", command: name }, request, { timeoutMs }),
@@ -205,13 +206,13 @@ export async function startWorker(
 
 async function untilFact(
   replica: Replica,
-  id: string,
+  key: string,
   wanted: (fact: MachineFact) => boolean,
   log: readonly string[],
 ): Promise<MachineRecord> {
   const limit = Date.now() + timeoutMs;
   for (;;) {
-    const fact = replica.get(`machine.${id}`)?.value as MachineFact | undefined;
+    const fact = replica.get(key)?.value as MachineFact | undefined;
     if (fact !== undefined && wanted(fact)) return fact.record;
     if (Date.now() > limit)
       throw new HearthError("deadline_exceeded", {

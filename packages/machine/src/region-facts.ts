@@ -1,0 +1,60 @@
+/**
+ * What a region knows of its nodes besides what they say themselves. Times on a clock of another host are for
+ * people only: whoever decides by time measures it on its own monotonic clock.
+ */
+
+/**
+ * The right of a node to run machines that may be started elsewhere (`restart_elsewhere`). The worker renews it by
+ * compare-and-set; an API process that gives the node up takes it away by compare-and-set, so one of them wins.
+ */
+export interface LeaseFact {
+  readonly node_id: string;
+  /** Grows each time the lease is taken away; machines that are started elsewhere carry it. */
+  readonly term: number;
+  /**
+   * held: by the node, which stops those machines itself when it could not renew for `ttl_ms`.
+   * fenced: taken away; the API moves machines.
+   * returning: the node is back, has stopped them, and asks what has become of them.
+   */
+  readonly state: "held" | "fenced" | "returning";
+  readonly ttl_ms: number;
+  /** With the word `held` after a fence: machines that are elsewhere now, and are to be forgotten. */
+  readonly moved?: readonly string[];
+}
+
+/** Where a machine belongs that was moved. Written by the API by compare-and-set, before the new node is asked. */
+export interface PlacementFact {
+  readonly machine_id: string;
+  readonly app: string;
+  readonly node_id: string;
+  readonly from_node_id: string;
+  readonly reason: "host_lost" | "drain";
+  /** Grows with each move; a worker refuses a commit with a smaller one than it has seen. */
+  readonly term: number;
+  readonly moved_at_ms: number;
+}
+
+/** Owned by the API. A node without one is neither cordoned nor draining. */
+export interface NodePolicyFact {
+  readonly node_id: string;
+  readonly cordoned: boolean;
+  readonly draining: boolean;
+  readonly changed_at_ms: number;
+}
+
+export type NodeRole = "worker" | "api" | "bus";
+
+/** Written when the node joins. Private keys never leave their host. */
+export interface NodeKeyFact {
+  readonly node_id: string;
+  readonly host_number: number;
+  readonly roles: readonly NodeRole[];
+  /** NKeys (public, of type user): what the services of the host, and its API, log in to the bus with. */
+  readonly node_key: string;
+  readonly api_key?: string;
+  /** Where its bus server is reached by clients and by other servers, with the role `bus`. */
+  readonly bus?: { readonly client_url: string; readonly route_url: string };
+  readonly address: string;
+  readonly version: string;
+  readonly joined_at_ms: number;
+}
