@@ -140,6 +140,18 @@ export const errorRegistry = {
   registry_unavailable: entry(502, true, "The registry does not answer; try again or check the network."),
   disk_full: entry(507, true, "The disk of this node is full; free some space and try again."),
 
+  // the bus
+  bus_refused: entry(
+    403,
+    false,
+    "The bus does not let this service say or hear that; a node may only speak for itself.",
+  ),
+  bus_unauthorized: entry(
+    401,
+    true,
+    "The bus does not know this service's key; join the host again if it was removed from its region.",
+  ),
+
   // hosts
   database_unwritable: entry(
     503,

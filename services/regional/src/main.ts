@@ -2,7 +2,7 @@
 import { randomBytes } from "node:crypto";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
-import { type Bus, connectBus, type Fact, FactStore, Replica, restoreFacts } from "@hearth/cluster";
+import { type Bus, busLogin, connectBus, type Fact, FactStore, Replica, restoreFacts } from "@hearth/cluster";
 import { HearthError } from "@hearth/errors";
 import { createLogger } from "@hearth/telemetry";
 import { readRegionalConfig } from "./config.ts";
@@ -28,7 +28,12 @@ const connection = () => {
 
 mkdirSync(directory, { recursive: true });
 // Reads are served from the disk while the bus is down.
-const bus = connectBus({ ...node.nats, name: "regional", retryUntil: stopping.signal });
+const bus = connectBus({
+  ...busLogin(node, "api"),
+  name: "regional",
+  retryUntil: stopping.signal,
+  onRefused: (error) => logger.error({ err: error }, "refused by the bus"),
+});
 bus.then(
   (open) => {
     connected = { bus: open, facts: new FactStore({ bus: open }) };
