@@ -22,4 +22,11 @@ export { busLogin, NodeConfig, readNodeConfig } from "./src/node-config.ts";
 export { Outbox, type OutboxOptions } from "./src/outbox.ts";
 export { Replica, type ReplicaOptions, type WaitOptions } from "./src/replica.ts";
 export type { Fact } from "./src/replica-store.ts";
+export {
+  keepStateStream,
+  restoreState,
+  type StateHealth,
+  saveState,
+  stateHealth,
+} from "./src/state-keeper.ts";
 export { openStream, type StreamHandler, type StreamTarget, serveStreams } from "./src/stream-open.ts";
