@@ -42,10 +42,12 @@ export async function joinNode(
   const key = factKeys.join(secretHash(request.secret));
   const { roles } = judgeToken(context, key, request.node_id);
   judgeHost(context, request);
+  judgeKeys(request, roles);
+  const address = hostAddress(request.address ?? callerAddress);
   await useToken(context, key, request.node_id);
   const known = keyOf(context, request.node_id);
   const hostNumber = known?.host_number ?? (await takeNumber(context, request.node_id));
-  const fact = keyFact(request, { roles, hostNumber, callerAddress, nowMs: context.nowMs(), known });
+  const fact = keyFact(request, { roles, hostNumber, address, nowMs: context.nowMs(), known });
   await write(context, factKeys.nodeKey(request.node_id), fact);
   context.logger.info({ node_id: request.node_id, roles, host_number: hostNumber }, "a node has joined");
   return {
@@ -113,6 +115,15 @@ function judgeHost(context: ApiContext, request: JoinRequest): void {
     throw new HearthError("node_id_taken", { details: { node_id: request.node_id } });
 }
 
+function judgeKeys({ api_key, seal_key }: JoinRequest, roles: readonly NodeRole[]): void {
+  const lacksApi = roles.includes("api") && api_key === undefined;
+  if (!lacksApi && (!roles.includes("bus") || seal_key !== undefined)) return;
+  throw new HearthError("invalid_argument", {
+    message: "The token lets this host be more than it has sent keys for; join with this region's version.",
+    details: { field: lacksApi ? "api_key" : "seal_key" },
+  });
+}
+
 /** A node that was removed has its number still, and may come back under its id. */
 const isReturning = (context: ApiContext, { node_id }: JoinRequest): boolean =>
   numberOf(context, node_id) !== undefined;
@@ -166,24 +177,17 @@ async function takeNumber(context: ApiContext, nodeId: string): Promise<number> 
 interface Granted {
   readonly roles: readonly NodeRole[];
   readonly hostNumber: number;
-  readonly callerAddress: string;
+  readonly address: string;
   readonly nowMs: number;
   readonly known: NodeKeyFact | undefined;
 }
 
 function keyFact(request: JoinRequest, granted: Granted): NodeKeyFact {
-  const { roles, hostNumber, callerAddress, nowMs, known } = granted;
-  const address = hostAddress(request.address ?? callerAddress);
+  const { roles, hostNumber, address, nowMs, known } = granted;
   const { api_key, seal_key, labels } = request;
   const at = (port: number): string => (isIP(address) === 6 ? `[${address}]:${port}` : `${address}:${port}`);
   const isApi = roles.includes("api");
   const isBus = roles.includes("bus");
-  if ((isApi && api_key === undefined) || (isBus && seal_key === undefined)) {
-    throw new HearthError("invalid_argument", {
-      message: "The token lets this host be more than it has sent keys for; join with this region's version.",
-      details: { field: isApi && api_key === undefined ? "api_key" : "seal_key" },
-    });
-  }
   return {
     node_id: request.node_id,
     host_number: hostNumber,
