@@ -161,6 +161,8 @@ export async function connectBus(options: BusOptions): Promise<Bus> {
     maxReconnectAttempts: -1,
     reconnectTimeWait: options.reconnectWaitMs ?? 250,
     reconnectJitter: 100,
+    // The first is the nearest.
+    noRandomize: true,
     pingInterval: 10_000,
     maxPingOut: 2,
     ignoreAuthErrorAbort: true,

@@ -146,6 +146,20 @@ test("an older version, a wrong clock and a taken id are refused, and the token 
   assert.equal((await joinAs(host(secret))).status, 200);
 });
 
+test("a node that was removed comes back with a new token only, and has its number again", async () => {
+  const secret = await invite();
+  const asked = host(secret);
+  const { json } = await joinAs(asked);
+  const gone = await region.facts.delete(factKeys.nodeKey(asked.node_id));
+  await region.replica.waitForRevision(factKeys.nodeKey(asked.node_id), gone, { timeoutMs: 5_000 });
+  skewMs = 601_000;
+  const refused = await joinAs({ ...asked, now_ms: Date.now() + skewMs });
+  skewMs = 0;
+  assert.equal(refused.json.code, "join_token_used");
+  const again = await joinAs({ ...asked, secret: await invite(), node_key: nkey("U") });
+  assert.deepEqual([again.status, again.json.host_number], [200, json.host_number]);
+});
+
 test("a host that brings no keys for its role, or what nobody knows, is refused by the field", async () => {
   const secret = await invite({ bus: true });
   const { json } = await joinAs(host(secret));

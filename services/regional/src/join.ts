@@ -23,6 +23,8 @@ import type { ApiContext } from "./api-context.ts";
 
 const writeLimitMs = 5_000;
 const clockLimitMs = 5_000;
+/** So long a host may send the same again whose keys are not written yet. */
+const repeatLimitMs = 600_000;
 const lastHostNumber = 65_535;
 const defaultPorts = { api: 4280, bus: 4222, route: 6222 } as const;
 
@@ -81,11 +83,15 @@ function busServers(context: ApiContext): string[] {
 const keyOf = ({ view }: ApiContext, nodeId: string): NodeKeyFact | undefined =>
   view.replica.get(factKeys.nodeKey(nodeId))?.value as NodeKeyFact | undefined;
 
-function judgeToken({ view, nowMs }: ApiContext, key: string, nodeId: string): JoinFact {
+function judgeToken(context: ApiContext, key: string, nodeId: string): JoinFact {
+  const { view, nowMs } = context;
   const fact = view.replica.get(key)?.value as JoinFact | undefined;
   if (fact === undefined) throw new HearthError("join_token_invalid");
-  if (fact.used_by !== undefined && fact.used_by !== nodeId) throw new HearthError("join_token_used");
-  if (fact.used_by === undefined && fact.expires_at_ms <= nowMs()) {
+  if (fact.used_by !== undefined) {
+    // A node that was removed must not come back with what let it in once.
+    const isRepeat = keyOf(context, nodeId) !== undefined || nowMs() - (fact.used_at_ms ?? 0) < repeatLimitMs;
+    if (fact.used_by !== nodeId || !isRepeat) throw new HearthError("join_token_used");
+  } else if (fact.expires_at_ms <= nowMs()) {
     throw new HearthError("join_token_expired", { details: { expired_at_ms: fact.expires_at_ms } });
   }
   return fact;
