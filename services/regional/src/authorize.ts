@@ -20,11 +20,21 @@ export function authorize(caller: Caller, view: ClusterView, { permission, param
   if (verb === "own") return;
   if (!caller.may(verb)) throw denied(caller, verb);
   if (target === "any" || target === "newApp") return;
-  if (target === "region") return need(caller, verb, isUnrestricted, "the region");
+  if (target === "region") need(caller, verb, isUnrestricted, "the region");
+  else onApp(caller, view, { verb, target, params });
+}
+
+interface AskedOfApp {
+  readonly verb: Need;
+  readonly target: "appSeen" | "app" | "machine";
+  readonly params: Asked["params"];
+}
+
+function onApp(caller: Caller, view: ClusterView, { verb, target, params }: AskedOfApp): void {
   const { app: name = "", id = "" } = params;
   const app = view.findApp(name)?.value;
   if (app === undefined || !caller.seesApp(view, app)) throw appNotFound(name);
-  if (target === "app") return need(caller, verb, (scope) => permitsApp(scope, app), `the app ${name}`);
+  if (target === "app") need(caller, verb, (scope) => permitsApp(scope, app), `the app ${name}`);
   if (target !== "machine") return;
   if (!caller.seesMachine(app, id)) throw machineNotFound(id);
   need(caller, verb, (scope) => permitsMachine(scope, app, id), `the machine ${id}`);

@@ -150,13 +150,11 @@ export function inspectRoutes(app: App, context: ApiContext): void {
             isWanted(fact, filter) &&
             Date.parse(fact.record.updated_at) > after,
         );
-      const machines = left
-        .slice(0, limit)
-        .map((fact) => ({
-          app_id: apps.get(fact.app)?.id ?? "",
-          app_name: fact.app,
-          ...view.recordOf(fact),
-        }));
+      const machines = left.slice(0, limit).map((fact) => ({
+        app_id: apps.get(fact.app)?.id ?? "",
+        app_name: fact.app,
+        ...view.recordOf(fact),
+      }));
       const last = machines.at(-1);
       return {
         machines,

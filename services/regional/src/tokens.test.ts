@@ -73,7 +73,8 @@ test("a revoked token is refused by every API, and so is what was issued from it
   assert.equal(status, 200);
   assert.ok(json.revoked_at);
   const hash = hashId(decodeJwt(parent.token).jti ?? "");
-  const seen = () => (other.replica.get(`token.${hash}`)?.value as { revoked_at_ms?: number } | undefined)?.revoked_at_ms;
+  const seen = () =>
+    (other.replica.get(`token.${hash}`)?.value as { revoked_at_ms?: number } | undefined)?.revoked_at_ms;
   await until(() => seen() !== undefined, "the revocation at the other API");
   for (const url of [region.url, other.url]) {
     for (const { token } of [parent, child, grandchild])
