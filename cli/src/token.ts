@@ -1,6 +1,7 @@
 /** `hearth token`: what others may do with the API, until when, and the end of it. */
 import { createHash, randomBytes } from "node:crypto";
 import { readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { HearthError } from "@hearth/errors";
 import { parseDurationMs } from "@hearth/machine";
 import type { ApiToken, CreateToken, TokenLevel, TokenScopeAnswer } from "@hearth/sdk";
 import { type Command, InvalidArgumentError, Option } from "commander";
@@ -149,8 +150,8 @@ async function show(context: Context, json: boolean): Promise<void> {
 }
 
 /**
- * The new token is on disk before the region is told of it, and in its place after. Killed in between, the file that
- * is in place is the truth again when the API starts anew.
+ * The new token is on disk before the region is told of it, and in its place after. Unless the region has refused it,
+ * it stays on disk, as it may count already.
  */
 async function rotateAdmin(context: Context, json: boolean): Promise<void> {
   const { tokenPath } = context.environment;
@@ -161,15 +162,21 @@ async function rotateAdmin(context: Context, json: boolean): Promise<void> {
     );
   const token = randomBytes(32).toString("base64url");
   const next = `${tokenPath}.next`;
-  try {
-    writeFileSync(next, `${token}\n`, { mode: 0o600, flush: true });
-    const sha256 = createHash("sha256").update(token).digest("hex");
-    const { node_id } = await context.client().tokens.replaceAdmin(sha256);
-    renameSync(next, tokenPath);
-    if (json) printJson({ node_id, token_path: tokenPath });
-    else printLine(`${tokenPath} holds the new token; the old one is refused.`);
-  } catch (error) {
-    rmSync(next, { force: true });
-    throw error;
-  }
+  writeFileSync(next, `${token}\n`, { mode: 0o600, flush: true });
+  const sha256 = createHash("sha256").update(token).digest("hex");
+  const { node_id } = await context
+    .client()
+    .tokens.replaceAdmin(sha256)
+    .catch((thrown: unknown) => {
+      const error = HearthError.from(thrown);
+      if (["unauthenticated", "permission_denied", "not_found"].includes(error.code)) rmSync(next);
+      else
+        note(
+          `hearth: whether it was replaced is not known. If the token is refused now, move ${next} over it.`,
+        );
+      throw error;
+    });
+  renameSync(next, tokenPath);
+  if (json) printJson({ node_id, token_path: tokenPath });
+  else printLine(`${tokenPath} holds the new token; the old one is refused.`);
 }
