@@ -6,6 +6,8 @@ import { type DrillNode, eventually, readLines } from "./drill-node.ts";
 import { type DrillMachine, newDrillMachine, type Operation, recordOf } from "./operations.ts";
 
 export const convergeMs = 60_000;
+/** From the acknowledgement of a fact to a replica that has it on its disk. */
+const toldMs = 5_000;
 /** A recovery visits about as many points; a later number is a recovery that was not killed. */
 export const recoveryVisits = 24;
 
@@ -83,7 +85,22 @@ export async function violated(
   const times = listed.filter((one) => one.id === id).length;
   if (times !== 1) return `it is listed ${times} times`;
   if (vm !== undefined && vmOf(node, id) !== vm) return "it has another virtual machine than before";
-  return undefined;
+  return untold(node, id);
+}
+
+/** With nothing left to send, the cluster has the machine as its worker has it; of one that is gone, nothing. */
+async function untold(node: DrillNode, id: string): Promise<string | undefined> {
+  const told = async (): Promise<true | undefined> => {
+    const rows = node.rows("SELECT machine_id, revision, state FROM machines");
+    const row = rows.find(({ machine_id }) => machine_id === id);
+    const fact = node.fact(id);
+    if (fact === undefined) return row === undefined || row.state === "destroyed" ? true : undefined;
+    return fact.revision === row?.revision && fact.record.state === row.state ? true : undefined;
+  };
+  return eventually("the cluster knows the machine as it is", told, toldMs).then(
+    () => undefined,
+    () => `the cluster was told something else: ${JSON.stringify(node.fact(id))?.slice(0, 300)}`,
+  );
 }
 
 /**
