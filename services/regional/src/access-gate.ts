@@ -1,7 +1,7 @@
 /**
  * The one way into the API: each request is authenticated and authorized before its handler runs, and again whenever
  * a token is revoked and every few seconds while it lasts. A session or stream of a token that has ended goes on for
- * `recheckMs` and the tolerance of clocks at most.
+ * `defaultRecheckMs` and the tolerance of clocks at most.
  */
 import type { IncomingMessage } from "node:http";
 import { HearthError } from "@hearth/errors";
@@ -13,7 +13,7 @@ import type { ClusterView } from "./cluster-view.ts";
 import { permissionOf } from "./route-permissions.ts";
 import { wantsWebSocket } from "./session-sockets.ts";
 
-export const recheckMs = 5_000;
+export const defaultRecheckMs = 5_000;
 /** For the last line of a stream, which says why it ends; who does not read it is cut off. */
 const lastWordsMs = 1_000;
 
@@ -31,6 +31,8 @@ interface Admitted {
 export interface AccessGateDeps {
   readonly authenticator: Authenticator;
   readonly view: ClusterView;
+  /** How often the ends of tokens are looked at; a revocation is acted on at once. */
+  readonly recheckMs?: number | undefined;
 }
 
 export class AccessGate {
@@ -44,7 +46,8 @@ export class AccessGate {
   }
 
   start(): void {
-    this.#timer = setInterval(() => this.recheck(), recheckMs).unref();
+    const everyMs = this.#deps.recheckMs ?? defaultRecheckMs;
+    this.#timer = setInterval(() => this.recheck(), everyMs).unref();
   }
 
   stop(): void {

@@ -25,6 +25,7 @@ export interface RegionOptions {
   /** Added to the API's clock. */
   readonly skewMs?: () => number;
   readonly sessionLimits?: Partial<SessionLimits>;
+  readonly recheckMs?: number;
 }
 
 export interface NodeOptions {
@@ -79,6 +80,7 @@ export async function startRegion(options: RegionOptions = {}): Promise<TestRegi
     nowMs: () => Date.now() + (options.skewMs?.() ?? 0),
     randomBytes,
     ...(options.sessionLimits === undefined ? {} : { sessionLimits: options.sessionLimits }),
+    ...(options.recheckMs === undefined ? {} : { recheckMs: options.recheckMs }),
     logger: createLogger("regional", {}, { destination: { write: (line) => logs.push(JSON.parse(line)) } }),
   });
   const url = await api.start({ host: "127.0.0.1", port: 0 });

@@ -38,6 +38,8 @@ export interface RegionalApiDeps {
   readonly randomBytes: (length: number) => Uint8Array;
   readonly logger: Logger;
   readonly sessionLimits?: Partial<SessionLimits>;
+  /** How often sessions are held against the end of their tokens. */
+  readonly recheckMs?: number;
 }
 
 const sweepEveryMs = 3600_000;
@@ -59,7 +61,10 @@ export class RegionalApi {
     const tokens = new TokenIndex(deps.replica);
     const operators = new OperatorTokens(deps.replica, own);
     const verifier = new TokenVerifier({ replica: deps.replica, tokens, nowMs });
-    const gate = new AccessGate({ authenticator: new Authenticator(operators, verifier), view });
+    const gate = new AccessGate({
+      ...{ authenticator: new Authenticator(operators, verifier), view },
+      recheckMs: deps.recheckMs,
+    });
     this.#announcement = { ...deps, operators, own };
     tokens.watch(() => gate.recheck());
     operators.watch(() => gate.recheck());

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import fc from "fast-check";
-import { decodeJwt, decodeProtectedHeader, generateKeyPair, SignJWT } from "jose";
+import { decodeJwt, decodeProtectedHeader, exportJWK, generateKeyPair, SignJWT } from "jose";
 import { startRegion, type TestRegion, testToken, until } from "./fixture.ts";
 import { sha256 } from "./operator-tokens.ts";
 import { hashId, tokenType } from "./token-verify.ts";
@@ -154,6 +154,31 @@ test("each way of being no good has its name, and nothing else is told", async (
   } finally {
     skewMs = pre;
   }
+});
+
+test("a token whose fact, or whose parent's, is not there is refused: nobody knows whether it was revoked", async () => {
+  const parent = await issue({ level: "exec" });
+  const child = await issue({}, parent.token);
+  await region.facts.delete(`token.${hashId(decodeJwt(parent.token).jti ?? "")}`);
+  await until(
+    () => region.replica.get(`token.${hashId(decodeJwt(parent.token).jti ?? "")}`) === undefined,
+    "it",
+  );
+  assert.equal(await reasonOf(`Bearer ${parent.token}`), "unknown");
+  assert.equal(await reasonOf(`Bearer ${child.token}`), "unknown");
+});
+
+test("a key under a name that is not its own is no key", async () => {
+  const { privateKey, publicKey } = await generateKeyPair("EdDSA");
+  const { x } = await exportJWK(publicKey);
+  const kid = "B".repeat(43);
+  await region.facts.publish(`signing-key.${kid}`, { kid, x, node_id: "node1" });
+  await until(() => region.replica.get(`signing-key.${kid}`) !== undefined, "the key");
+  const { token } = await issue({});
+  const forged = await new SignJWT({ ...decodeJwt(token) })
+    .setProtectedHeader({ alg: "EdDSA", kid, typ: tokenType })
+    .sign(privateKey);
+  assert.equal(await reasonOf(`Bearer ${forged}`), "unknown_key");
 });
 
 test("no text whatever is answered with anything but 401", async () => {
