@@ -155,7 +155,8 @@ function narrowest(caller: Caller, wanted: WantedToken): { parent: Credential; s
 }
 
 function endOf(parent: Credential, wantedSeconds: number | undefined, nowMs: number): number {
-  const endMs = nowMs + (wantedSeconds ?? defaultLifeSeconds) * 1000;
+  // Whole seconds, as a JWT has them.
+  const endMs = (Math.floor(nowMs / 1000) + (wantedSeconds ?? defaultLifeSeconds)) * 1000;
   if (parent.kind === "operator" || endMs <= parent.expiresAtMs) return endMs;
   if (wantedSeconds === undefined) return parent.expiresAtMs;
   throw new HearthError("permission_denied", {

@@ -55,7 +55,9 @@ test("the operator's token of the first host is good at an API that has none", a
 
 test("state holds the hash of the id and never the token or its id", async () => {
   const { token } = await issue({ level: "exec", label: "ci" });
-  const { jti = "" } = decodeJwt(token);
+  const { jti = "", exp = 0 } = decodeJwt(token);
+  const fact = region.replica.get(`token.${hashId(jti)}`)?.value as { expires_at_ms: number };
+  assert.equal(fact.expires_at_ms, exp * 1000);
   const stored = JSON.stringify(region.replica.list(""));
   for (const secret of [token, jti, testToken]) assert.ok(!stored.includes(secret));
   assert.ok(region.replica.get(`token.${hashId(jti)}`));
