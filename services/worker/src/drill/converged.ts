@@ -81,11 +81,21 @@ export async function violated(
 ): Promise<string | undefined> {
   const { differences } = await node.inspect();
   if (differences.length > 0) return `differences: ${JSON.stringify(differences)}`;
-  const listed = (await node.command("list", { include_destroyed: true })) as { id: string }[];
-  const times = listed.filter((one) => one.id === id).length;
+  const times = (await listed(node)).filter((one) => one === id).length;
   if (times !== 1) return `it is listed ${times} times`;
   if (vm !== undefined && vmOf(node, id) !== vm) return "it has another virtual machine than before";
   return untold(node, id);
+}
+
+/** The ids of all machines that the worker answers with, page by page. */
+async function listed(node: DrillNode): Promise<string[]> {
+  const ids: string[] = [];
+  for (;;) {
+    const request = { include_destroyed: true, ...(ids.length === 0 ? {} : { after: ids.at(-1) }) };
+    const page = (await node.command("list", request)) as { id: string }[];
+    if (page.length === 0) return ids;
+    ids.push(...page.map((one) => one.id));
+  }
 }
 
 /** With nothing left to send, the cluster has the machine as its worker has it; of one that is gone, nothing. */
