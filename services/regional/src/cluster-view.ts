@@ -51,10 +51,7 @@ export class ClusterView {
   app(name: string): StoredApp {
     const found = this.findApp(name);
     if (found !== undefined) return found.value;
-    throw new HearthError("app_not_found", {
-      message: `Could not find App "${name}"; create it first.`,
-      details: { app: name },
-    });
+    throw appNotFound(name);
   }
 
   apps(): StoredApp[] {
@@ -121,6 +118,12 @@ export class ClusterView {
     return { ...fact.record, host_status };
   }
 }
+
+export const appNotFound = (name: string): HearthError =>
+  new HearthError("app_not_found", {
+    message: `Could not find App "${name}"; create it first.`,
+    details: { app: name },
+  });
 
 export const machineNotFound = (id: string): HearthError =>
   new HearthError("machine_not_found", {

@@ -5,9 +5,9 @@ import { join } from "node:path";
 import { type Bus, busLogin, connectBus, type Fact, FactStore, Replica, restoreFacts } from "@hearth/cluster";
 import { HearthError } from "@hearth/errors";
 import { createLogger } from "@hearth/telemetry";
-import { shareAdminToken } from "./auth.ts";
 import { readRegionalConfig } from "./config.ts";
 import { RegionalApi } from "./regional-api.ts";
+import { readSigningKey } from "./signing-key.ts";
 import { releaseStartupMemory } from "./startup-memory.ts";
 
 const stopLimitMs = 4_000;
@@ -15,15 +15,9 @@ const stopLimitMs = 4_000;
 const startedAfterMs = 3_000;
 /** Facts that only the API writes, so it is the API that puts them back. */
 const ownPrefixes = [
-  "app.",
-  "machine-name.",
-  "network.",
-  "idempotency.",
-  "node-key.",
-  "host-number.",
-  "join.",
-  "bus.",
-  "admin-token.",
+  ...["app.", "machine-name.", "network.", "idempotency."],
+  ...["token.", "signing-key.", "admin-token."],
+  ...["node-key.", "host-number.", "join.", "bus."],
 ];
 
 const { node, tokenHash, directory } = readRegionalConfig(process.env);
@@ -48,9 +42,6 @@ const bus = connectBus({
 bus.then(
   (open) => {
     connected = { bus: open, facts: new FactStore({ bus: open }) };
-    void shareAdminToken(connected.facts, tokenHash, stopping.signal).catch((error: unknown) =>
-      logger.error({ err: error }, "the token of this host could not be shared with the region"),
-    );
   },
   (error: unknown) => {
     if (!stopping.signal.aborted) logger.error({ err: error }, "the bus cannot be reached");
@@ -68,8 +59,10 @@ const api = new RegionalApi({
   bus: () => connection().bus,
   facts: () => connection().facts,
   replica,
+  nodeId: node.node_id,
   tokenHash,
   region: { name: node.region, prefix: node.prefix },
+  signingKey: await readSigningKey(directory),
   nowMs: Date.now,
   randomBytes,
   logger,
