@@ -17,7 +17,7 @@ interface Process {
 }
 
 class Region {
-  stream = "s1";
+  stream = new Date(0).toISOString();
   last = 0;
   readonly messages = new Map<string, Message>();
   readonly processes: Process[];
@@ -42,7 +42,7 @@ class Region {
   putBack(process: Process, only?: string): void {
     for (const [key, fact] of process.facts)
       if (fact.isPending && (only === undefined || key === only))
-        if (isPutBackOver(fact, this.messages.get(key), this.stream)) this.put(key, fact, true);
+        if (isPutBackOver(fact, this.messages.get(key))) this.put(key, fact, true);
   }
 
   /** A feed takes up what is in the stream; only after everything is put back. */
@@ -78,7 +78,7 @@ class Region {
           process.facts.set(key, { ...fact, isPending: true });
     for (const [key, { sequence }] of this.messages)
       if (isReplaced || sequence > kept) this.messages.delete(key);
-    if (isReplaced) this.stream = `${this.stream}+`;
+    if (isReplaced) this.stream = new Date(Date.parse(this.stream) + 1).toISOString();
     this.last = Math.min(this.last, kept);
   }
 }
@@ -136,17 +136,19 @@ test("whoever puts back what, and when: the newest acknowledged value of each ke
 });
 
 test("what was written newly on a stream that took the place of a lost one stays, whatever the clocks say", () => {
-  const lost: FactVersion = { stream: "s1", revision: 9, clock: 900 };
-  const there = { stream: "s2", revision: 1, clock: 5, sequence: 1, isPutBack: false };
-  assert.equal(isPutBackOver(lost, there, "s2"), false);
-  assert.equal(isPutBackOver(lost, { ...there, stream: "s1", isPutBack: true }, "s2"), true);
-  assert.equal(isPutBackOver(lost, undefined, "s2"), true);
+  const lost: FactVersion = { stream: "2026-01-01T00:00:00Z", revision: 9, clock: 900 };
+  const there = { stream: "2026-01-02T00:00:00Z", revision: 1, clock: 5, sequence: 1, isPutBack: false };
+  assert.equal(isPutBackOver(lost, there), false);
+  assert.equal(isPutBackOver(lost, { ...there, stream: "2026-01-01T00:00:00Z", isPutBack: true }), true);
+  assert.equal(isPutBackOver(lost, undefined), true);
+  // An older stream that was restored is no new one.
+  assert.equal(isPutBackOver(lost, { ...there, stream: "2025-01-01T00:00:00Z" }), true);
 });
 
 test("a sequence that was used again does not make an old value new, nor a new one old", () => {
-  const lost: FactVersion = { stream: "s1", revision: 12, clock: 120 };
-  const there = { stream: "s1", isPutBack: false };
-  assert.equal(isPutBackOver(lost, { ...there, revision: 3, sequence: 3, clock: 30 }, "s1"), true);
+  const lost: FactVersion = { stream: "2026-01-01T00:00:00Z", revision: 12, clock: 120 };
+  const there = { stream: "2026-01-01T00:00:00Z", isPutBack: false };
+  assert.equal(isPutBackOver(lost, { ...there, revision: 3, sequence: 3, clock: 30 }), true);
   for (const revision of [11, 12, 13])
-    assert.equal(isPutBackOver(lost, { ...there, revision, sequence: revision, clock: 121 }, "s1"), false);
+    assert.equal(isPutBackOver(lost, { ...there, revision, sequence: revision, clock: 121 }), false);
 });

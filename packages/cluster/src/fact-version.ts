@@ -8,9 +8,9 @@
  * when it was first written, in its headers. The rules of a put-back (docs/rfd/0004):
  *
  * 1. Nothing there: it is put.
- * 2. What is there was written newly on a stream that took the place of the lost one: that stays.
- * 3. Otherwise (another copy that was put back, or a message of the same stream, which lost its end): the higher
- *    clock stays, and at the same clock the higher revision.
+ * 2. What is there was written newly on a stream that was made after the lost one: that stays.
+ * 3. Otherwise (another copy that was put back; a message of the same stream, which lost its end; an older stream,
+ *    which somebody restored): the higher clock stays, and at the same clock the higher revision.
  *
  * A deletion is a value like any other. Since 3 is an order, copies may be put back by anybody, in any order, any
  * number of times, and the newest of them is what remains.
@@ -36,10 +36,9 @@ export interface StoredVersion extends FactVersion {
   readonly isPutBack: boolean;
 }
 
-/** @param stream the stream that is there now */
-export function isPutBackOver(lost: FactVersion, there: StoredVersion | undefined, stream: string): boolean {
+export function isPutBackOver(lost: FactVersion, there: StoredVersion | undefined): boolean {
   if (there === undefined) return true;
-  if (!there.isPutBack && lost.stream !== stream) return false;
+  if (!there.isPutBack && Date.parse(there.stream) > Date.parse(lost.stream)) return false;
   return lost.clock === there.clock ? lost.revision > there.revision : lost.clock > there.clock;
 }
 

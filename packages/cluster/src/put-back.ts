@@ -51,7 +51,7 @@ async function putBackFact(deps: PutBackDeps, fact: ReplicaFact): Promise<boolea
     }
     const message = await messageOf(deps.manager, fact.key);
     there = message === undefined ? undefined : versionOf(storedMessage(message), deps.stream);
-    if (!isPutBackOver(fact.origin, there, deps.stream)) return false;
+    if (!isPutBackOver(fact.origin, there)) return false;
   }
   throw new HearthError("conflict", { message: `The key ${fact.key} never stood still.` });
 }

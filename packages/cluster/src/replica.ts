@@ -96,7 +96,9 @@ export class Replica {
     const store = new ReplicaStore(this.#options.path);
     this.#store = store;
     for (const fact of store.facts()) this.#facts.set(fact.key, fact);
-    this.#position = store.position() ?? this.#position;
+    const saved = store.position();
+    if (saved !== undefined)
+      this.#position = { ...saved, checkedAtMs: saved.checkedAtMs || Number.NEGATIVE_INFINITY };
     this.#restoration = store.restoration();
     if (store.setAside !== undefined) this.#options.onSetAside?.(store.setAside);
     this.#loop = this.#run();
@@ -229,7 +231,9 @@ export class Replica {
     this.#broken = undefined;
     const messages = await consumer.consume({
       // What comes over a new connection is of a stream that has not been looked at.
-      callback: (message) => bus.connections === connections && this.#receive(message, bus),
+      callback: (message) => {
+        if (bus.connections === connections) this.#receive(message, bus);
+      },
     });
     const throwIfElsewhere = (): void => {
       if (bus.connections !== connections)

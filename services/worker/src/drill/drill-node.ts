@@ -43,30 +43,38 @@ export class DrillNode {
   readonly holders = new Set<string>();
   readonly #output: string[] = [];
   #made:
-    | { program: string; server: NatsServer; bus: Bus; config: NodeConfig; serving: AsyncDisposable }
+    | { program: string; server: NatsServer | undefined; bus: Bus; config: NodeConfig; serving: AsyncDisposable }
     | undefined;
   #child: ChildProcess | undefined;
   #boot = 1;
 
   readonly #limits: Partial<WorkerLimits>;
 
-  constructor(driver: Driver, limits: Partial<WorkerLimits> = {}) {
+  readonly #nats: NodeConfig["nats"] | undefined;
+
+  /** @param nats the bus of a region that the node joins; it starts a server of its own when absent */
+  constructor(driver: Driver, limits: Partial<WorkerLimits> = {}, nats?: NodeConfig["nats"]) {
     this.driver = driver;
     this.#limits = limits;
+    this.#nats = nats;
   }
 
   async start(makeImage: (dir: string) => DrillImage): Promise<void> {
     const login = { user: "drill", pass: randomBytes(12).toString("hex") };
-    const server = new NatsServer({ dir: join(this.#dir, "nats"), port: await freePort(), ...login });
-    await server.start();
-    const bus = await connectBus({ servers: server.url, ...login });
+    const server =
+      this.#nats === undefined
+        ? new NatsServer({ dir: join(this.#dir, "nats"), port: await freePort(), ...login })
+        : undefined;
+    await server?.start();
+    const nats = this.#nats ?? { servers: [server?.url ?? ""], ...login };
+    const bus = await connectBus(nats);
     const { image, assets } = makeImage(this.#dir);
     const config: NodeConfig = {
       ...{ region: "local", node_id: `d${randomBytes(6).toString("hex")}`, prefix: "fd12:3456:789a::/48" },
       host_number: 1 + (randomBytes(2).readUInt16BE() % 65_000),
       data_dir: join(this.#dir, "data"),
       run_dir: join(this.#dir, "run"),
-      nats: { servers: [server.url], ...login },
+      nats,
       api: { host: "127.0.0.1", port: 0 },
       assets,
       accelerator: "tcg",
@@ -200,7 +208,7 @@ export class DrillNode {
       await this.#network.removeNode(made.config.node_id);
       await made.serving[Symbol.asyncDispose]();
       await made.bus.close();
-      await made.server.stop();
+      await made.server?.stop();
     }
     rmSync(this.#dir, { recursive: true, force: true });
   }
