@@ -43,7 +43,13 @@ export class DrillNode {
   readonly holders = new Set<string>();
   readonly #output: string[] = [];
   #made:
-    | { program: string; server: NatsServer | undefined; bus: Bus; config: NodeConfig; serving: AsyncDisposable }
+    | {
+        program: string;
+        server: NatsServer | undefined;
+        bus: Bus;
+        config: NodeConfig;
+        serving: AsyncDisposable;
+      }
     | undefined;
   #child: ChildProcess | undefined;
   #boot = 1;
