@@ -144,6 +144,13 @@ export class DrillNode {
     await armed;
   }
 
+  /** With the order `stamp`: each commit from now on. */
+  onCommitted(told: (committedNs: bigint) => void): void {
+    this.#child?.on("message", (message: { readonly committedNs?: string }) => {
+      if (message.committedNs !== undefined) told(BigInt(message.committedNs));
+    });
+  }
+
   async endWorker(signal: NodeJS.Signals): Promise<void> {
     if (!this.workerLives || this.#child === undefined) return;
     const exited = once(this.#child, "exit", { signal: AbortSignal.timeout(startLimitMs) });
