@@ -2,18 +2,15 @@
  * Which of two values of a key is the newer one, also when they were never in one stream. Pure.
  *
  * JetStream acknowledges before it syncs, so a stream can come back empty, as another stream that counts from 1
- * again, or shorter, with numbers that new writes then use a second time. A sequence number says nothing between
- * such streams. Each write therefore carries a clock of its own (write-clock.ts), which is higher than that of every
- * write its writer had heard of, and a copy that is put back keeps the clock, the stream and the revision that it had
- * when it was first written, in its headers. The rules of a put-back (docs/rfd/0004):
+ * again; shorter, with numbers that new writes then use a second time; or as it was long ago, when somebody restores its
+ * store. Neither a sequence nor the age of a stream says anything between such streams. Each write therefore carries a
+ * clock (write-clock.ts), which is higher than that of every write its writer had heard of, and a copy that is put back
+ * keeps it, with the stream and the revision that it had when it was first written, in its headers.
  *
- * 1. Nothing there: it is put.
- * 2. What is there was written newly on a stream that was made after the lost one: that stays.
- * 3. Otherwise (another copy that was put back; a message of the same stream, which lost its end; an older stream,
- *    which somebody restored): the higher clock stays, and at the same clock the higher revision.
- *
- * A deletion is a value like any other. Since 3 is an order, copies may be put back by anybody, in any order, any
- * number of times, and the newest of them is what remains.
+ * The rule of a put-back (docs/rfd/0005): where nothing is, it is put; where something is, the higher clock stays. What
+ * is written newly after a loss stays because its writer's clock jumped when it noticed the loss. A deletion is a value
+ * like any other. Since this is an order, copies may be put back by anybody, in any order, any number of times, and the
+ * newest of them is what remains.
  */
 import { headers, type MsgHdrs } from "@nats-io/nats-core";
 
@@ -33,12 +30,14 @@ export interface FactVersion {
 export interface StoredVersion extends FactVersion {
   /** Of the message that is in the stream now. */
   readonly sequence: number;
-  readonly isPutBack: boolean;
 }
 
-export function isPutBackOver(lost: FactVersion, there: StoredVersion | undefined): boolean {
+export function isPutBackOver(
+  lost: Pick<FactVersion, "clock" | "revision">,
+  there: Pick<FactVersion, "clock" | "revision"> | undefined,
+): boolean {
   if (there === undefined) return true;
-  if (!there.isPutBack && Date.parse(there.stream) > Date.parse(lost.stream)) return false;
+  // Writers of before the clock have the time of the server, and two of them may have the same.
   return lost.clock === there.clock ? lost.revision > there.revision : lost.clock > there.clock;
 }
 
@@ -53,7 +52,6 @@ export function versionOf({ seq, headers: head, time }: VersionedMessage, stream
   const clock = Number(head?.get(clockHeader) || Number.NaN);
   return {
     sequence: seq,
-    isPutBack: origin !== undefined,
     stream: origin ?? stream,
     revision: origin === undefined ? seq : Number(head?.get(originRevisionHeader)),
     // Who writes without a clock is judged by when the server took it.

@@ -223,7 +223,7 @@ export class Replica {
     const manager = await jetstreamManager(connection, { timeout: 2_000 });
     await ensureStateStream(manager, this.#options.streamReplicas ?? 1);
     for (const { origin } of this.#facts.values()) bus.clock.see(origin.clock);
-    await this.#adopt(manager, signal);
+    await this.#adopt(manager, bus, signal);
     const consumer = await jetstream(connection).consumers.get(stateStream, {
       deliver_policy: DeliverPolicy.StartSequence,
       opt_start_seq: this.#position.revision + 1,
@@ -267,14 +267,16 @@ export class Replica {
   }
 
   /** Finds what the stream has lost, and puts back what this process may write of it. */
-  async #adopt(manager: JetStreamManager, signal: AbortSignal): Promise<void> {
+  async #adopt(manager: JetStreamManager, bus: Bus, signal: AbortSignal): Promise<void> {
     const { created, state } = await manager.streams.info(stateStream);
     const known = this.#position;
     const isReplaced = known.stream !== created;
     const cut = isReplaced ? 0 : await findCut(manager, this.#facts.values(), known);
     if (cut !== undefined) this.#lose(created, cut);
-    if (cut !== undefined && known.stream !== "")
+    if (cut !== undefined && known.stream !== "") {
+      bus.clock.jump();
       this.#settledAtMs = performance.now() + (this.#options.settleMs ?? 2_000);
+    }
     const lost = [...this.#facts.values()].filter(({ revision }) => revision === 0);
     if (cut === undefined && lost.length === 0) return;
     const own = lost.filter(({ key }) => this.#options.restores?.(key) === true);
