@@ -39,6 +39,7 @@ export interface TestRegion extends AsyncDisposable {
   readonly bus: Bus;
   readonly facts: FactStore;
   readonly replica: Replica;
+  readonly replicaPath: string;
   /** The first node. */
   readonly worker: FakeWorker;
   readonly images: FakeImages;
@@ -68,7 +69,8 @@ export async function startRegion(options: RegionOptions = {}): Promise<TestRegi
   const bus = await connectBus({ servers: server.url, ...login });
   const facts = new FactStore({ bus });
   await facts.start();
-  const replica = new Replica({ bus, path: join(dir, "replica.sqlite") });
+  const replicaPath = join(dir, "replica.sqlite");
+  const replica = new Replica({ bus, path: replicaPath });
   replica.start();
   const logs: Record<string, unknown>[] = [];
   const api = new RegionalApi({
@@ -152,6 +154,7 @@ export async function startRegion(options: RegionOptions = {}): Promise<TestRegi
     bus,
     facts,
     replica,
+    replicaPath,
     ...first,
     fly: new Client(testToken, { apiUrl: url, graphqlUrl: url }),
     logs,

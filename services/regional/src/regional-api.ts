@@ -44,6 +44,11 @@ export interface RegionalApiDeps {
   readonly recheckMs?: number;
 }
 
+/** On every read: how old what it was answered from may be, in milliseconds. */
+export const replicaAgeHeader = "hearth-replica-age-ms";
+const replicaAge = ({ ageMs }: Replica): string =>
+  Number.isFinite(ageMs) ? `${Math.round(ageMs)}` : "unknown";
+
 const sweepEveryMs = 3600_000;
 
 export class RegionalApi {
@@ -91,6 +96,9 @@ export class RegionalApi {
     };
     this.#app = createHttpServer(server);
     sessions.attach(this.#app);
+    this.#app.addHook("onSend", async (request, reply) => {
+      if (request.method === "GET") reply.header(replicaAgeHeader, replicaAge(deps.replica));
+    });
     registerRoutes(this.#app, this.#context);
   }
 
