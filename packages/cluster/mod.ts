@@ -18,6 +18,6 @@ export {
 } from "./src/nats-server.ts";
 export { NodeConfig, readNodeConfig } from "./src/node-config.ts";
 export { Outbox, type OutboxOptions } from "./src/outbox.ts";
-export { Replica, type ReplicaOptions, type WaitOptions } from "./src/replica.ts";
+export { type Arrival, Replica, type ReplicaOptions, type WaitOptions } from "./src/replica.ts";
 export type { Fact } from "./src/replica-store.ts";
 export { openStream, type StreamHandler, type StreamTarget, serveStreams } from "./src/stream-open.ts";

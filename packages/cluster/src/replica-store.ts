@@ -1,10 +1,17 @@
 /** The replica's copy on disk: what a node knows of the cluster when it starts with the bus down. */
-import { DatabaseSync } from "node:sqlite";
+import { DatabaseSync, type SQLOutputValue, type StatementSync } from "node:sqlite";
 
 /** One key as the cluster last had it. A deleted key keeps its revision, and `value` is undefined. */
 export interface Fact {
   readonly key: string;
   readonly value: unknown;
+  readonly revision: number;
+}
+
+/** A fact as it is written: the text that came is the text that is kept. `null` is a deletion. */
+export interface FactRow {
+  readonly key: string;
+  readonly text: string | null;
   readonly revision: number;
 }
 
@@ -19,6 +26,7 @@ export interface ReplicaPosition {
 
 export class ReplicaStore {
   readonly #database: DatabaseSync;
+  readonly #get: StatementSync;
 
   constructor(path: string) {
     this.#database = new DatabaseSync(path);
@@ -29,15 +37,34 @@ export class ReplicaStore {
       CREATE TABLE IF NOT EXISTS position (
         id INTEGER PRIMARY KEY CHECK (id = 1), stream TEXT NOT NULL, revision INTEGER NOT NULL, checked_at INTEGER NOT NULL
       ) STRICT;`);
+    this.#get = this.#database.prepare("SELECT key, value, revision FROM fact WHERE key = ?");
   }
 
-  facts(): Fact[] {
-    const rows = this.#database.prepare("SELECT key, value, revision FROM fact").all();
-    return rows.map((row) => ({
-      key: String(row.key),
-      value: row.value === null ? undefined : JSON.parse(String(row.value)),
-      revision: Number(row.revision),
-    }));
+  /** @param except prefixes of keys that are left out */
+  *facts(except: readonly string[] = []): Iterable<Fact> {
+    const outside = except.map(() => "NOT (key >= ? AND key < ?)").join(" AND ") || "1";
+    const statement = this.#database.prepare(`SELECT key, value, revision FROM fact WHERE ${outside}`);
+    const bounds = except.flatMap((prefix) => [prefix, afterPrefix(prefix)]);
+    for (const row of statement.iterate(...bounds)) yield factOf(row);
+  }
+
+  get(key: string): Fact | undefined {
+    const row = this.#get.get(key);
+    return row === undefined ? undefined : factOf(row);
+  }
+
+  /** Facts with a value. Without an order the table is read from its beginning to its end, which is faster. */
+  *scan(prefix: string, { byKey }: { readonly byKey: boolean }): Iterable<Fact> {
+    // The plus keeps SQLite from its index, by which each row would be looked up on its own.
+    const [key, order] = byKey ? ["key", "ORDER BY key"] : ["+key", ""];
+    const statement = this.#database.prepare(
+      `SELECT key, value, revision FROM fact WHERE ${key} >= ? AND ${key} < ? AND value IS NOT NULL ${order}`,
+    );
+    for (const row of statement.iterate(prefix, afterPrefix(prefix))) yield factOf(row);
+  }
+
+  forgetRevisions(): void {
+    this.#database.exec("UPDATE fact SET revision = 0");
   }
 
   position(): ReplicaPosition | undefined {
@@ -51,15 +78,13 @@ export class ReplicaStore {
   }
 
   /** One transaction: the facts and the position they lead to. */
-  save(facts: readonly Fact[], position: ReplicaPosition): void {
+  save(facts: readonly FactRow[], position: ReplicaPosition): void {
     this.#database.exec("BEGIN IMMEDIATE");
     try {
       const put = this.#database.prepare(
         "INSERT INTO fact (key, value, revision) VALUES (?, ?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value, revision = excluded.revision",
       );
-      for (const fact of facts) {
-        put.run(fact.key, fact.value === undefined ? null : JSON.stringify(fact.value), fact.revision);
-      }
+      for (const { key, text, revision } of facts) put.run(key, text, revision);
       this.#database
         .prepare("INSERT OR REPLACE INTO position (id, stream, revision, checked_at) VALUES (1, ?, ?, ?)")
         .run(position.stream, position.revision, Math.round(position.checkedAtMs));
@@ -74,3 +99,12 @@ export class ReplicaStore {
     this.#database.close();
   }
 }
+
+const factOf = (row: Record<string, SQLOutputValue>): Fact => ({
+  key: String(row.key),
+  value: row.value === null ? undefined : JSON.parse(String(row.value)),
+  revision: Number(row.revision),
+});
+
+/** The first text that sorts after all that begin with the prefix. Keys are ASCII. */
+const afterPrefix = (prefix: string): string => `${prefix}\u{10ffff}`;

@@ -11,7 +11,8 @@ import { HearthError } from "@hearth/errors";
 import { DeliverPolicy, type JsMsg, jetstream, jetstreamManager } from "@nats-io/jetstream";
 import type { Bus } from "./bus.ts";
 import { ensureStateStream, statePrefix, stateStream, tombstoneHeader } from "./facts.ts";
-import { type Fact, type ReplicaPosition, ReplicaStore } from "./replica-store.ts";
+import { FactShelf } from "./fact-shelf.ts";
+import { type Fact, type FactRow, type ReplicaPosition, ReplicaStore } from "./replica-store.ts";
 
 export interface ReplicaOptions {
   /** A promise when the service starts with the bus down; see `retryUntil` of `connectBus`. */
@@ -24,9 +25,29 @@ export interface ReplicaOptions {
   /** How often the copy is compared with the stream's last revision. */
   readonly checkMs?: number;
   readonly onError?: (error: unknown) => void;
+  /** Prefixes, each with its dot, whose values are read from the disk when they are asked for. */
+  readonly onDisk?: readonly string[];
+  /** Prefixes whose owners publish them again by themselves; they are not among the `lost`. */
+  readonly putBackByOwner?: readonly string[];
   /** The stream is not the one this copy came from; `lost` are the facts that only this copy has. */
   readonly onStreamReplaced?: (lost: readonly Fact[]) => void;
 }
+
+/** What came with a change besides the fact. */
+export interface Arrival {
+  /** It was published while this copy followed, and is not what had piled up while it did not. */
+  readonly isLive: boolean;
+}
+
+interface Received extends Arrival {
+  readonly fact: Fact;
+  readonly text: string | null;
+}
+
+/** A feed that was not confirmed for so long may bring what is old. */
+const liveLimitMs = 5_000;
+/** A copy that begins with nothing has the whole region to fetch. */
+const pulledAtOnce = 2_000;
 
 export interface WaitOptions {
   readonly timeoutMs: number;
@@ -35,26 +56,31 @@ export interface WaitOptions {
 
 export class Replica {
   readonly #options: ReplicaOptions;
-  readonly #facts = new Map<string, Fact>();
-  readonly #watchers = new Set<(fact: Fact) => void>();
+  readonly #shelf: FactShelf;
+  readonly #watchers = new Set<(fact: Fact, arrival: Arrival) => void>();
   readonly #waiters = new Set<() => void>();
   readonly #stopping = new AbortController();
   #store: ReplicaStore | undefined;
   #position: ReplicaPosition = { stream: "", revision: 0, checkedAtMs: Number.NEGATIVE_INFINITY };
-  #batch: Fact[] = [];
+  #batch: Received[] = [];
+  /** What the stream has beyond this revision was published while this copy followed. */
+  #liveAfter = Number.POSITIVE_INFINITY;
+  /** Monotonic: when the stream last answered. */
+  #confirmedAtMs = Number.NEGATIVE_INFINITY;
   #broken: { readonly error: unknown } | undefined;
   #flushing: NodeJS.Immediate | undefined;
   #loop: Promise<void> | undefined;
 
   constructor(options: ReplicaOptions) {
     this.#options = options;
+    this.#shelf = new FactShelf(options.onDisk ?? []);
   }
 
   /** Reads the disk and begins to follow the stream; does not wait for the bus. */
   start(): void {
     const store = new ReplicaStore(this.#options.path);
     this.#store = store;
-    for (const fact of store.facts()) this.#facts.set(fact.key, fact);
+    this.#shelf.open(store);
     this.#position = store.position() ?? this.#position;
     this.#loop = this.#run();
   }
@@ -63,6 +89,7 @@ export class Replica {
     this.#stopping.abort();
     await this.#loop;
     this.#flush();
+    this.#shelf.close();
     this.#store?.close();
     this.#store = undefined;
   }
@@ -72,22 +99,24 @@ export class Replica {
   }
 
   get(key: string): Fact | undefined {
-    const fact = this.#facts.get(key);
+    const fact = this.#shelf.get(key);
     return fact?.value === undefined ? undefined : fact;
   }
 
   /** Facts whose key starts with the prefix, by key. */
   list(prefix: string): Fact[] {
-    const found = [...this.#facts.values()].filter(
-      (fact) => fact.key.startsWith(prefix) && fact.value !== undefined,
-    );
-    return found.sort((a, b) => (a.key < b.key ? -1 : 1));
+    return this.#shelf.list(prefix);
+  }
+
+  /** The same in no order, and one after another where the prefix is one of `onDisk`. Not across an `await`. */
+  scan(prefix: string): Iterable<Fact> {
+    return this.#shelf.scan(prefix);
   }
 
   /** Every change from now on under the prefix; a deletion has no value. A watcher must not throw. */
-  watch(prefix: string, onChange: (fact: Fact) => void): Disposable {
-    const watcher = (fact: Fact): void => {
-      if (fact.key.startsWith(prefix)) onChange(fact);
+  watch(prefix: string, onChange: (fact: Fact, arrival: Arrival) => void): Disposable {
+    const watcher = (fact: Fact, arrival: Arrival): void => {
+      if (fact.key.startsWith(prefix)) onChange(fact, arrival);
     };
     this.#watchers.add(watcher);
     return { [Symbol.dispose]: () => void this.#watchers.delete(watcher) };
@@ -106,7 +135,7 @@ export class Replica {
   /** Resolves when the key has at least this revision, on disk. Throws `deadline_exceeded`, `cancelled`. */
   async waitForRevision(key: string, revision: number, options: WaitOptions): Promise<void> {
     const reached = (): boolean =>
-      (this.#facts.get(key)?.revision ?? 0) >= revision || this.#position.revision >= revision;
+      this.#position.revision >= revision || (this.#shelf.get(key)?.revision ?? 0) >= revision;
     if (reached()) return;
     await new Promise<void>((resolve, reject) => {
       const settle = (done: () => void): void => {
@@ -151,12 +180,16 @@ export class Replica {
     await ensureStateStream(manager, this.#options.streamReplicas ?? 1);
     const info = await manager.streams.info(stateStream);
     this.#adopt(info.created, info.state.last_seq);
+    this.#confirm(info.state.last_seq, { isAfterGap: true });
     const consumer = await jetstream(connection).consumers.get(stateStream, {
       deliver_policy: DeliverPolicy.StartSequence,
       opt_start_seq: this.#position.revision + 1,
     });
     this.#broken = undefined;
-    const messages = await consumer.consume({ callback: (message) => this.#receive(message) });
+    const messages = await consumer.consume({
+      max_messages: pulledAtOnce,
+      callback: (message) => this.#receive(message),
+    });
     try {
       let stalledAt = -1;
       while (!signal.aborted) {
@@ -165,6 +198,7 @@ export class Replica {
         const { state, created } = await manager.streams.info(stateStream);
         if (created !== this.#position.stream)
           throw new HearthError("unavailable", { message: "Another stream." });
+        this.#confirm(state.last_seq, { isAfterGap: !this.#isConfirmed() });
         if (state.last_seq <= this.#position.revision) {
           this.#position = { ...this.#position, checkedAtMs: askedAtMs };
           stalledAt = -1;
@@ -185,20 +219,33 @@ export class Replica {
     const known = this.#position;
     if (known.stream === stream && known.revision <= lastRevision) return;
     const lost =
-      known.stream === "" ? [] : [...this.#facts.values()].filter((fact) => fact.value !== undefined);
+      known.stream === "" || this.#options.onStreamReplaced === undefined
+        ? []
+        : [...(this.#store?.facts(this.#options.putBackByOwner) ?? [])].filter(
+            ({ value }) => value !== undefined,
+          );
     // The facts stay readable; revision 0 lets any message of the new stream replace them.
-    const kept = [...this.#facts.values()].map((fact) => ({ ...fact, revision: 0 }));
     this.#position = { stream, revision: 0, checkedAtMs: known.checkedAtMs };
-    this.#save(kept);
-    for (const fact of kept) this.#facts.set(fact.key, fact);
+    this.#shelf.forgetRevisions();
+    this.#save([]);
     if (lost.length > 0) this.#options.onStreamReplaced?.(lost);
   }
 
+  #confirm(lastRevision: number, { isAfterGap }: { readonly isAfterGap: boolean }): void {
+    if (isAfterGap) this.#liveAfter = lastRevision;
+    this.#confirmedAtMs = performance.now();
+  }
+
+  #isConfirmed(): boolean {
+    return performance.now() - this.#confirmedAtMs <= liveLimitMs;
+  }
+
   #receive(message: JsMsg): void {
-    const last = this.#batch.at(-1)?.revision ?? this.#position.revision;
+    const last = this.#batch.at(-1)?.fact.revision ?? this.#position.revision;
     if (message.seq <= last || this.#broken !== undefined || this.#stopping.signal.aborted) return;
     const key = message.subject.slice(statePrefix.length);
-    this.#batch.push({ key, value: this.#valueOf(message), revision: message.seq });
+    const isLive = message.seq > this.#liveAfter && this.#isConfirmed();
+    this.#batch.push({ ...this.#read(key, message), isLive });
     this.#flushing ??= setImmediate(() => this.#flush());
   }
 
@@ -207,13 +254,16 @@ export class Replica {
   }
 
   /** A value that cannot be read counts as none: one bad writer must not stop every replica for ever. */
-  #valueOf(message: JsMsg): unknown {
-    if (message.headers?.has(tombstoneHeader)) return undefined;
+  #read(key: string, message: JsMsg): { readonly fact: Fact; readonly text: string | null } {
+    const revision = message.seq;
+    const none = { fact: { key, value: undefined, revision }, text: null };
+    if (message.headers?.has(tombstoneHeader)) return none;
     try {
-      return message.json();
+      const text = message.string();
+      return { fact: { key, value: JSON.parse(text), revision }, text };
     } catch (error) {
       this.#options.onError?.(error);
-      return undefined;
+      return none;
     }
   }
 
@@ -221,27 +271,27 @@ export class Replica {
     clearImmediate(this.#flushing);
     this.#flushing = undefined;
     const batch = this.#batch;
-    const last = batch.at(-1);
+    const last = batch.at(-1)?.fact;
     if (last === undefined) return;
     this.#batch = [];
     const before = this.#position;
     this.#position = { ...before, revision: last.revision };
     try {
-      this.#save(batch);
+      this.#save(batch.map(({ fact: { key, revision }, text }) => ({ key, text, revision })));
     } catch (error) {
       // A full disk, say. What is not on disk is not shown; the feed starts again from what is.
       this.#position = before;
       this.#broken = { error };
       return;
     }
-    for (const fact of batch) this.#facts.set(fact.key, fact);
-    for (const fact of batch) for (const watcher of this.#watchers) watcher(fact);
+    for (const { fact } of batch) this.#shelf.put(fact);
+    for (const { fact, isLive } of batch) for (const watcher of this.#watchers) watcher(fact, { isLive });
     for (const waiter of [...this.#waiters]) waiter();
   }
 
-  #save(facts: readonly Fact[]): void {
+  #save(rows: readonly FactRow[]): void {
     const { checkedAtMs } = this.#position;
-    this.#store?.save(facts, {
+    this.#store?.save(rows, {
       ...this.#position,
       checkedAtMs: Number.isFinite(checkedAtMs) ? checkedAtMs : 0,
     });
