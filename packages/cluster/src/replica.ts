@@ -10,8 +10,8 @@ import { setTimeout as delay } from "node:timers/promises";
 import { HearthError } from "@hearth/errors";
 import { DeliverPolicy, type JsMsg, jetstream, jetstreamManager } from "@nats-io/jetstream";
 import type { Bus } from "./bus.ts";
-import { ensureStateStream, statePrefix, stateStream, tombstoneHeader } from "./facts.ts";
 import { FactShelf } from "./fact-shelf.ts";
+import { ensureStateStream, statePrefix, stateStream, tombstoneHeader } from "./facts.ts";
 import { type Fact, type FactRow, type ReplicaPosition, ReplicaStore } from "./replica-store.ts";
 
 export interface ReplicaOptions {

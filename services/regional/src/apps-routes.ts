@@ -36,7 +36,7 @@ export function appsRoutes(app: App, context: ApiContext): void {
   const { view } = context;
   const tags = ["apps"];
   const answer = (stored: StoredApp) => {
-    const machines = view.machines(stored.name).filter(({ record }) => record.state !== "destroyed");
+    const machines = view.machineSummaries(stored.name).filter(({ state }) => state !== "destroyed");
     return {
       id: stored.id,
       name: stored.name,

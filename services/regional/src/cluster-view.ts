@@ -11,10 +11,11 @@ import {
   type MachineRecord,
   type NodeFact,
 } from "@hearth/machine";
-import { MachineIndex } from "./machine-index.ts";
+import { MachineIndex, type MachineSummary } from "./machine-index.ts";
+import { NodeIndex, type NodeIndexClocks, nodeFactLimitMs } from "./node-index.ts";
 
-/** A node that has not said anything for so long is not scheduled on, and its machines are doubtful. */
-export const nodeFactLimitMs = 15_000;
+/** Of more, people should know: logs of two hosts no longer tell one story, and leases of machines end early or late. */
+const skewWarningMs = 5_000;
 
 /** An app with what only the API needs to know of it. */
 export interface StoredApp extends AppFact {
@@ -29,14 +30,14 @@ export interface Revised<T> {
 
 export class ClusterView {
   readonly #replica: Replica;
-  readonly #nowMs: () => number;
   readonly #machines: MachineIndex;
+  readonly nodeIndex: NodeIndex;
 
   /** @param replica already started */
-  constructor(replica: Replica, nowMs: () => number) {
+  constructor(replica: Replica, clocks: NodeIndexClocks) {
     this.#replica = replica;
-    this.#nowMs = nowMs;
     this.#machines = new MachineIndex(replica);
+    this.nodeIndex = new NodeIndex(replica, clocks);
   }
 
   get replica(): Replica {
@@ -80,7 +81,18 @@ export class ClusterView {
   }
 
   machines(app?: string): MachineFact[] {
-    return app === undefined ? this.#machines.all() : this.#machines.ofApp(app);
+    if (app !== undefined) return this.#machines.ofApp(app);
+    return this.#machines.summaries().flatMap(({ id }) => this.findMachine(id) ?? []);
+  }
+
+  /** What lists choose by, by id; a whole record is read from the disk. */
+  machineSummaries(app?: string): MachineSummary[] {
+    return this.#machines.summaries(app);
+  }
+
+  /** How many machines of the app each node has, without those that are destroyed. */
+  machinesPerNode(app: string): ReadonlyMap<string, number> {
+    return this.#machines.perNode(app);
   }
 
   /** Each change of the machine from now on; undefined when it is gone. A watcher must not throw. */
@@ -100,12 +112,20 @@ export class ClusterView {
     return this.#replica.get(factKeys.node(id))?.value as NodeFact | undefined;
   }
 
-  /** A clock that runs ahead on the other host makes an age negative; that is fresh. */
-  nodeAgeMs(node: NodeFact): number {
-    return Math.max(0, this.#nowMs() - node.published_at_ms);
+  /** Since this process heard it, on a monotonic clock; infinite when it never did. */
+  nodeAgeMs(node: Pick<NodeFact, "node_id">): number {
+    return this.nodeIndex.ageMs(node.node_id);
   }
 
-  isNodeFresh(node: NodeFact): boolean {
+  /** What an operator should know of a node's clock. */
+  clockWarning({ node_id }: NodeFact): string | undefined {
+    const skewMs = this.nodeIndex.clockSkewMs(node_id);
+    if (Math.abs(skewMs) <= skewWarningMs) return undefined;
+    const seconds = Math.round(Math.abs(skewMs) / 1000);
+    return `Its clock is ${seconds} s ${skewMs > 0 ? "ahead of" : "behind"} that of this API process; set both by NTP.`;
+  }
+
+  isNodeFresh(node: Pick<NodeFact, "node_id">): boolean {
     return this.nodeAgeMs(node) <= nodeFactLimitMs;
   }
 

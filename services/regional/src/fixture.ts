@@ -12,7 +12,7 @@ import type FlyAdmin from "fly-admin/dist/client.js";
 import { hashToken } from "./config.ts";
 import { FakeImages } from "./fake-images.ts";
 import { FakeWorker } from "./fake-worker.ts";
-import { RegionalApi } from "./regional-api.ts";
+import { RegionalApi, regionalOnDisk } from "./regional-api.ts";
 import type { SessionLimits } from "./session-sockets.ts";
 
 export const testToken = "test-token-0123456789";
@@ -63,8 +63,9 @@ export async function startRegion(options: RegionOptions = {}): Promise<TestRegi
   const bus = await connectBus({ servers: server.url, ...login });
   const facts = new FactStore({ bus });
   await facts.start();
-  const replica = new Replica({ bus, path: join(dir, "replica.sqlite") });
+  const replica = new Replica({ bus, path: join(dir, "replica.sqlite"), onDisk: regionalOnDisk });
   replica.start();
+  await until(() => Number.isFinite(replica.ageMs), "a replica that follows");
   const logs: Record<string, unknown>[] = [];
   const api = new RegionalApi({
     bus: () => bus,

@@ -133,18 +133,14 @@ export function inspectRoutes(app: App, context: ApiContext): void {
           .filter(({ org_slug }) => org_slug === params.org)
           .map((one) => [one.name, one.id]),
       );
-      // The replica lists by key, which is by id.
       const left = view
-        .machines()
+        .machineSummaries()
         .filter(
-          (fact) =>
-            apps.has(fact.app) &&
-            fact.record.id > cursor &&
-            isWanted(fact, filter) &&
-            Date.parse(fact.record.updated_at) > after,
+          (one) => apps.has(one.app) && one.id > cursor && isWanted(one, filter) && one.updatedMs > after,
         );
       const machines = left
         .slice(0, limit)
+        .flatMap(({ id }) => view.findMachine(id) ?? [])
         .map((fact) => ({ app_id: apps.get(fact.app) ?? "", app_name: fact.app, ...view.recordOf(fact) }));
       const last = machines.at(-1);
       return {

@@ -6,7 +6,7 @@ import { type Bus, connectBus, type Fact, FactStore, Replica, restoreFacts } fro
 import { HearthError } from "@hearth/errors";
 import { createLogger } from "@hearth/telemetry";
 import { readRegionalConfig } from "./config.ts";
-import { RegionalApi } from "./regional-api.ts";
+import { RegionalApi, regionalOnDisk } from "./regional-api.ts";
 import { releaseStartupMemory } from "./startup-memory.ts";
 
 const stopLimitMs = 4_000;
@@ -40,6 +40,8 @@ bus.then(
 const replica = new Replica({
   bus,
   path: join(directory, "replica.sqlite"),
+  onDisk: regionalOnDisk,
+  putBackByOwner: ["machine.", "node."],
   onError: (error) => logger.warn({ err: error }, "the feed of the cluster state broke; it starts again"),
   onStreamReplaced: (lost) => void putBack(lost),
 });

@@ -24,10 +24,15 @@ export interface RegionalApiDeps {
   readonly replica: Replica;
   readonly tokenHash: Buffer;
   readonly nowMs: () => number;
+  /** What ages of facts are measured by; the process's own when absent. */
+  readonly monotonicMs?: () => number;
   readonly randomBytes: (length: number) => Uint8Array;
   readonly logger: Logger;
   readonly sessionLimits?: Partial<SessionLimits>;
 }
+
+/** Kinds of facts of which there is at least one a machine: the replica reads them from its disk. */
+export const regionalOnDisk = ["machine.", "machine-name.", "idempotency."] as const;
 
 const sweepEveryMs = 3600_000;
 
@@ -37,7 +42,10 @@ export class RegionalApi {
   #sweeping: NodeJS.Timeout | undefined;
 
   constructor(deps: RegionalApiDeps) {
-    const view = new ClusterView(deps.replica, deps.nowMs);
+    const view = new ClusterView(deps.replica, {
+      nowMs: deps.nowMs,
+      monotonicMs: deps.monotonicMs ?? (() => performance.now()),
+    });
     const worker = new WorkerClient(deps.bus);
     const { logger, nowMs, randomBytes } = deps;
     const sessions = new SessionSockets({ ...defaultSessionLimits, ...deps.sessionLimits });

@@ -14,11 +14,13 @@ import {
   type MachineState,
   nextState,
   parseMachineConfig,
+  type ReserveAnswer,
   type WorkerRequest,
 } from "@hearth/machine";
 import type { Admission } from "./admission.ts";
 import { commitIntent } from "./journal.ts";
 import { existing, MachineLeases, withNonce } from "./machine-leases.ts";
+import { keepPlacement } from "./machine-placements.ts";
 import type { MachineRow } from "./machine-row.ts";
 import type { Change, MachineStore, NewEvent } from "./machine-store.ts";
 import type { SlotNumbers } from "./slot-numbers.ts";
@@ -56,14 +58,21 @@ export class MachineCommands {
     });
   }
 
-  reserve({ machine_id, guest, expires_at_ms }: WorkerRequest<"reserve">) {
+  /** @throws HearthError `insufficient_capacity`; `conflict` for a machine that is there already */
+  reserve({ machine_id, guest, ttl_ms }: WorkerRequest<"reserve">): ReserveAnswer {
     const { database, store, admission } = this.#deps;
     return commitIntent(database, () => {
+      const known = store.find(machine_id);
+      if (known !== undefined && known.state !== "destroyed")
+        throw new HearthError("conflict", {
+          message: "The machine is on this node already; nothing is reserved for it.",
+          details: { machine_id, state: known.state },
+        });
       const machines = store.all();
       admission.admit(machines, machine_id, guest);
-      admission.reserve(machine_id, guest, expires_at_ms);
+      const fence = admission.reservations.hold(machine_id, guest, ttl_ms);
       const { cpus, memory_mb } = admission.free(machines);
-      return { expires_at_ms, free_cpus: cpus, free_memory_mb: memory_mb };
+      return { fence, ttl_ms, free_cpus: cpus, free_memory_mb: memory_mb };
     });
   }
 
@@ -73,6 +82,7 @@ export class MachineCommands {
     const row = commitIntent(database, () => {
       const known = store.find(request.machine_id);
       if (known !== undefined) return sameInstance(known, request.instance_id);
+      admission.reservations.use(request.machine_id, request.fence);
       const machines = store.all();
       if (request.launch) admission.admit(machines, request.machine_id, config.guest);
       const machineId = request.machine_id as MachineId;
@@ -108,7 +118,7 @@ export class MachineCommands {
         updatedMs: nowMs(),
       };
       store.insert(made, [{ type: "launch", source: "flyd", status: "created" }]);
-      admission.settle(request.machine_id);
+      if (request.placement !== undefined) keepPlacement(database, made.machineId, request.placement);
       return made;
     });
     store.published(row.machineId);

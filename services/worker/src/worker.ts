@@ -32,10 +32,11 @@ import type { LiveMachine } from "./live-machine.ts";
 import { LiveSet } from "./live-set.ts";
 import { MachineActor } from "./machine-actor.ts";
 import { MachineCommands } from "./machine-commands.ts";
+import { placementOf } from "./machine-placements.ts";
 import { factOf, privateAddress, recordOf } from "./machine-record.ts";
 import type { MachineRow } from "./machine-row.ts";
 import { MachineStore } from "./machine-store.ts";
-import { NodeFacts } from "./node-facts.ts";
+import { imagesOf, NodeFacts, type NodeLoad, noLoad } from "./node-facts.ts";
 import { OrphanSweep } from "./orphan-sweep.ts";
 import { withCrashPoints } from "./published-facts.ts";
 import { RunEngine } from "./run-engine.ts";
@@ -139,7 +140,11 @@ export class Worker {
       addressOf: (row) => privateAddress(identity, row),
       logger,
     });
-    this.#admission = new Admission(database, config.capacity, nowMs);
+    this.#admission = new Admission(
+      database,
+      { ...config.capacity, cpu_overcommit: config.cpu_overcommit },
+      nowMs,
+    );
     const answer = (row: MachineRow): MachineAnswer => ({
       record: recordOf(identity, row, this.#store.events(row.machineId, publishedEvents)),
       revision: row.revision,
@@ -161,10 +166,8 @@ export class Worker {
       clock,
       logger,
       everyMs: limits.nodeFactEveryMs,
-      free: () =>
-        this.#draining ? 0 : this.#health.guard(() => this.#admission.free(this.#store.all()).memory_mb, 0),
+      load: () => this.#health.guard(() => this.#load(), noLoad),
       problems: () => this.#health.problems,
-      machines: () => this.#store.all().filter(({ state }) => state !== "destroyed").length,
     });
     this.#parts = {
       config,
@@ -267,6 +270,7 @@ export class Worker {
         answer: this.#answer,
         explain: (machineId, limit) =>
           runHistory(this.#database, machineId, { limit, nowMs: this.#deps.clock.nowMs() }),
+        placementOf: (machineId) => placementOf(this.#database, machineId),
         inspect: () => this.#inspect(),
       },
       command,
@@ -314,6 +318,17 @@ export class Worker {
       for (const actor of this.#actors.values()) actor.wake();
       throw error;
     }
+  }
+
+  #load(): NodeLoad {
+    const rows = this.#store.all();
+    const nothing = { cpus: 0, memory_mb: 0 };
+    return {
+      free: this.#draining ? nothing : this.#admission.free(rows),
+      reserved: this.#admission.reserved(),
+      machines: rows.filter(({ state }) => state !== "destroyed").length,
+      images: imagesOf(rows),
+    };
   }
 
   #changed(machineId: string): void {
