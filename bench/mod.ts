@@ -2,12 +2,16 @@
 import { measureIdleMemory } from "./src/idle-memory.ts";
 import { measureJournal } from "./src/journal.ts";
 import { measureLifecycle } from "./src/lifecycle.ts";
+import { measurePlacement } from "./src/placement.ts";
 import { measureWorkerStart } from "./src/worker-start.ts";
 
-const benches: Readonly<Record<string, (runs: number) => Promise<Record<string, unknown>>>> = {
+const benches: Readonly<
+  Record<string, (runs: number, flags: readonly string[]) => Promise<Record<string, unknown>>>
+> = {
   journal: measureJournal,
   lifecycle: measureLifecycle,
   "idle-memory": measureIdleMemory,
+  placement: measurePlacement,
   "worker-start": measureWorkerStart,
 };
 
@@ -18,7 +22,7 @@ if (bench === undefined || !Number.isInteger(runs) || runs < 1) {
   process.stderr.write(`usage: npm run bench -- <${Object.keys(benches).join(" | ")}> [--runs=N] [--json]\n`);
   process.exitCode = 2;
 } else {
-  const result = await bench(runs);
+  const result = await bench(runs, flags);
   if (flags.includes("--json")) process.stdout.write(`${JSON.stringify(result)}\n`);
   else for (const [key, value] of Object.entries(result)) console.log(`${key}: ${JSON.stringify(value)}`);
 }

@@ -30,13 +30,13 @@ export interface Revised<T> {
 
 export class ClusterView {
   readonly #replica: Replica;
-  readonly #machines: MachineIndex;
+  readonly machineIndex: MachineIndex;
   readonly nodeIndex: NodeIndex;
 
   /** @param replica already started */
   constructor(replica: Replica, clocks: NodeIndexClocks) {
     this.#replica = replica;
-    this.#machines = new MachineIndex(replica);
+    this.machineIndex = new MachineIndex(replica);
     this.nodeIndex = new NodeIndex(replica, clocks);
   }
 
@@ -63,7 +63,7 @@ export class ClusterView {
   }
 
   findMachine(id: string): MachineFact | undefined {
-    return this.#machines.find(id);
+    return this.machineIndex.find(id);
   }
 
   /** @throws HearthError `app_not_found`, `machine_not_found`, `invalid_argument` for what is no id */
@@ -81,23 +81,23 @@ export class ClusterView {
   }
 
   machines(app?: string): MachineFact[] {
-    if (app !== undefined) return this.#machines.ofApp(app);
-    return this.#machines.summaries().flatMap(({ id }) => this.findMachine(id) ?? []);
+    if (app !== undefined) return this.machineIndex.ofApp(app);
+    return this.machineIndex.summaries().flatMap(({ id }) => this.findMachine(id) ?? []);
   }
 
   /** What lists choose by, by id; a whole record is read from the disk. */
   machineSummaries(app?: string): MachineSummary[] {
-    return this.#machines.summaries(app);
+    return this.machineIndex.summaries(app);
   }
 
   /** How many machines of the app each node has, without those that are destroyed. */
   machinesPerNode(app: string): ReadonlyMap<string, number> {
-    return this.#machines.perNode(app);
+    return this.machineIndex.perNode(app);
   }
 
   /** Each change of the machine from now on; undefined when it is gone. A watcher must not throw. */
   watchMachine(id: string, onChange: (fact: MachineFact | undefined) => void): Disposable {
-    return this.#machines.watch(id, onChange);
+    return this.machineIndex.watch(id, onChange);
   }
 
   machineName(app: string, name: string): Revised<MachineNameFact> | undefined {
@@ -136,9 +136,9 @@ export class ClusterView {
   /** The record as a client reads it: what its node last said, and whether the node can still be heard. */
   recordOf(fact: MachineFact): MachineRecord {
     const node = this.node(fact.node_id);
-    const host_status =
-      node !== undefined && this.isNodeFresh(node) ? fact.record.host_status : "unreachable";
-    return { ...fact.record, host_status };
+    if (node !== undefined && this.isNodeFresh(node)) return fact.record;
+    // A process that has just begun to listen cannot tell a silent node from one whose next word is to come.
+    return { ...fact.record, host_status: this.nodeIndex.isListeningLong ? "unreachable" : "unknown" };
   }
 }
 

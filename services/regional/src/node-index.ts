@@ -78,6 +78,11 @@ export class NodeIndex {
     return this.#policies.get(id);
   }
 
+  /** A node that was not heard by now is silent. */
+  get isListeningLong(): boolean {
+    return this.#clocks.monotonicMs() - this.#begunAtMs > nodeFactLimitMs;
+  }
+
   /** Infinite for a node that was not heard since this process began to follow. */
   ageMs(id: string): number {
     const heardAtMs = this.#nodes.get(id)?.heardAtMs;

@@ -16,5 +16,7 @@ test("a node with a problem takes no machine, and the refusal says which", () =>
     candidates.map(({ node_id }) => node_id),
     ["well"],
   );
-  assert.deepEqual(refused, [{ node_id: "ill", reason: "takes no work: Its database cannot be written." }]);
+  assert.deepEqual(refused, [
+    { node_id: "ill", code: "problem", reason: "takes no work: Its database cannot be written." },
+  ]);
 });

@@ -20,7 +20,10 @@ function withClock() {
   const database = openJournal(":memory:");
   makeMachineTables(database);
   const reservations = new Reservations(database, () => nowMs);
-  return { reservations, pass: (ms: number) => void (nowMs += ms) };
+  const pass = (ms: number): void => {
+    nowMs += ms;
+  };
+  return { reservations, pass };
 }
 
 test("fences grow and are never given twice, also when a reservation takes another's place", () => {
