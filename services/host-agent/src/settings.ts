@@ -4,6 +4,8 @@
  */
 import { join, resolve } from "node:path";
 import { HearthError } from "@hearth/errors";
+import type { NodeLabels } from "@hearth/machine";
+import { labelsText, readCpuOvercommit, readLabels } from "./placement-settings.ts";
 
 export interface AgentSettings {
   /** Absolute. What must survive a reboot. */
@@ -13,6 +15,9 @@ export interface AgentSettings {
   readonly apiHost: string;
   readonly apiPort: number;
   readonly region: string;
+  readonly labels?: NodeLabels;
+  /** Virtual processors for each of the host's; the worker's own default when absent. */
+  readonly cpuOvercommit?: number;
   readonly assetsDir: string;
   /** The folder of `services/`. */
   readonly servicesDir: string;
@@ -25,6 +30,8 @@ export interface AgentOptions {
   readonly runDir?: string;
   readonly apiPort?: number;
   readonly region?: string;
+  /** `name=value`, with commas between them. */
+  readonly labels?: string;
 }
 
 /** Only right in the process of a command: an agent that runs from its bundle is told by its environment. */
@@ -43,7 +50,10 @@ export function readSettings(
   }
   const region = options.region ?? env.HEARTH_REGION ?? "local";
   if (!/^[a-z0-9-]{1,32}$/.test(region)) throw invalid("HEARTH_REGION", "use 1 to 32 of a-z, 0-9 and -");
+  const cpuOvercommit = readCpuOvercommit(env.HEARTH_CPU_OVERCOMMIT);
   return Object.freeze({
+    labels: readLabels(options.labels ?? env.HEARTH_LABELS),
+    ...(cpuOvercommit === undefined ? {} : { cpuOvercommit }),
     dataDir: resolve(options.dataDir ?? env.HEARTH_DATA_DIR ?? "/var/lib/hearth"),
     runDir,
     apiHost: "127.0.0.1",
@@ -62,6 +72,8 @@ export function settingsEnvironment(settings: AgentSettings): Record<string, str
     HEARTH_RUN_DIR: settings.runDir,
     HEARTH_API_PORT: String(settings.apiPort),
     HEARTH_REGION: settings.region,
+    HEARTH_LABELS: labelsText(settings.labels ?? {}),
+    HEARTH_CPU_OVERCOMMIT: String(settings.cpuOvercommit ?? ""),
     HEARTH_ASSETS: settings.assetsDir,
     HEARTH_SERVICES: settings.servicesDir,
     HEARTH_BUNDLES: settings.bundlesDir,

@@ -23,7 +23,8 @@ export class FittingNodes<Node extends Place> {
   /** @param place where it was added, if it has changed since */
   remove(place: Place): void {
     const at = this.#first(place);
-    if (this.#sorted[at]?.node_id === place.node_id) this.#sorted.splice(at, 1);
+    const found = this.#sorted[at];
+    if (found !== undefined && tighter(found, place) === 0) this.#sorted.splice(at, 1);
   }
 
   countBelow(memoryMb: number): number {

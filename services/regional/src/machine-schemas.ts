@@ -58,7 +58,7 @@ export const MachineAnswerBody = Type.Object({
   warnings: opt(Type.Array(Warning)),
 });
 
-const PlacementAnswer = Type.Object(
+export const PlacementAnswer = Type.Object(
   {
     node_id: opt(Type.String()),
     nodes: Type.Integer({ description: "How many nodes there are." }),
