@@ -20,6 +20,8 @@ import { freePort, repositoryRoot } from "@hearth/testkit";
 import { publishRegion } from "./placement/publish.ts";
 
 const processLimitMs = 1_200_000;
+/** A million records are more than the store of one box is given. */
+const storeBytes = 16 * 2 ** 30;
 
 export async function measurePlacement(
   _runs: number,
@@ -38,7 +40,8 @@ export async function measurePlacement(
   mkdirSync(parent, { recursive: true });
   const dir = mkdtempSync(join(parent, "bench-placement-"));
   const login = { user: "bench", pass: "bench" };
-  const server = new NatsServer({ dir, port: await freePort(), ...login });
+  const maxFileStoreBytes = storeBytes;
+  const server = new NatsServer({ dir, port: await freePort(), maxFileStoreBytes, ...login });
   try {
     await server.start();
     const begun = performance.now();

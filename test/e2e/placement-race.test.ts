@@ -89,13 +89,20 @@ test("of two API processes that race for the last room one wins, and the other i
       const api = answers[0] === winner ? first : second;
       assert.equal((await api.call("DELETE", `${path}?force=true`)).status, 200);
       await eventually(
-        "it is gone, and both know that the room is free again",
+        "the machine is gone",
+        () =>
+          node.rows("SELECT * FROM machines WHERE state <> 'destroyed' OR handle IS NOT NULL").length === 0
+            ? true
+            : undefined,
+        limitMs,
+      );
+      const goneAtMs = Date.now();
+      await eventually(
+        "both have heard of it",
         async () => {
           const seen = await Promise.all([first, second].map((each) => each.call("GET", "/v1/nodes")));
-          const free = seen.map(
-            ({ json }) => (json as unknown as { free_memory_mb: number }[])[0]?.free_memory_mb,
-          );
-          return free.every((mb = 0) => mb > moreThanHalf) ? true : undefined;
+          const told = seen.map(({ json }) => (json as unknown as { published_at_ms: number }[])[0]);
+          return told.every((one) => (one?.published_at_ms ?? 0) > goneAtMs) ? true : undefined;
         },
         limitMs,
       );
