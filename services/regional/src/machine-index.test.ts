@@ -70,3 +70,30 @@ test("a machine that moved is where its placement says, and its watchers are tol
   assert.deepEqual(seen, ["n1", "n2", "n2"]);
   assert.equal(index.summaries().length, 1);
 });
+
+test("machines of an app are counted by node, without those that are destroyed, through moves and deletions", () => {
+  const { replica, set } = replicaOf();
+  const index = new MachineIndex(replica);
+  const other = "00000000000002";
+  const counts = () => Object.fromEntries(index.perNode("web"));
+  const of = (node: string, machine: string, state = "started", app = "web") => {
+    const fact = factOf(node, state, app);
+    return { ...fact, record: { ...fact.record, id: machine } } as MachineFact;
+  };
+  set(factKeys.machine("n1", id), of("n1", id));
+  set(factKeys.machine("n1", other), of("n1", other));
+  assert.deepEqual(counts(), { n1: 2 });
+  set(factKeys.machine("n1", id), of("n1", id, "stopped"));
+  assert.deepEqual(counts(), { n1: 2 }, "said again");
+  set(factKeys.machine("n1", other), of("n1", other, "destroyed"));
+  assert.deepEqual(counts(), { n1: 1 });
+  set(factKeys.machine("n2", id), of("n2", id));
+  assert.deepEqual(counts(), { n1: 1 }, "a claim is no machine");
+  set(factKeys.placement(id), { node_id: "n2" });
+  assert.deepEqual(counts(), { n2: 1 });
+  set(factKeys.machine("n2", id), of("n2", id, "started", "other"));
+  assert.deepEqual([counts(), Object.fromEntries(index.perNode("other"))], [{}, { n2: 1 }]);
+  for (const node of ["n1", "n2"]) set(factKeys.machine(node, id), undefined);
+  set(factKeys.machine("n1", other), undefined);
+  assert.deepEqual([index.size, index.summaries("web"), counts()], [0, [], {}]);
+});

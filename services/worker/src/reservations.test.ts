@@ -5,7 +5,13 @@ import { existsSync } from "node:fs";
 import { describe, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { HearthError } from "@hearth/errors";
-import { type MachineAnswer, newInstanceId, newMachineId, type ReserveAnswer } from "@hearth/machine";
+import {
+  type MachineAnswer,
+  type NodeFact,
+  newInstanceId,
+  newMachineId,
+  type ReserveAnswer,
+} from "@hearth/machine";
 import { openJournal } from "./journal.ts";
 import { makeMachineTables } from "./machine-tables.ts";
 import { Reservations } from "./reservations.ts";
@@ -117,6 +123,35 @@ describe("a worker", { skip, timeout: 60_000 }, () => {
         return;
       }
       assert.ok(Date.now() < limit, JSON.stringify(told));
+    }
+  });
+
+  test("keeps how a machine came to it, says which images it has, and what the node's config says of it", async () => {
+    await using worker = await startWorker({ limits: { nodeFactEveryMs: 20 } as never });
+    const config = { ...worker.config, labels: { disk: "nvme" }, cpu_overcommit: 3 };
+    await worker.restart({ config });
+    const id = newMachineId(randomBytes);
+    const placement = {
+      ...{ node_id: worker.config.node_id, nodes: 2, passed_over: { memory: 1 } },
+      considered: [{ node_id: "n9", code: "memory", reason: "has 3 MB free" }],
+    };
+    const fence = await reserve(worker, id);
+    await worker.command("commit", { ...commitOf(id, fence), launch: true, placement });
+    const told = (await worker.command("explain", { machine_id: id })) as { placement?: unknown };
+    assert.deepEqual(told.placement, placement);
+    await worker.state(id, "started");
+    const key = `node.${worker.config.node_id}`;
+    for (const limit = Date.now() + 20_000; ; await delay(5)) {
+      const fact = worker.replica.get(key)?.value as NodeFact | undefined;
+      if (fact?.images?.length === 1) {
+        assert.deepEqual(fact.images, [testImage]);
+        assert.deepEqual(
+          [fact.labels, fact.cpu_overcommit, fact.free_cpus],
+          [{ disk: "nvme" }, 3, 2 * 3 - 1],
+        );
+        return;
+      }
+      assert.ok(Date.now() < limit, JSON.stringify(fact));
     }
   });
 });
