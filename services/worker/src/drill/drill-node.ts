@@ -10,8 +10,14 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { setTimeout as delay } from "node:timers/promises";
-import { type Bus, connectBus, NatsServer, type NodeConfig, serveStreams } from "@hearth/cluster";
-import type { Inspection, NodeImage, WorkerCommandName } from "@hearth/machine";
+import { type Bus, connectBus, NatsServer, type NodeConfig, Replica, serveStreams } from "@hearth/cluster";
+import {
+  factKeys,
+  type Inspection,
+  type MachineFact,
+  type NodeImage,
+  type WorkerCommandName,
+} from "@hearth/machine";
 import { NetworkExecutor, parseClusterPrefix, planSlot } from "@hearth/network";
 import { readHostInventory } from "../host-inventory.ts";
 import { HostPaths } from "../host-paths.ts";
@@ -43,7 +49,14 @@ export class DrillNode {
   readonly holders = new Set<string>();
   readonly #output: string[] = [];
   #made:
-    | { program: string; server: NatsServer; bus: Bus; config: NodeConfig; serving: AsyncDisposable }
+    | {
+        program: string;
+        server: NatsServer;
+        bus: Bus;
+        replica: Replica;
+        config: NodeConfig;
+        serving: AsyncDisposable;
+      }
     | undefined;
   #child: ChildProcess | undefined;
   #boot = 1;
@@ -75,7 +88,10 @@ export class DrillNode {
     };
     writeFileSync(join(this.#dir, "node.json"), JSON.stringify(config));
     const program = await bundleDrillWorker(this.#dir);
-    this.#made = { program, server, bus, config, serving: this.#serveImages(bus, config.node_id, image) };
+    const replica = new Replica({ bus, path: join(this.#dir, "replica.sqlite") });
+    replica.start();
+    const serving = this.#serveImages(bus, config.node_id, image);
+    this.#made = { program, server, bus, replica, config, serving };
     await this.#applyNode();
     await bus.flush();
     await this.startWorker();
@@ -160,6 +176,12 @@ export class DrillNode {
     });
   }
 
+  /** What the cluster knows of the machine. */
+  fact(machineId: string): MachineFact | undefined {
+    const key = factKeys.machine(this.config.node_id, machineId);
+    return this.#parts().replica.get(key)?.value as MachineFact | undefined;
+  }
+
   get paths(): HostPaths {
     return new HostPaths(this.config);
   }
@@ -199,6 +221,7 @@ export class DrillNode {
       for (const tap of inventory.network.taps) execFileSync("ip", ["link", "del", tap]);
       await this.#network.removeNode(made.config.node_id);
       await made.serving[Symbol.asyncDispose]();
+      await made.replica.stop();
       await made.bus.close();
       await made.server.stop();
     }
