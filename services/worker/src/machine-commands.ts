@@ -40,6 +40,18 @@ type Target = { readonly machine_id: string; readonly nonce?: string };
 
 const byUser = (type: NewEvent["type"]): NewEvent => ({ type, source: "user" });
 
+/** Of two creates that come at once, each of the API's processes knows only its own. */
+function refuseCompany(machines: readonly MachineRow[], { app, machine_id }: WorkerRequest<"commit">): void {
+  const other = machines.find(
+    (row) => row.app === app && row.machineId !== machine_id && row.state !== "destroyed",
+  );
+  if (other === undefined) return;
+  throw new HearthError("insufficient_capacity", {
+    message: `The node has the machine ${other.machineId} of the app ${app}, and this one asks for a node without; add a node or leave anti_affinity out.`,
+    details: { app, machine_id: other.machineId },
+  });
+}
+
 /** Without `force`, only a machine at rest is destroyed. */
 const atRest: ReadonlySet<MachineState> = new Set(["created", "stopped", "suspended", "failed"]);
 
@@ -82,8 +94,9 @@ export class MachineCommands {
     const row = commitIntent(database, () => {
       const known = store.find(request.machine_id);
       if (known !== undefined) return sameInstance(known, request.instance_id);
-      admission.reservations.use(request.machine_id, request.fence);
       const machines = store.all();
+      if (config.placement?.anti_affinity) refuseCompany(machines, request);
+      admission.reservations.use(request.machine_id, request.fence);
       if (request.launch) admission.admit(machines, request.machine_id, config.guest);
       const machineId = request.machine_id as MachineId;
       const instanceId = request.instance_id as InstanceId;

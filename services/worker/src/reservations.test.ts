@@ -154,4 +154,18 @@ describe("a worker", { skip, timeout: 60_000 }, () => {
       assert.ok(Date.now() < limit, JSON.stringify(fact));
     }
   });
+
+  test("makes no machine that asks to be alone beside another of its app", async () => {
+    await using worker = await startWorker();
+    const commit = async (anti_affinity: boolean, app = "web") => {
+      const id = newMachineId(randomBytes);
+      const { config, ...rest } = commitOf(id, await reserve(worker, id));
+      return worker.command("commit", { ...rest, app, config: { ...config, placement: { anti_affinity } } });
+    };
+    await commit(true);
+    await assert.rejects(commit(true), is("insufficient_capacity"));
+    await commit(true, "other");
+    await commit(false);
+    assert.equal(worker.rows("SELECT * FROM machines").length, 3);
+  });
 });

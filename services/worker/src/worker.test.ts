@@ -94,8 +94,7 @@ describe("a worker", { skip, timeout: 120_000 }, () => {
   test("machines are listed page by page, each of them in one message of the bus", async () => {
     await using worker = await startWorker();
     const env = { LARGE: "x".repeat(60_000) };
-    for (let count = 0; count < 20; count += 1)
-      await worker.create({ env }, false);
+    for (let count = 0; count < 20; count += 1) await worker.create({ env }, false);
     const pages: string[][] = [];
     for (let after: string | undefined; ; after = pages.at(-1)?.at(-1)) {
       const page = await worker.command("list", after === undefined ? {} : { after });
