@@ -55,6 +55,11 @@ const entries: readonly Entry[] = [
   { name: "images", summary: "list, pull, import and remove images", load: () => import("./images.ts") },
   { name: "apps", summary: "list, create and remove apps", load: () => import("./apps.ts") },
   {
+    name: "token",
+    summary: "issue, list and revoke tokens of the API",
+    load: () => import("./token.ts"),
+  },
+  {
     name: "doctor",
     alias: "status",
     summary: "say how Hearth stands on this host, and what to do",

@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { connectBus, FactStore, Replica } from "@hearth/cluster";
-import { RegionalApi, regionalOnDisk } from "@hearth/regional";
+import { RegionalApi, readSigningKey, regionalOnDisk } from "@hearth/regional";
 import { createLogger } from "@hearth/telemetry";
 import { DrillNode, eventually, hostImage } from "@hearth/worker";
 
@@ -34,6 +34,8 @@ async function startApi(node: DrillNode, dir: string): Promise<Api> {
   replica.start();
   const api = new RegionalApi({
     ...{ bus: () => bus, facts: () => facts, replica, nowMs: Date.now, randomBytes },
+    nodeId: node.config.node_id,
+    signingKey: await readSigningKey(dir),
     tokenHash: createHash("sha256").update(token).digest(),
     logger: createLogger("regional", {}, { destination: { write: () => undefined } }),
   });

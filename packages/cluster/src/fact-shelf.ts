@@ -48,7 +48,11 @@ export class FactShelf {
   /** Facts with a value, by key. */
   list(prefix: string): Fact[] {
     if (this.#isOnDisk(prefix)) return [...(this.#store?.scan(prefix, { byKey: true }) ?? [])];
-    const found = [...this.#inMemory(prefix)].filter(({ value }) => value !== undefined);
+    const below = this.#onDisk.filter((kind) => kind.startsWith(prefix));
+    const found = [
+      ...[...this.#inMemory(prefix)].filter(({ value }) => value !== undefined),
+      ...below.flatMap((kind) => [...(this.#store?.scan(kind, { byKey: false }) ?? [])]),
+    ];
     return found.sort((a, b) => (a.key < b.key ? -1 : 1));
   }
 

@@ -46,6 +46,9 @@ test("what stays on disk is read, listed, scanned, watched and deleted as what i
     assert.deepEqual(keys(replica.scan("machine.")).sort(), ["machine.n1.a", "machine.n2.b"]);
     assert.deepEqual(keys(replica.list("machine-name.web.")), ["machine-name.web.x"]);
     assert.deepEqual(keys(replica.list("node.")), ["node.n1"]);
+    assert.deepEqual(keys(replica.list("m")), [
+      ...["machine-name.web.x", "machine.n1.a", "machine.n2.b", "machines"],
+    ]);
     assert.deepEqual(seen, [{ of: "machine.n2.b" }, { of: "machine.n1.a" }, 1, undefined]);
   }
   await using again = start({ bus, path });

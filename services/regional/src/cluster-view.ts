@@ -52,10 +52,7 @@ export class ClusterView {
   app(name: string): StoredApp {
     const found = this.findApp(name);
     if (found !== undefined) return found.value;
-    throw new HearthError("app_not_found", {
-      message: `Could not find App "${name}"; create it first.`,
-      details: { app: name },
-    });
+    throw appNotFound(name);
   }
 
   apps(): StoredApp[] {
@@ -141,6 +138,12 @@ export class ClusterView {
     return { ...fact.record, host_status: this.nodeIndex.isListeningLong ? "unreachable" : "unknown" };
   }
 }
+
+export const appNotFound = (name: string): HearthError =>
+  new HearthError("app_not_found", {
+    message: `Could not find App "${name}"; create it first.`,
+    details: { app: name },
+  });
 
 export const machineNotFound = (id: string): HearthError =>
   new HearthError("machine_not_found", {

@@ -3,6 +3,7 @@ import { HearthError } from "@hearth/errors";
 import Type from "typebox";
 import type { ApiContext } from "./api-context.ts";
 import type { App } from "./http-server.ts";
+import type { MachineSummary } from "./machine-index.ts";
 import { isWanted } from "./machine-list.ts";
 import { MachineAnswerBody, MachineEventAnswer } from "./machine-schemas.ts";
 import { answers, closed, MachineParams, opt } from "./schemas.ts";
@@ -26,7 +27,7 @@ type ProcessStat = Type.Static<typeof ProcessStat>;
 const sortable = ["pid", "stime", "rtime", "command", "directory", "cpu", "rss"] as const;
 
 export function inspectRoutes(app: App, context: ApiContext): void {
-  const { view, access } = context;
+  const { view, access, gate } = context;
 
   app.get(
     `${machinePath}/events`,
@@ -122,26 +123,34 @@ export function inspectRoutes(app: App, context: ApiContext): void {
         }),
       },
     },
-    async ({ params, query }) => {
+    async (request) => {
+      const { params, query } = request;
       const { limit = defaultPage, cursor = "", updated_after, ...filter } = query;
       const after = updated_after ? Date.parse(updated_after) : Number.NEGATIVE_INFINITY;
       if (Number.isNaN(after))
         throw new HearthError("invalid_argument", { details: { field: "updated_after" } });
+      const caller = gate.callerOf(request);
       const apps = new Map(
-        view
-          .apps()
+        caller
+          .visibleApps(view)
           .filter(({ org_slug }) => org_slug === params.org)
-          .map((one) => [one.name, one.id]),
+          .map((one) => [one.name, one]),
       );
+      const isVisible = ({ app, id }: MachineSummary): boolean => {
+        const of = apps.get(app);
+        return of !== undefined && caller.seesMachine(of, id);
+      };
       const left = view
         .machineSummaries()
-        .filter(
-          (one) => apps.has(one.app) && one.id > cursor && isWanted(one, filter) && one.updatedMs > after,
-        );
+        .filter((one) => isVisible(one) && one.id > cursor && isWanted(one, filter) && one.updatedMs > after);
       const machines = left
         .slice(0, limit)
         .flatMap(({ id }) => view.findMachine(id) ?? [])
-        .map((fact) => ({ app_id: apps.get(fact.app) ?? "", app_name: fact.app, ...view.recordOf(fact) }));
+        .map((fact) => ({
+          app_id: apps.get(fact.app)?.id ?? "",
+          app_name: fact.app,
+          ...view.recordOf(fact),
+        }));
       const last = machines.at(-1);
       return {
         machines,

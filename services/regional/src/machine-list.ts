@@ -2,6 +2,7 @@
 import type { MachineRecord } from "@hearth/machine";
 import Type from "typebox";
 import type { ApiContext } from "./api-context.ts";
+import type { Caller } from "./caller.ts";
 import type { MachineSummary } from "./machine-index.ts";
 import { opt } from "./schemas.ts";
 
@@ -25,12 +26,11 @@ export type ListFilter = Type.Static<typeof ListQuery>;
 
 export function listMachines(
   { view }: Pick<ApiContext, "view">,
-  app: string,
-  filter: ListFilter,
+  caller: Caller,
+  { app, filter }: { readonly app: string; readonly filter: ListFilter },
 ): Partial<MachineRecord>[] {
-  view.app(app);
-  return view
-    .machineSummaries(app)
+  return caller
+    .visibleMachines(view, view.app(app))
     .filter((one) => isWanted(one, filter))
     .flatMap(({ id }) => view.findMachine(id) ?? [])
     .filter(({ record }) => hasMetadata(record, filter))

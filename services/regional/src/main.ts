@@ -7,13 +7,17 @@ import { HearthError } from "@hearth/errors";
 import { createLogger } from "@hearth/telemetry";
 import { readRegionalConfig } from "./config.ts";
 import { RegionalApi, regionalOnDisk } from "./regional-api.ts";
+import { readSigningKey } from "./signing-key.ts";
 import { releaseStartupMemory } from "./startup-memory.ts";
 
 const stopLimitMs = 4_000;
 /** The first requests have come by then, and what they loaded is there. */
 const startedAfterMs = 3_000;
 /** Facts that only the API writes, so it is the API that puts them back. */
-const ownPrefixes = ["app.", "machine-name.", "network.", "idempotency."];
+const ownPrefixes = [
+  ...["app.", "machine-name.", "network.", "idempotency."],
+  ...["token.", "signing-key.", "admin-token."],
+];
 
 const { node, tokenHash, directory } = readRegionalConfig(process.env);
 const logger = createLogger("regional", { node_id: node.node_id });
@@ -51,7 +55,9 @@ const api = new RegionalApi({
   bus: () => connection().bus,
   facts: () => connection().facts,
   replica,
+  nodeId: node.node_id,
   tokenHash,
+  signingKey: await readSigningKey(directory),
   nowMs: Date.now,
   randomBytes,
   logger,

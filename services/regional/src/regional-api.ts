@@ -6,15 +6,23 @@ import type { AddressInfo } from "node:net";
 import type { Bus, FactStore, Replica } from "@hearth/cluster";
 import { newInstanceId } from "@hearth/machine";
 import type { Logger } from "@hearth/telemetry";
+import { AccessGate } from "./access-gate.ts";
+import { type AnnounceDeps, announce } from "./announce.ts";
 import type { ApiContext } from "./api-context.ts";
+import { Authenticator } from "./auth.ts";
 import { ClusterView } from "./cluster-view.ts";
 import { type App, createHttpServer } from "./http-server.ts";
 import { sweepClaims } from "./idempotency.ts";
 import { ImageCheck } from "./image-check.ts";
 import { MachineAccess } from "./machine-access.ts";
 import { renderOpenApi } from "./openapi.ts";
+import { OperatorTokens } from "./operator-tokens.ts";
 import { registerRoutes } from "./routes.ts";
 import { defaultSessionLimits, type SessionLimits, SessionSockets } from "./session-sockets.ts";
+import type { SigningKey } from "./signing-key.ts";
+import { TokenIndex } from "./token-index.ts";
+import { TokenIssuer } from "./token-issue.ts";
+import { TokenVerifier } from "./token-verify.ts";
 import { WorkerClient } from "./worker-client.ts";
 
 export interface RegionalApiDeps {
@@ -22,13 +30,18 @@ export interface RegionalApiDeps {
   readonly bus: () => Bus;
   readonly facts: () => FactStore;
   readonly replica: Replica;
-  readonly tokenHash: Buffer;
+  readonly nodeId: string;
+  /** Of the operator's token of this host, where it has one. */
+  readonly tokenHash: Buffer | undefined;
+  readonly signingKey: SigningKey;
   readonly nowMs: () => number;
   /** What ages of facts are measured by; the process's own when absent. */
   readonly monotonicMs?: () => number;
   readonly randomBytes: (length: number) => Uint8Array;
   readonly logger: Logger;
   readonly sessionLimits?: Partial<SessionLimits>;
+  /** How often sessions are held against the end of their tokens. */
+  readonly recheckMs?: number;
 }
 
 /** Kinds of facts of which there is at least one a machine: the replica reads them from its disk. */
@@ -39,6 +52,9 @@ const sweepEveryMs = 3600_000;
 export class RegionalApi {
   readonly #context: ApiContext;
   readonly #app: App;
+  readonly #announcement: AnnounceDeps;
+  readonly #stopping = new AbortController();
+  #announcing: Promise<void> | undefined;
   #sweeping: NodeJS.Timeout | undefined;
 
   constructor(deps: RegionalApiDeps) {
@@ -49,8 +65,19 @@ export class RegionalApi {
     const worker = new WorkerClient(deps.bus);
     const { logger, nowMs, randomBytes } = deps;
     const sessions = new SessionSockets({ ...defaultSessionLimits, ...deps.sessionLimits });
+    const own = { nodeId: deps.nodeId, hash: deps.tokenHash };
+    const tokens = new TokenIndex(deps.replica);
+    const operators = new OperatorTokens(deps.replica, own);
+    const verifier = new TokenVerifier({ replica: deps.replica, tokens, nowMs });
+    const gate = new AccessGate({
+      ...{ authenticator: new Authenticator(operators, verifier), view },
+      recheckMs: deps.recheckMs,
+    });
+    this.#announcement = { ...deps, operators, own };
+    tokens.watch(() => gate.recheck());
+    operators.watch(() => gate.recheck());
     const server = {
-      tokenHash: deps.tokenHash,
+      gate,
       logger,
       newRequestId: () => newInstanceId(randomBytes, nowMs),
     };
@@ -59,6 +86,9 @@ export class RegionalApi {
       view,
       worker,
       sessions,
+      gate,
+      tokens,
+      issuer: new TokenIssuer({ ...this.#announcement, tokens, randomBytes }),
       openApi: () => renderOpenApi(createHttpServer(server), (app) => registerRoutes(app, this.#context)),
       access: new MachineAccess(view, worker),
       images: new ImageCheck(deps.bus, (error) =>
@@ -73,8 +103,10 @@ export class RegionalApi {
   /** Resolves with the URL that it listens on. */
   async start(listen: { readonly host: string; readonly port: number }): Promise<string> {
     await this.#app.listen(listen);
+    this.#context.gate.start();
+    this.#announcing = announce(this.#announcement, this.#stopping.signal);
     this.#sweeping = setInterval(() => {
-      sweepClaims(this.#context).catch((error: unknown) =>
+      Promise.all([sweepClaims(this.#context), this.#context.issuer.sweep()]).catch((error: unknown) =>
         this.#context.logger.warn({ err: error }, "sweep"),
       );
     }, sweepEveryMs).unref();
@@ -85,8 +117,11 @@ export class RegionalApi {
   /** Requests under way are cut off: their callers retry, and the next process serves them. */
   async stop(): Promise<void> {
     clearInterval(this.#sweeping);
+    this.#stopping.abort();
+    this.#context.gate.stop();
     this.#context.images.stop();
     await this.#app.close();
+    await this.#announcing;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -18,6 +18,7 @@ import { metadataRoutes } from "./metadata-routes.ts";
 import { openApiRoutes } from "./openapi-routes.ts";
 import { platformRoutes } from "./platform-routes.ts";
 import { sessionRoutes } from "./session-routes.ts";
+import { tokensRoutes } from "./tokens-routes.ts";
 import { waitRoutes } from "./wait-routes.ts";
 
 const all = [
@@ -37,6 +38,7 @@ const all = [
   filesRoutes,
   imagesRoutes,
   platformRoutes,
+  tokensRoutes,
   openApiRoutes,
   absentRoutes,
 ];
