@@ -24,6 +24,8 @@ export interface RegionOptions {
   readonly streams?: Readonly<Record<string, StreamHandler>>;
   /** Added to the API's clock. */
   readonly skewMs?: () => number;
+  /** The monotonic clock by which nodes are heard; it stands still unless a test moves it. */
+  readonly monotonicMs?: () => number;
   readonly sessionLimits?: Partial<SessionLimits>;
   readonly recheckMs?: number;
 }
@@ -79,6 +81,7 @@ export async function startRegion(options: RegionOptions = {}): Promise<TestRegi
     tokenHash: sha256(testToken),
     signingKey: await readSigningKey(dir),
     nowMs: () => Date.now() + (options.skewMs?.() ?? 0),
+    monotonicMs: options.monotonicMs ?? (() => 0),
     randomBytes,
     ...(options.sessionLimits === undefined ? {} : { sessionLimits: options.sessionLimits }),
     ...(options.recheckMs === undefined ? {} : { recheckMs: options.recheckMs }),
@@ -116,6 +119,7 @@ export async function startRegion(options: RegionOptions = {}): Promise<TestRegi
       tokenHash: undefined,
       signingKey: await readSigningKey(own),
       nowMs: () => Date.now() + (options.skewMs?.() ?? 0),
+      monotonicMs: options.monotonicMs ?? (() => 0),
       randomBytes,
       logger: createLogger("regional", {}, { level: "silent" }),
     });

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { HearthError } from "@hearth/errors";
 import { factKeys } from "@hearth/machine";
-import { startRegion, type TestRegion, until } from "./fixture.ts";
+import { startRegion, type TestRegion, testToken, until } from "./fixture.ts";
 
 const create = (region: TestRegion, fields: object = {}, config: object = {}) =>
   region.call("POST", "/v1/apps/web/machines", {
@@ -130,4 +130,43 @@ describe("a node whose clock is off", { timeout: 60_000 }, () => {
       assert.match(shown.warnings.at(-1), /clock is 3\d{3} s (ahead|behind)/);
       assert.ok(shown.age_ms < 60_000);
     });
+});
+
+test("a node that falls silent takes no machine and its machines are unreachable, until it is heard again", async () => {
+  let nowMs = 0;
+  await using region = await startRegion({ monotonicMs: () => nowMs });
+  await region.createApp("web");
+  const { id } = (await create(region)).json;
+  const status = async () => (await region.call("GET", `/v1/apps/web/machines/${id}`)).json.host_status;
+  assert.equal(await status(), "ok");
+  nowMs += 15_001;
+  const refused = await create(region);
+  assert.deepEqual([refused.status, refused.json.details.passed_over], [409, { not_heard: 1 }]);
+  assert.match(refused.json.error, /node1 was last heard 15 s ago/);
+  assert.equal(await status(), "unreachable");
+  await region.worker.publishNode();
+  const again = async (): Promise<number> => (await create(region)).status;
+  for (const limit = Date.now() + 5_000; (await again()) !== 200; )
+    assert.ok(Date.now() < limit, "not heard");
+  assert.equal(await status(), "ok");
+});
+
+test("a process that has just begun waits for the first word of a node before it refuses", async () => {
+  await using region = await startRegion();
+  await region.createApp("web");
+  const other = await region.addApi("other");
+  const send = (path: string, body?: unknown) =>
+    fetch(`${other.url}${path}`, {
+      method: body === undefined ? "GET" : "POST",
+      headers: { authorization: `Bearer ${testToken}`, "content-type": "application/json" },
+      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+    });
+  const [before] = (await (await send("/v1/nodes")).json()) as {
+    age_ms: number | null;
+    schedulable: boolean;
+  }[];
+  assert.deepEqual([before?.age_ms, before?.schedulable], [null, false], "it had piled up");
+  const created = send("/v1/apps/web/machines", { config: { image: "app:1" }, skip_launch: true });
+  await region.worker.publishNode();
+  assert.equal((await created).status, 200);
 });
