@@ -1,4 +1,5 @@
 /** Side-by-side measurements: `npm run bench -- <name> [--json]`. */
+import { measureFacts } from "./src/facts.ts";
 import { measureIdleMemory } from "./src/idle-memory.ts";
 import { measureJournal } from "./src/journal.ts";
 import { measureLifecycle } from "./src/lifecycle.ts";
@@ -8,6 +9,7 @@ import { measureWorkerStart } from "./src/worker-start.ts";
 const benches: Readonly<
   Record<string, (runs: number, flags: readonly string[]) => Promise<Record<string, unknown>>>
 > = {
+  facts: measureFacts,
   journal: measureJournal,
   lifecycle: measureLifecycle,
   "idle-memory": measureIdleMemory,

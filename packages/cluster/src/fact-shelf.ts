@@ -4,7 +4,7 @@
  * stay on disk: a million records of JavaScript objects are gigabytes, and a reader of one wants one. Memory then
  * holds of them what the reader's own index keeps.
  */
-import type { Fact, ReplicaStore } from "./replica-store.ts";
+import type { ReplicaFact, ReplicaStore } from "./replica-store.ts";
 
 const kindOf = (key: string): string => {
   const dot = key.indexOf(".");
@@ -13,7 +13,7 @@ const kindOf = (key: string): string => {
 
 export class FactShelf {
   readonly #onDisk: readonly string[];
-  readonly #kinds = new Map<string, Map<string, Fact>>();
+  readonly #kinds = new Map<string, Map<string, ReplicaFact>>();
   #store: ReplicaStore | undefined;
 
   /** @param onDisk prefixes that end with a dot, such as `machine.` */
@@ -23,7 +23,7 @@ export class FactShelf {
 
   open(store: ReplicaStore): void {
     this.#store = store;
-    for (const fact of store.facts(this.#onDisk)) this.put(fact);
+    for (const fact of store.facts()) this.put(fact);
   }
 
   close(): void {
@@ -31,22 +31,22 @@ export class FactShelf {
   }
 
   /** What is on disk has been saved there by now. */
-  put(fact: Fact): void {
+  put(fact: ReplicaFact): void {
     if (this.#isOnDisk(fact.key)) return;
     const kind = kindOf(fact.key);
-    const facts = this.#kinds.get(kind) ?? new Map<string, Fact>();
+    const facts = this.#kinds.get(kind) ?? new Map<string, ReplicaFact>();
     if (facts.size === 0) this.#kinds.set(kind, facts);
     facts.set(fact.key, fact);
   }
 
   /** Also one that was deleted, which has a revision and no value. */
-  get(key: string): Fact | undefined {
+  get(key: string): ReplicaFact | undefined {
     if (this.#isOnDisk(key)) return this.#store?.get(key);
     return this.#kinds.get(kindOf(key))?.get(key);
   }
 
   /** Facts with a value, by key. */
-  list(prefix: string): Fact[] {
+  list(prefix: string): ReplicaFact[] {
     if (this.#isOnDisk(prefix)) return [...(this.#store?.scan(prefix, { byKey: true }) ?? [])];
     const below = this.#onDisk.filter((kind) => kind.startsWith(prefix));
     const found = [
@@ -57,18 +57,22 @@ export class FactShelf {
   }
 
   /** The same in no order, one after another, so that a million of them are never there together. */
-  scan(prefix: string): Iterable<Fact> {
+  scan(prefix: string): Iterable<ReplicaFact> {
     return this.#isOnDisk(prefix) ? (this.#store?.scan(prefix, { byKey: false }) ?? []) : this.list(prefix);
   }
 
-  /** The stream is another one, so any message of it may replace what is here. */
-  forgetRevisions(): void {
-    this.#store?.forgetRevisions();
-    for (const facts of this.#kinds.values())
-      for (const [key, fact] of facts) facts.set(key, { ...fact, revision: 0 });
+  /** What is on disk has been deleted there by now. */
+  delete(key: string): void {
+    this.#kinds.get(kindOf(key))?.delete(key);
   }
 
-  *#inMemory(prefix: string): Iterable<Fact> {
+  /** The stream has nothing after this revision; on disk that is so by now. */
+  lose(cut: number): void {
+    for (const facts of this.#kinds.values())
+      for (const [key, fact] of facts) if (fact.revision > cut) facts.set(key, { ...fact, revision: 0 });
+  }
+
+  *#inMemory(prefix: string): Iterable<ReplicaFact> {
     const kinds = prefix.includes(".") ? [this.#kinds.get(kindOf(prefix))] : this.#kinds.values();
     for (const facts of kinds)
       for (const fact of facts?.values() ?? []) if (fact.key.startsWith(prefix)) yield fact;

@@ -2,8 +2,10 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { test } from "node:test";
+import { jetstreamManager } from "@nats-io/jetstream";
 import { FactStore } from "./facts.ts";
-import { Replica, type ReplicaOptions } from "./replica.ts";
+import { Replica } from "./replica.ts";
+import type { ReplicaOptions, StreamLoss } from "./replica-options.ts";
 import { startTestServer } from "./test-server.ts";
 
 const timeoutMs = 10_000;
@@ -78,28 +80,47 @@ test("what had piled up while nobody followed is no news; what is published from
   );
 });
 
-test("a stream that was made anew replaces what is on disk, and owners' facts are not counted as lost", async () => {
+test("a stream that was made anew replaces what is on disk, which stays readable until then", async () => {
   await using nats = await startTestServer();
   await using bus = await nats.connect();
   const facts = new FactStore({ bus });
   const path = join(nats.dir, "replica.db");
   {
     await using replica = start({ bus, path });
-    for (const key of ["a", "b", "c", "d"]) await facts.publish(`app.${key}`, 1);
+    for (const key of ["app.a", "machine-name.web.x"]) await facts.publish(key, 1);
     const revision = await facts.publish("machine.n1.a", "old");
     await replica.waitForRevision("machine.n1.a", revision, { timeoutMs });
   }
-  const { jetstreamManager } = await import("@nats-io/jetstream");
   await (await jetstreamManager(bus.connection)).streams.delete("HEARTH_STATE");
-  const lost: string[] = [];
+  const losses: StreamLoss[] = [];
   await using replica = start({
-    ...{ bus, path, putBackByOwner: ["machine."] },
-    onStreamReplaced: (all) => void lost.push(...all.map(({ key }) => key)),
+    ...{ bus, path, settleMs: 1, restores: (key) => !key.startsWith("machine.") },
+    onStreamLoss: (loss) => void losses.push(loss),
   });
-  await until(() => lost.length > 0);
-  assert.deepEqual(lost.sort(), ["app.a", "app.b", "app.c", "app.d"]);
+  await until(() => losses.length > 0);
+  assert.deepEqual(losses, [{ kind: "replaced", lost: 3, restored: 2, overtaken: 0 }]);
+  await until(() => (replica.get("machine-name.web.x")?.revision ?? 0) > 0);
   assert.equal(replica.get("machine.n1.a")?.value, "old", "still readable");
   const again = new FactStore({ bus });
   await replica.waitForRevision("machine.n1.a", await again.publish("machine.n1.a", "new"), { timeoutMs });
   assert.equal(replica.get("machine.n1.a")?.value, "new");
+});
+
+test("what an owner did not say again is forgotten on disk, once", async () => {
+  await using nats = await startTestServer();
+  await using bus = await nats.connect();
+  const facts = new FactStore({ bus });
+  await using replica = start({ bus, path: join(nats.dir, "replica.db") });
+  await facts.publish("machine.n1.a", 1);
+  await facts.publish("machine.n2.a", 1);
+  const revision = await facts.publish("machine.n1.b", 1);
+  await replica.waitForRevision("machine.n1.b", revision, { timeoutMs });
+  const gone: string[] = [];
+  using _watching = replica.watch("machine.", ({ key, value }) => value === undefined && gone.push(key));
+  for (const _ of [1, 2]) replica.forget("machine.n1.", { stream: replica.stream, revision });
+  assert.deepEqual(gone, ["machine.n1.a"]);
+  assert.deepEqual(
+    replica.list("machine.").map(({ key }) => key),
+    ["machine.n1.b", "machine.n2.a"],
+  );
 });

@@ -5,42 +5,41 @@
  * could take back. Changes are saved in batches, because each commit waits for the disk. The feed is the
  * stream from the saved position; when it breaks, the loop starts again from there, for ever. Age is
  * measured against the stream's own last revision, so a quiet cluster is not mistaken for a lost one.
+ *
+ * The stream can lose what it has acknowledged. So with each new connection the copy is compared with the stream
+ * before the feed begins. What the stream has lost keeps its place here with revision 0, readable and on disk, and the
+ * part of it that this process may write is put back by the rules of fact-version.ts, before anything of the new
+ * stream can take its place here. Until that is done, and for a while after it, so that others can do the same, the
+ * copy is not settled, and nobody should write by what it says.
  */
 import { setTimeout as delay } from "node:timers/promises";
 import { HearthError } from "@hearth/errors";
-import { DeliverPolicy, type JsMsg, jetstream, jetstreamManager } from "@nats-io/jetstream";
+import {
+  DeliverPolicy,
+  type JetStreamManager,
+  type JsMsg,
+  jetstream,
+  jetstreamManager,
+} from "@nats-io/jetstream";
 import type { Bus } from "./bus.ts";
 import { FactShelf } from "./fact-shelf.ts";
-import { ensureStateStream, statePrefix, stateStream, tombstoneHeader } from "./facts.ts";
-import { type Fact, type FactRow, type ReplicaPosition, ReplicaStore } from "./replica-store.ts";
-
-export interface ReplicaOptions {
-  /** A promise when the service starts with the bus down; see `retryUntil` of `connectBus`. */
-  readonly bus: Bus | Promise<Bus>;
-  /** The SQLite file. */
-  readonly path: string;
-  /** Copies of the stream, if this replica has to make it. */
-  readonly streamReplicas?: number;
-  readonly retryMs?: number;
-  /** How often the copy is compared with the stream's last revision. */
-  readonly checkMs?: number;
-  readonly onError?: (error: unknown) => void;
-  /** Prefixes, each with its dot, whose values are read from the disk when they are asked for. */
-  readonly onDisk?: readonly string[];
-  /** Prefixes whose owners publish them again by themselves; they are not among the `lost`. */
-  readonly putBackByOwner?: readonly string[];
-  /** The stream is not the one this copy came from; `lost` are the facts that only this copy has. */
-  readonly onStreamReplaced?: (lost: readonly Fact[]) => void;
-}
-
-/** What came with a change besides the fact. */
-export interface Arrival {
-  /** It was published while this copy followed, and is not what had piled up while it did not. */
-  readonly isLive: boolean;
-}
+import { tombstoneHeader, versionOf } from "./fact-version.ts";
+import { ensureStateStream, statePrefix, stateStream, type Written } from "./facts.ts";
+import { putBackFacts } from "./put-back.ts";
+import type { Arrival, ReplicaOptions, WaitOptions } from "./replica-options.ts";
+import {
+  type Fact,
+  type FactRow,
+  type ReplicaFact,
+  type ReplicaPosition,
+  ReplicaStore,
+  type Restoration,
+} from "./replica-store.ts";
+import { findCut } from "./stream-check.ts";
+import { until } from "./until.ts";
 
 interface Received extends Arrival {
-  readonly fact: Fact;
+  readonly fact: ReplicaFact;
   readonly text: string | null;
 }
 
@@ -48,11 +47,6 @@ interface Received extends Arrival {
 const liveLimitMs = 5_000;
 /** A copy that begins with nothing has the whole region to fetch. */
 const pulledAtOnce = 2_000;
-
-export interface WaitOptions {
-  readonly timeoutMs: number;
-  readonly signal?: AbortSignal;
-}
 
 export class Replica {
   readonly #options: ReplicaOptions;
@@ -67,6 +61,11 @@ export class Replica {
   #liveAfter = Number.POSITIVE_INFINITY;
   /** Monotonic: when the stream last answered. */
   #confirmedAtMs = Number.NEGATIVE_INFINITY;
+  /** By prefix: after which word of its owner older facts were forgotten last. */
+  readonly #forgotten = new Map<string, string>();
+  #restoration: Restoration | undefined;
+  #verified: { readonly bus: Bus; readonly connections: number } | undefined;
+  #settledAtMs = 0;
   #broken: { readonly error: unknown } | undefined;
   #flushing: NodeJS.Immediate | undefined;
   #loop: Promise<void> | undefined;
@@ -78,10 +77,14 @@ export class Replica {
 
   /** Reads the disk and begins to follow the stream; does not wait for the bus. */
   start(): void {
-    const store = new ReplicaStore(this.#options.path);
+    const store = new ReplicaStore(this.#options.path, this.#options.onDisk);
     this.#store = store;
     this.#shelf.open(store);
-    this.#position = store.position() ?? this.#position;
+    const saved = store.position();
+    if (saved !== undefined)
+      this.#position = { ...saved, checkedAtMs: saved.checkedAtMs || Number.NEGATIVE_INFINITY };
+    this.#restoration = store.restoration();
+    if (store.setAside !== undefined) this.#options.onSetAside?.(store.setAside);
     this.#loop = this.#run();
   }
 
@@ -127,36 +130,66 @@ export class Replica {
     return this.#position.revision;
   }
 
+  /** The last time that something was put back from this copy. */
+  get restoration(): Restoration | undefined {
+    return this.#restoration;
+  }
+
+  /** Which stream the revisions belong to. */
+  get stream(): string {
+    return this.#position.stream;
+  }
+
+  /** Whether the stream is known to have all that this copy has, and whoever else had more has had time to say so. */
+  get isSettled(): boolean {
+    const verified = this.#verified;
+    if (verified === undefined || performance.now() < this.#settledAtMs) return false;
+    return verified.bus.isConnected && verified.bus.connections === verified.connections;
+  }
+
   /** Milliseconds since this copy was last known to be the newest; infinite when it never was. */
   get ageMs(): number {
     return Math.max(0, Date.now() - this.#position.checkedAtMs);
   }
 
-  /** Resolves when the key has at least this revision, on disk. Throws `deadline_exceeded`, `cancelled`. */
+  /**
+   * Resolves when the key has at least this revision, on disk. Throws `deadline_exceeded`, `cancelled`, and
+   * `unavailable` when the stream is replaced meanwhile, after which the number means nothing.
+   */
   async waitForRevision(key: string, revision: number, options: WaitOptions): Promise<void> {
-    const reached = (): boolean =>
-      this.#position.revision >= revision || (this.#shelf.get(key)?.revision ?? 0) >= revision;
-    if (reached()) return;
-    await new Promise<void>((resolve, reject) => {
-      const settle = (done: () => void): void => {
-        clearTimeout(timer);
-        options.signal?.removeEventListener("abort", aborted);
-        this.#waiters.delete(look);
-        done();
-      };
-      const look = (): void => {
-        if (reached()) settle(resolve);
-      };
-      const aborted = (): void =>
-        settle(() => reject(new HearthError("cancelled", { cause: options.signal?.reason })));
-      const timer = setTimeout(
-        () => settle(() => reject(new HearthError("deadline_exceeded", { details: { key, revision } }))),
-        options.timeoutMs,
-      );
-      this.#waiters.add(look);
-      if (options.signal?.aborted) aborted();
-      else options.signal?.addEventListener("abort", aborted, { once: true });
+    const { stream } = this.#position;
+    await until(this.#waiters, options, { key, revision }, () => {
+      if (stream !== "" && stream !== this.#position.stream)
+        throw new HearthError("unavailable", { message: "The stream was replaced; read again." });
+      return this.#position.revision >= revision || (this.#shelf.get(key)?.revision ?? 0) >= revision;
     });
+  }
+
+  /** Resolves when this write, or a later one of the key, is on disk here, on whichever stream. */
+  async waitForWrite({ key, clock }: Pick<Written, "key" | "clock">, options: WaitOptions): Promise<void> {
+    await until(this.#waiters, options, { key }, () => (this.#shelf.get(key)?.origin.clock ?? 0) >= clock);
+  }
+
+  /**
+   * Forgets facts of one owner that are older than the revision from which on it has said again all that is so.
+   * Nothing is forgotten when the owner spoke of another stream.
+   */
+  forget(prefix: string, said: { readonly stream: string; readonly revision: number }): void {
+    if (said.stream !== this.#position.stream || this.#position.revision < said.revision) return;
+    // Its next word is most often that it has said nothing again, and then there is nothing older.
+    const word = `${said.stream}/${said.revision}`;
+    if (this.#forgotten.get(prefix) === word) return;
+    const old = this.#store?.olderThan(said.revision, prefix) ?? [];
+    const gone = old.filter(({ value, revision }) => value !== undefined || revision === 0);
+    if (gone.length > 0)
+      this.#save(
+        [],
+        gone.map(({ key }) => key),
+      );
+    this.#forgotten.set(prefix, word);
+    for (const { key } of gone) this.#shelf.delete(key);
+    for (const { key } of gone)
+      this.#tell({ key, value: undefined, revision: this.#position.revision }, { isLive: false });
   }
 
   async #run(): Promise<void> {
@@ -176,11 +209,12 @@ export class Replica {
     const bus = await Promise.race([this.#options.bus, once(signal)]);
     if (bus === undefined) return;
     const { connection } = bus;
+    const { connections } = bus;
     const manager = await jetstreamManager(connection, { timeout: 2_000 });
     await ensureStateStream(manager, this.#options.streamReplicas ?? 1);
-    const info = await manager.streams.info(stateStream);
-    this.#adopt(info.created, info.state.last_seq);
-    this.#confirm(info.state.last_seq, { isAfterGap: true });
+    bus.clock.see(this.#store?.clock ?? 0);
+    await this.#adopt(manager, bus, signal);
+    this.#confirm((await manager.streams.info(stateStream)).state.last_seq, { isAfterGap: true });
     const consumer = await jetstream(connection).consumers.get(stateStream, {
       deliver_policy: DeliverPolicy.StartSequence,
       opt_start_seq: this.#position.revision + 1,
@@ -188,18 +222,28 @@ export class Replica {
     this.#broken = undefined;
     const messages = await consumer.consume({
       max_messages: pulledAtOnce,
-      callback: (message) => this.#receive(message),
+      // What comes over a new connection is of a stream that has not been looked at.
+      callback: (message) => {
+        if (bus.connections === connections) this.#receive(message, bus);
+      },
     });
+    const throwIfElsewhere = (): void => {
+      if (bus.connections !== connections)
+        throw new HearthError("unavailable", { message: "Connected anew." });
+    };
+    throwIfElsewhere();
+    this.#verified = { bus, connections };
     try {
       let stalledAt = -1;
       while (!signal.aborted) {
         this.#throwIfBroken();
         const askedAtMs = Date.now();
         const { state, created } = await manager.streams.info(stateStream);
-        if (created !== this.#position.stream)
-          throw new HearthError("unavailable", { message: "Another stream." });
+        throwIfElsewhere();
+        if (created !== this.#position.stream || state.last_seq < this.#position.revision)
+          throw new HearthError("unavailable", { message: "Another stream, or one that has lost its end." });
         this.#confirm(state.last_seq, { isAfterGap: !this.#isConfirmed() });
-        if (state.last_seq <= this.#position.revision) {
+        if (state.last_seq === this.#position.revision) {
           this.#position = { ...this.#position, checkedAtMs: askedAtMs };
           stalledAt = -1;
         } else if (stalledAt === this.#position.revision) {
@@ -210,25 +254,62 @@ export class Replica {
         await delay(this.#options.checkMs ?? 1_000, undefined, { signal }).catch(() => undefined);
       }
     } finally {
+      this.#verified = undefined;
       messages.stop();
     }
   }
 
-  /** Decides whether the stream is the one this copy is of; if not, revisions start anew. */
-  #adopt(stream: string, lastRevision: number): void {
+  /** Finds what the stream has lost, and puts back what this process may write of it. */
+  async #adopt(manager: JetStreamManager, bus: Bus, signal: AbortSignal): Promise<void> {
+    const { created, state } = await manager.streams.info(stateStream);
     const known = this.#position;
-    if (known.stream === stream && known.revision <= lastRevision) return;
-    const lost =
-      known.stream === "" || this.#options.onStreamReplaced === undefined
-        ? []
-        : [...(this.#store?.facts(this.#options.putBackByOwner) ?? [])].filter(
-            ({ value }) => value !== undefined,
-          );
-    // The facts stay readable; revision 0 lets any message of the new stream replace them.
-    this.#position = { stream, revision: 0, checkedAtMs: known.checkedAtMs };
-    this.#shelf.forgetRevisions();
-    this.#save([]);
-    if (lost.length > 0) this.#options.onStreamReplaced?.(lost);
+    const isReplaced = known.stream !== created;
+    const cut = isReplaced
+      ? 0
+      : await findCut(manager, (from, count) => this.#store?.newest(from, count) ?? [], known);
+    if (cut !== undefined) this.#lose(created, cut);
+    if (cut !== undefined && known.stream !== "") {
+      bus.clock.jump();
+      this.#settledAtMs = performance.now() + (this.#options.settleMs ?? 2_000);
+    }
+    let lost = 0;
+    const own: ReplicaFact[] = [];
+    for (const fact of this.#store?.lost() ?? []) {
+      lost += 1;
+      if (this.#options.restores?.(fact.key) === true) own.push(fact);
+    }
+    if (cut === undefined && lost === 0) return;
+    const client = manager.jetstream();
+    const restored = await putBackFacts({ client, manager, stream: created }, own, signal);
+    if (signal.aborted) return;
+    const kind = isReplaced ? "replaced" : "shortened";
+    const counts = { lost, restored: restored.length, overtaken: own.length - restored.length };
+    if (restored.length > 0) {
+      this.#restoration = { atMs: Date.now(), restored: restored.length };
+      this.#store?.noteRestoration(this.#restoration);
+    }
+    if (known.stream !== "" && cut !== undefined) this.#options.onStreamLoss?.({ kind, ...counts });
+    if (this.#store?.setAside !== undefined && state.messages === 0 && known.stream === "")
+      this.#options.onError?.(
+        new HearthError("internal", {
+          message: "The stream is empty too: nobody else has what the file held.",
+        }),
+      );
+  }
+
+  /** What is not in the stream stays readable, with revision 0, so that any message of the stream replaces it. */
+  #lose(stream: string, cut: number): void {
+    const before = this.#position;
+    this.#position = { stream, revision: cut, checkedAtMs: before.checkedAtMs };
+    try {
+      this.#store?.lose(cut, this.#savedPosition());
+    } catch (error) {
+      this.#position = before;
+      throw error;
+    }
+    this.#shelf.lose(cut);
+    this.#forgotten.clear();
+    for (const waiter of [...this.#waiters]) waiter();
   }
 
   #confirm(lastRevision: number, { isAfterGap }: { readonly isAfterGap: boolean }): void {
@@ -240,12 +321,16 @@ export class Replica {
     return performance.now() - this.#confirmedAtMs <= liveLimitMs;
   }
 
-  #receive(message: JsMsg): void {
+  #receive(message: JsMsg, bus: Bus): void {
     const last = this.#batch.at(-1)?.fact.revision ?? this.#position.revision;
     if (message.seq <= last || this.#broken !== undefined || this.#stopping.signal.aborted) return;
     const key = message.subject.slice(statePrefix.length);
+    const { stream, revision, clock } = versionOf(message, this.#position.stream);
+    bus.clock.see(clock);
+    const { text, value } = this.#read(message);
+    const fact = { key, value, revision: message.seq, origin: { stream, revision, clock } };
     const isLive = message.seq > this.#liveAfter && this.#isConfirmed();
-    this.#batch.push({ ...this.#read(key, message), isLive });
+    this.#batch.push({ fact, text, isLive });
     this.#flushing ??= setImmediate(() => this.#flush());
   }
 
@@ -254,13 +339,12 @@ export class Replica {
   }
 
   /** A value that cannot be read counts as none: one bad writer must not stop every replica for ever. */
-  #read(key: string, message: JsMsg): { readonly fact: Fact; readonly text: string | null } {
-    const revision = message.seq;
-    const none = { fact: { key, value: undefined, revision }, text: null };
+  #read(message: JsMsg): { readonly text: string | null; readonly value: unknown } {
+    const none = { text: null, value: undefined };
     if (message.headers?.has(tombstoneHeader)) return none;
     try {
       const text = message.string();
-      return { fact: { key, value: JSON.parse(text), revision }, text };
+      return { text, value: JSON.parse(text) };
     } catch (error) {
       this.#options.onError?.(error);
       return none;
@@ -277,7 +361,7 @@ export class Replica {
     const before = this.#position;
     this.#position = { ...before, revision: last.revision };
     try {
-      this.#save(batch.map(({ fact: { key, revision }, text }) => ({ key, text, revision })));
+      this.#save(batch.map(({ fact: { key, revision, origin }, text }) => ({ key, text, revision, origin })));
     } catch (error) {
       // A full disk, say. What is not on disk is not shown; the feed starts again from what is.
       this.#position = before;
@@ -285,16 +369,21 @@ export class Replica {
       return;
     }
     for (const { fact } of batch) this.#shelf.put(fact);
-    for (const { fact, isLive } of batch) for (const watcher of this.#watchers) watcher(fact, { isLive });
+    for (const { fact, isLive } of batch) this.#tell(fact, { isLive });
     for (const waiter of [...this.#waiters]) waiter();
   }
 
-  #save(rows: readonly FactRow[]): void {
+  #tell(fact: Fact, arrival: Arrival): void {
+    for (const watcher of this.#watchers) watcher(fact, arrival);
+  }
+
+  #save(rows: readonly FactRow[], forgotten: readonly string[] = []): void {
+    this.#store?.save(rows, this.#savedPosition(), forgotten);
+  }
+
+  #savedPosition(): ReplicaPosition {
     const { checkedAtMs } = this.#position;
-    this.#store?.save(rows, {
-      ...this.#position,
-      checkedAtMs: Number.isFinite(checkedAtMs) ? checkedAtMs : 0,
-    });
+    return { ...this.#position, checkedAtMs: Number.isFinite(checkedAtMs) ? checkedAtMs : 0 };
   }
 }
 

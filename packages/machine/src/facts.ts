@@ -91,6 +91,8 @@ export interface NodeFact {
   /** Sentences about what does not work now; while there is one, the node takes no new machine. */
   readonly problems?: readonly string[];
   readonly published_at_ms: number;
+  /** From this revision on, the node has said again of each machine that it has; what is older is of none. */
+  readonly restated?: { readonly stream: string; readonly revision: number };
 }
 
 /** Owned by the regional API, written by compare-and-set. */

@@ -8,9 +8,9 @@ import { type AdminTokenFact, factKeys, type SigningKeyFact } from "@hearth/mach
 import type { Logger } from "@hearth/telemetry";
 import type { OperatorTokens, OwnOperatorToken } from "./operator-tokens.ts";
 import type { SigningKey } from "./signing-key.ts";
+import { writeFact } from "./write-fact.ts";
 
 const retryMs = 1_000;
-const writeLimitMs = 5_000;
 
 export interface AnnounceDeps {
   readonly facts: () => FactStore;
@@ -44,8 +44,7 @@ export async function announceKey({ replica, signingKey, own, ...deps }: Announc
   const known = replica.get(key)?.value as SigningKeyFact | undefined;
   if (known?.x === x && known.node_id === own.nodeId) return;
   const fact: SigningKeyFact = { kid, node_id: own.nodeId, x };
-  const revision = await deps.facts().publish(key, fact);
-  await replica.waitForRevision(key, revision, { timeoutMs: writeLimitMs });
+  await writeFact({ view: { replica }, facts: deps.facts }, { key, value: fact });
 }
 
 async function announceOperator({ replica, operators, own, ...deps }: AnnounceDeps): Promise<void> {
@@ -57,10 +56,8 @@ async function announceOperator({ replica, operators, own, ...deps }: AnnounceDe
     };
     const key = factKeys.adminToken(own.nodeId);
     const known = replica.get(key)?.value as AdminTokenFact | undefined;
-    if (known?.sha256 !== fact.sha256) {
-      const revision = await deps.facts().publish(key, fact);
-      await replica.waitForRevision(key, revision, { timeoutMs: writeLimitMs });
-    }
+    if (known?.sha256 !== fact.sha256)
+      await writeFact({ view: { replica }, facts: deps.facts }, { key, value: fact });
   }
   operators.announced();
 }

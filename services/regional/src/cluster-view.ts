@@ -38,6 +38,8 @@ export class ClusterView {
     this.#replica = replica;
     this.machineIndex = new MachineIndex(replica);
     this.nodeIndex = new NodeIndex(replica, clocks);
+    for (const { value } of replica.list(factPrefixes.node)) this.#forget(value as NodeFact);
+    replica.watch(factPrefixes.node, ({ value }) => this.#forget(value as NodeFact | undefined));
   }
 
   get replica(): Replica {
@@ -128,6 +130,11 @@ export class ClusterView {
 
   freshNodes(): NodeFact[] {
     return this.nodes().filter((node) => this.isNodeFresh(node));
+  }
+
+  /** A node that has said again all that is so has said of what it left out that it is gone. */
+  #forget(node: NodeFact | undefined): void {
+    if (node?.restated !== undefined) this.#replica.forget(factKeys.machine(node.node_id, ""), node.restated);
   }
 
   /** The record as a client reads it: what its node last said, and whether the node can still be heard. */

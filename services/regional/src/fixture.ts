@@ -40,6 +40,7 @@ export interface TestRegion extends AsyncDisposable {
   readonly bus: Bus;
   readonly facts: FactStore;
   readonly replica: Replica;
+  readonly replicaPath: string;
   /** The first node. */
   readonly worker: FakeWorker;
   readonly images: FakeImages;
@@ -69,7 +70,8 @@ export async function startRegion(options: RegionOptions = {}): Promise<TestRegi
   const bus = await connectBus({ servers: server.url, ...login });
   const facts = new FactStore({ bus });
   await facts.start();
-  const replica = new Replica({ bus, path: join(dir, "replica.sqlite"), onDisk: regionalOnDisk });
+  const replicaPath = join(dir, "replica.sqlite");
+  const replica = new Replica({ bus, path: replicaPath, onDisk: regionalOnDisk });
   replica.start();
   await until(() => Number.isFinite(replica.ageMs), "a replica that follows");
   const logs: Record<string, unknown>[] = [];
@@ -155,6 +157,7 @@ export async function startRegion(options: RegionOptions = {}): Promise<TestRegi
     bus,
     facts,
     replica,
+    replicaPath,
     ...first,
     fly: new Client(testToken, { apiUrl: url, graphqlUrl: url }),
     logs,

@@ -2,7 +2,7 @@
 import { randomBytes } from "node:crypto";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
-import { type Bus, connectBus, type Fact, FactStore, Replica, restoreFacts } from "@hearth/cluster";
+import { type Bus, connectBus, FactStore, Replica } from "@hearth/cluster";
 import { HearthError } from "@hearth/errors";
 import { createLogger } from "@hearth/telemetry";
 import { readRegionalConfig } from "./config.ts";
@@ -26,7 +26,7 @@ for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => 
 
 let connected: { readonly bus: Bus; readonly facts: FactStore } | undefined;
 const connection = () => {
-  if (connected !== undefined) return connected;
+  if (connected?.bus.isConnected === true) return connected;
   throw new HearthError("unavailable", { message: "The bus does not answer; try again in a moment." });
 };
 
@@ -45,9 +45,15 @@ const replica = new Replica({
   bus,
   path: join(directory, "replica.sqlite"),
   onDisk: regionalOnDisk,
-  putBackByOwner: ["machine.", "node."],
   onError: (error) => logger.warn({ err: error }, "the feed of the cluster state broke; it starts again"),
-  onStreamReplaced: (lost) => void putBack(lost),
+  restores: (key) => ownPrefixes.some((prefix) => key.startsWith(prefix)),
+  onStreamLoss: (loss) =>
+    logger.error(loss, "the stream had lost facts; this process put back from its copy what the API owns"),
+  onSetAside: ({ path, reason }) =>
+    logger.error(
+      { path, reason },
+      "the replica's file cannot be read; it is set aside, and a new one is made",
+    ),
 });
 replica.start();
 
@@ -75,13 +81,3 @@ await replica.stop();
 await connected?.bus.close();
 logger.info("stopped");
 process.exit(0);
-
-async function putBack(lost: readonly Fact[]): Promise<void> {
-  const own = lost.filter(({ key }) => ownPrefixes.some((prefix) => key.startsWith(prefix)));
-  try {
-    const restored = await restoreFacts(new FactStore({ bus: await bus }), own);
-    logger.error({ restored }, "the stream had lost facts; they were put back from this node's copy");
-  } catch (error) {
-    logger.error({ err: error, lost: own.length }, "the stream lost facts, and they could not be put back");
-  }
-}

@@ -44,6 +44,10 @@ export interface RegionalApiDeps {
   readonly recheckMs?: number;
 }
 
+/** On every read: how old what it was answered from may be, in milliseconds. */
+export const replicaAgeHeader = "hearth-replica-age-ms";
+const replicaAge = ({ ageMs }: Replica): string =>
+  Number.isFinite(ageMs) ? `${Math.round(ageMs)}` : "unknown";
 /** Kinds of facts of which there is at least one a machine: the replica reads them from its disk. */
 export const regionalOnDisk = ["machine.", "machine-name.", "idempotency."] as const;
 
@@ -97,6 +101,9 @@ export class RegionalApi {
     };
     this.#app = createHttpServer(server);
     sessions.attach(this.#app);
+    this.#app.addHook("onSend", async (request, reply) => {
+      if (request.method === "GET") reply.header(replicaAgeHeader, replicaAge(deps.replica));
+    });
     registerRoutes(this.#app, this.#context);
   }
 

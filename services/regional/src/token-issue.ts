@@ -12,10 +12,10 @@ import type { KnownToken, TokenIndex } from "./token-index.ts";
 import { isWithin, narrow, type WantedScope } from "./token-scope.ts";
 import { hashId, longestChain, maxTokenBytes, tokenIssuer, tokenType } from "./token-verify.ts";
 import { invalid } from "./validation.ts";
+import { type FactWrite, writeFact } from "./write-fact.ts";
 
 export const defaultLifeSeconds = 86_400;
 export const longestLifeSeconds = 365 * 86_400;
-const writeLimitMs = 5_000;
 /** A day more than clocks of hosts should ever differ by. */
 const keptAfterEndMs = 86_400_000;
 
@@ -67,9 +67,7 @@ export class TokenIssuer {
       kid,
     };
     await announceKey(this.#deps);
-    const key = factKeys.token(hash);
-    const revision = await this.#deps.facts().compareAndSet(key, fact, 0);
-    await this.#deps.replica.waitForRevision(key, revision, { timeoutMs: writeLimitMs });
+    const revision = await this.#write({ key: factKeys.token(hash), value: fact, expectedRevision: 0 });
     return { token, known: { ...fact, hash, revision } };
   }
 
@@ -92,8 +90,8 @@ export class TokenIssuer {
         revoked_by: by === undefined ? "operator" : idOf(by),
       };
       try {
-        const written = await this.#deps.facts().compareAndSet(factKeys.token(hash), revoked, revision);
-        await this.#deps.replica.waitForRevision(factKeys.token(hash), written, { timeoutMs: writeLimitMs });
+        const key = factKeys.token(hash);
+        const written = await this.#write({ key, value: revoked, expectedRevision: revision });
         return { ...revoked, hash, revision: written };
       } catch (thrown) {
         // Only a revocation changes a token, so who lost the race has what it wanted; if not, it is told.
@@ -105,9 +103,14 @@ export class TokenIssuer {
 
   /** Forgets tokens that have been over for so long that no clock takes them for good. */
   async sweep(): Promise<void> {
-    const { tokens, nowMs, facts } = this.#deps;
+    const { tokens, nowMs } = this.#deps;
     for (const { hash, expires_at_ms } of tokens.all())
-      if (expires_at_ms + keptAfterEndMs < nowMs()) await facts().delete(factKeys.token(hash));
+      if (expires_at_ms + keptAfterEndMs < nowMs())
+        await this.#write({ key: factKeys.token(hash), value: undefined });
+  }
+
+  #write(write: FactWrite): Promise<number> {
+    return writeFact({ view: this.#deps, facts: this.#deps.facts }, write);
   }
 
   #named(caller: Caller, id: string): KnownToken {

@@ -25,6 +25,7 @@ test("an API without the bus serves good tokens and refuses revoked ones, and it
   const good = (await region.call("POST", "/v1/tokens", {})).json;
   const bad = (await region.call("POST", "/v1/tokens", {})).json;
   await region.call("DELETE", `/v1/tokens/${bad.id}`);
+  await until(() => region.replica.list("admin-token.").length > 0, "the operator's token is announced");
   const filling = new Replica({ bus: region.bus, path });
   filling.start();
   await until(() => filling.revision >= region.replica.revision && filling.revision > 0, "the copy");

@@ -11,11 +11,11 @@ import type { KnownToken } from "./token-index.ts";
 import { defaultLifeSeconds, idOf, longestLifeSeconds, shortId, type WantedToken } from "./token-issue.ts";
 import { everything, type TokenLevel, tokenLevelNames, tokenLevels } from "./token-scope.ts";
 import { invalid } from "./validation.ts";
+import { writeFact } from "./write-fact.ts";
 
 const tags = ["tokens"];
 const longestPage = 500;
 const defaultPage = 100;
-const writeLimitMs = 5_000;
 
 const limited = <T extends Type.TSchema>(items: T) => opt(Type.Array(items, { minItems: 1, maxItems: 50 }));
 const Verbs = Type.Array(Type.Enum([...tokenVerbs]), { minItems: 1, uniqueItems: true });
@@ -214,9 +214,7 @@ export function tokensRoutes(app: App, context: ApiContext): void {
         sha256: request.body.sha256,
         changed_at_ms: context.nowMs(),
       };
-      const key = factKeys.adminToken(nodeId);
-      const revision = await context.facts().publish(key, fact);
-      await context.view.replica.waitForRevision(key, revision, { timeoutMs: writeLimitMs });
+      await writeFact(context, { key: factKeys.adminToken(nodeId), value: fact });
       return { node_id: nodeId };
     },
   );

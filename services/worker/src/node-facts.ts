@@ -5,6 +5,7 @@ import type { Logger } from "@hearth/telemetry";
 import { defaultCpuOvercommit } from "./admission.ts";
 import type { MachineRow } from "./machine-row.ts";
 import type { Shape } from "./reservations.ts";
+import type { Restatement } from "./restatement.ts";
 import type { Clock } from "./worker-deps.ts";
 
 export interface NodeFactsDeps {
@@ -15,6 +16,7 @@ export interface NodeFactsDeps {
   readonly everyMs: number;
   readonly load: () => NodeLoad;
   readonly problems: () => readonly string[];
+  readonly restatement: Pick<Restatement, "look" | "restated">;
 }
 
 export interface NodeLoad {
@@ -64,9 +66,12 @@ export class NodeFacts {
   }
 
   async #run(): Promise<void> {
-    const { facts, clock, everyMs, config, logger } = this.#deps;
+    const { facts, clock, everyMs, config, logger, restatement } = this.#deps;
     const { signal } = this.#stopping;
     while (!signal.aborted) {
+      await restatement
+        .look()
+        .catch((error: unknown) => logger.warn({ err: error }, "the bus does not say what it still has"));
       try {
         await facts.publish(factKeys.node(config.node_id), this.#fact());
       } catch (error) {
@@ -79,6 +84,7 @@ export class NodeFacts {
   #fact(): NodeFact {
     const { config, clock, load, problems } = this.#deps;
     const { free, reserved, machines, images } = load(); // its look at the tables may find the first problem
+    const { restated } = this.#deps.restatement;
     const cpu_overcommit = config.cpu_overcommit ?? defaultCpuOvercommit;
     return {
       node_id: config.node_id,
@@ -103,6 +109,7 @@ export class NodeFacts {
       ],
       ...(problems().length === 0 ? {} : { problems: problems() }),
       published_at_ms: clock.nowMs(),
+      ...(restated === undefined ? {} : { restated }),
     };
   }
 }

@@ -21,6 +21,7 @@ import { parseClusterPrefix } from "@hearth/network";
 import { Admission } from "./admission.ts";
 import { ChangeWatch } from "./change-watch.ts";
 import { CheckSet } from "./check-set.ts";
+import { noting, starting } from "./command-kinds.ts";
 import { consoleTail } from "./console-tail.ts";
 import { DatabaseHealth } from "./database-health.ts";
 import { drainMachines, parseStopAll } from "./drain.ts";
@@ -39,6 +40,7 @@ import { MachineStore } from "./machine-store.ts";
 import { imagesOf, NodeFacts, type NodeLoad, noLoad } from "./node-facts.ts";
 import { OrphanSweep } from "./orphan-sweep.ts";
 import { withCrashPoints } from "./published-facts.ts";
+import { Restatement } from "./restatement.ts";
 import { RunEngine } from "./run-engine.ts";
 import { runHistory } from "./run-history.ts";
 import { type RunParts, slotOf } from "./run-parts.ts";
@@ -168,6 +170,15 @@ export class Worker {
       everyMs: limits.nodeFactEveryMs,
       load: () => this.#health.guard(() => this.#load(), noLoad),
       problems: () => this.#health.problems,
+      restatement: new Restatement({
+        facts: deps.facts,
+        outbox: this.#outbox,
+        republish: () => {
+          this.#health.check();
+          this.#store.republish();
+        },
+        logger,
+      }),
     });
     this.#parts = {
       config,
@@ -202,7 +213,6 @@ export class Worker {
     const { bus, config, bootId } = this.#deps;
     this.#outbox.start();
     await takeOver({ parts: this.#parts, engine: this.#engine, bootId });
-    this.#store.republish();
     for (const { machineId } of this.#store.all()) {
       this.#actor(machineId);
       this.#checks.follow(machineId);
@@ -369,25 +379,6 @@ export class Worker {
     return this.#store.get(machineId);
   }
 }
-
-/** What may put something on the host, or take it away. */
-const starting: ReadonlySet<WorkerCommandName> = new Set([
-  "reserve",
-  "commit",
-  "update",
-  "start",
-  "stop",
-  "restart",
-  "destroy",
-]);
-/** What changes only the record. */
-const noting: ReadonlySet<WorkerCommandName> = new Set([
-  "set-metadata",
-  "lease-acquire",
-  "lease-release",
-  "cordon",
-  "uncordon",
-]);
 
 /** Unique to this database for ever: a new one must not repeat the message ids of an old one. */
 function ownerId(database: DatabaseSync, randomBytes: (length: number) => Uint8Array): string {

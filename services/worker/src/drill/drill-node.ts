@@ -51,7 +51,7 @@ export class DrillNode {
   #made:
     | {
         program: string;
-        server: NatsServer;
+        server: NatsServer | undefined;
         bus: Bus;
         replica: Replica;
         config: NodeConfig;
@@ -63,23 +63,31 @@ export class DrillNode {
 
   readonly #limits: Partial<WorkerLimits>;
 
-  constructor(driver: Driver, limits: Partial<WorkerLimits> = {}) {
+  readonly #nats: NodeConfig["nats"] | undefined;
+
+  /** @param nats the bus of a region that the node joins; it starts a server of its own when absent */
+  constructor(driver: Driver, limits: Partial<WorkerLimits> = {}, nats?: NodeConfig["nats"]) {
     this.driver = driver;
     this.#limits = limits;
+    this.#nats = nats;
   }
 
   async start(makeImage: (dir: string) => DrillImage): Promise<void> {
     const login = { user: "drill", pass: randomBytes(12).toString("hex") };
-    const server = new NatsServer({ dir: join(this.#dir, "nats"), port: await freePort(), ...login });
-    await server.start();
-    const bus = await connectBus({ servers: server.url, ...login });
+    const server =
+      this.#nats === undefined
+        ? new NatsServer({ dir: join(this.#dir, "nats"), port: await freePort(), ...login })
+        : undefined;
+    await server?.start();
+    const nats = this.#nats ?? { servers: [server?.url ?? ""], ...login };
+    const bus = await connectBus(nats);
     const { image, assets } = makeImage(this.#dir);
     const config: NodeConfig = {
       ...{ region: "local", node_id: `d${randomBytes(6).toString("hex")}`, prefix: "fd12:3456:789a::/48" },
       host_number: 1 + (randomBytes(2).readUInt16BE() % 65_000),
       data_dir: join(this.#dir, "data"),
       run_dir: join(this.#dir, "run"),
-      nats: { servers: [server.url], ...login },
+      nats,
       api: { host: "127.0.0.1", port: 0 },
       assets,
       accelerator: "tcg",
@@ -144,6 +152,13 @@ export class DrillNode {
     const armed = once(child, "message", { signal: AbortSignal.timeout(startLimitMs) });
     child.send(order);
     await armed;
+  }
+
+  /** With the order `stamp`: each commit from now on. */
+  onCommitted(told: (committedNs: bigint) => void): void {
+    this.#child?.on("message", (message: { readonly committedNs?: string }) => {
+      if (message.committedNs !== undefined) told(BigInt(message.committedNs));
+    });
   }
 
   async endWorker(signal: NodeJS.Signals): Promise<void> {
@@ -223,7 +238,7 @@ export class DrillNode {
       await made.serving[Symbol.asyncDispose]();
       await made.replica.stop();
       await made.bus.close();
-      await made.server.stop();
+      await made.server?.stop();
     }
     rmSync(this.#dir, { recursive: true, force: true });
   }

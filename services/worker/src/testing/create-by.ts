@@ -12,7 +12,11 @@ interface Commit {
 export async function createBy(command: Command, commit: Commit): Promise<unknown> {
   const { cpus = 1, memory_mb = 256 } =
     (commit.config as { guest?: Partial<Record<string, number>> }).guest ?? {};
-  const request = { machine_id: commit.machine_id, guest: { cpus, memory_mb: Math.max(memory_mb, 64) }, ttl_ms: 60_000 };
+  const request = {
+    machine_id: commit.machine_id,
+    guest: { cpus, memory_mb: Math.max(memory_mb, 64) },
+    ttl_ms: 60_000,
+  };
   const held = (await command("reserve", request).catch((thrown: unknown) => {
     if (HearthError.from(thrown).code === "conflict") return { fence: 1 };
     throw thrown;
