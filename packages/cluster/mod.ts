@@ -16,7 +16,7 @@ export {
   type NatsServerOptions,
   renderNatsConfig,
 } from "./src/nats-server.ts";
-export { NodeConfig, readNodeConfig } from "./src/node-config.ts";
+export { defaultLease, type LeaseLimits, NodeConfig, readNodeConfig } from "./src/node-config.ts";
 export { Outbox, type OutboxOptions } from "./src/outbox.ts";
 export { Replica, type ReplicaOptions, type WaitOptions } from "./src/replica.ts";
 export type { Fact } from "./src/replica-store.ts";

@@ -18,6 +18,8 @@ const signal = Type.Integer({ minimum: 1, maximum: 64 });
 
 /** The machine, and the nonce of its lease where the caller holds one. */
 const target = { machine_id: machineId, nonce: opt(Type.String()) };
+const placementTerm = Type.Integer({ minimum: 1 });
+const moving = { machine_id: machineId, placement_term: placementTerm };
 const guest = Type.Object(
   { cpus: Type.Integer({ minimum: 1, maximum: 64 }), memory_mb: Type.Integer({ minimum: 64 }) },
   closed,
@@ -37,9 +39,27 @@ export const workerCommands = {
       config: MachineConfigInput,
       launch: Type.Boolean(),
       lease_ttl_ms: opt(limitMs),
+      /** A machine that comes from another node. */
+      moved: opt(
+        Type.Object(
+          {
+            placement_term: placementTerm,
+            state: Type.Union([Type.Literal("created"), Type.Literal("stopped")]),
+            cordoned: Type.Boolean(),
+            created_ms: Type.Integer({ minimum: 0 }),
+          },
+          closed,
+        ),
+      ),
     },
     closed,
   ),
+  /** Ends the machine here without changing what is wanted of it, and does not start it again. */
+  yield: Type.Object(moving, closed),
+  /** Takes a `yield` back. */
+  keep: Type.Object(moving, closed),
+  /** The machine is elsewhere: everything of it leaves this host. */
+  forget: Type.Object(moving, closed),
   update: Type.Object(
     {
       ...target,

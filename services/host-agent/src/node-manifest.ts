@@ -23,7 +23,11 @@ export function planManifest({ settings, identity, host, kvm, nats }: ManifestFa
     run_dir: settings.runDir,
     nats: { servers: [`nats://127.0.0.1:${nats.port}`], user: natsUser, pass: nats.pass },
     api: { host: settings.apiHost, port: settings.apiPort },
-    assets: { kernel: `${settings.assetsDir}/vmlinux`, initrd: `${settings.assetsDir}/initrd.cpio` },
+    assets: {
+      kernel: `${settings.assetsDir}/vmlinux`,
+      initrd: `${settings.assetsDir}/initrd.cpio`,
+      guard: `${settings.assetsDir}/vm-guard`,
+    },
     accelerator: kvm.usable ? "kvm" : "tcg",
     capacity: { cpus: host.cpus, memory_mb: machineMemoryMb(host.totalMemoryMb) },
     nameservers: [...host.nameservers],
