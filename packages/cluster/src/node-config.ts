@@ -28,7 +28,10 @@ export const NodeConfig = Type.Object(
       closed,
     ),
     api: Type.Object({ host: Type.String(), port }, closed),
-    assets: Type.Object({ kernel: Type.String(), initrd: Type.String(), guard: Type.Optional(Type.String()) }, closed),
+    assets: Type.Object(
+      { kernel: Type.String(), initrd: Type.String(), guard: Type.Optional(Type.String()) },
+      closed,
+    ),
     /** How long the node may run machines that may run elsewhere, without word from the region. */
     lease: Type.Optional(
       Type.Object(

@@ -124,7 +124,13 @@ function checkFiles(files: MachineConfigInput["files"]): void {
 }
 
 /** What is kept on one host, or must not be done twice, cannot begin anew on another. */
-function checkElsewhere({ restart_elsewhere, auto_destroy, mounts, guest, rootfs }: MachineConfigInput): void {
+function checkElsewhere({
+  restart_elsewhere,
+  auto_destroy,
+  mounts,
+  guest,
+  rootfs,
+}: MachineConfigInput): void {
   if (restart_elsewhere !== true) return;
   const kept = guest?.persist_rootfs ?? "never";
   const reason =

@@ -21,6 +21,8 @@ export interface LeaseFact {
   readonly ttl_ms: number;
   /** Makes each renewal another value, and tells people which process holds it. */
   readonly holder?: string;
+  /** With the word `returning`: all machines of the node that need the lease, known to others or not. */
+  readonly asks?: readonly string[];
   /** With the word `held` after a fence: machines that are elsewhere now, and are to be forgotten. */
   readonly moved?: readonly { readonly machine_id: string; readonly term: number }[];
 }

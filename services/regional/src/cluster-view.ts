@@ -12,6 +12,7 @@ import {
   type NodeFact,
 } from "@hearth/machine";
 import { MachineIndex } from "./machine-index.ts";
+import { RegionState } from "./region-state.ts";
 
 /** A node that has not said anything for so long is not scheduled on, and its machines are doubtful. */
 export const nodeFactLimitMs = 15_000;
@@ -29,13 +30,13 @@ export interface Revised<T> {
 
 export class ClusterView {
   readonly #replica: Replica;
-  readonly #nowMs: () => number;
   readonly #machines: MachineIndex;
+  readonly region: RegionState;
 
   /** @param replica already started */
-  constructor(replica: Replica, nowMs: () => number) {
+  constructor(replica: Replica, monotonicMs: () => number) {
     this.#replica = replica;
-    this.#nowMs = nowMs;
+    this.region = new RegionState({ replica, monotonicMs });
     this.#machines = new MachineIndex(replica);
   }
 
@@ -93,20 +94,36 @@ export class ClusterView {
   }
 
   nodes(): NodeFact[] {
-    return this.#replica.list(factPrefixes.node).map(({ value }) => value as NodeFact);
+    return this.#replica
+      .list(factPrefixes.node)
+      .map(({ value }) => value as NodeFact)
+      .filter(({ node_id }) => !this.region.isRemoved(node_id));
   }
 
   node(id: string): NodeFact | undefined {
+    if (this.region.isRemoved(id)) return undefined;
     return this.#replica.get(factKeys.node(id))?.value as NodeFact | undefined;
   }
 
-  /** A clock that runs ahead on the other host makes an age negative; that is fresh. */
-  nodeAgeMs(node: NodeFact): number {
-    return Math.max(0, this.#nowMs() - node.published_at_ms);
+  /** Since this process last heard it; what the other host takes for the time is no part of it. */
+  nodeAgeMs(node: Pick<NodeFact, "node_id">): number {
+    return Math.max(0, this.region.ageMs(node.node_id));
   }
 
-  isNodeFresh(node: NodeFact): boolean {
-    return this.nodeAgeMs(node) <= nodeFactLimitMs;
+  isNodeFresh(node: Pick<NodeFact, "node_id">): boolean {
+    const state = this.region.lease(node.node_id)?.value.state;
+    return this.nodeAgeMs(node) <= nodeFactLimitMs && state !== "fenced" && state !== "removed";
+  }
+
+  /** What the node itself last said of its machines, also of those that are elsewhere by now. */
+  machinesOn(nodeId: string): MachineFact[] {
+    const facts = this.#replica.list(`${factPrefixes.machine}${nodeId}.`);
+    return facts.map(({ value }) => value as MachineFact).filter(({ node_id }) => node_id === nodeId);
+  }
+
+  machineOn(nodeId: string, machineId: string): MachineFact | undefined {
+    const fact = this.#replica.get(factKeys.machine(nodeId, machineId))?.value as MachineFact | undefined;
+    return fact?.node_id === nodeId ? fact : undefined;
   }
 
   freshNodes(): NodeFact[] {

@@ -16,6 +16,7 @@ import { type Claim, claimKey, releaseClaim } from "./idempotency.ts";
 import { untilMachine } from "./machine-access.ts";
 import { generateName, type HeldName, releaseName, takeName } from "./machine-name.ts";
 import { placeMachine } from "./place-machine.ts";
+import { nodeViews } from "./node-views.ts";
 import { type PlacementRequest, rankNodes } from "./placement.ts";
 
 const replayLimitMs = 15_000;
@@ -57,26 +58,14 @@ export async function createMachine(
       launch: request.launch,
       ...(request.leaseTtlMs === undefined ? {} : { lease_ttl_ms: request.leaseTtlMs }),
     };
-    const placed = await placeMachine(context, machine, placement, ranking(context, app, placement));
+    const ranking = rankNodes(nodeViews(context.view, app.name), placement, nodeFactLimitMs);
+    const placed = await placeMachine(context, machine, placement, ranking);
     return await context.access.settleNew(placed.answer);
   } catch (thrown) {
     const error = HearthError.from(thrown);
     if (error.details?.in_doubt !== true) await giveBack(context, claim, held);
     throw error;
   }
-}
-
-function ranking(context: ApiContext, app: StoredApp, placement: PlacementRequest) {
-  const { view } = context;
-  const perNode = new Map<string, number>();
-  for (const { node_id, record } of view.machines(app.name))
-    if (record.state !== "destroyed") perNode.set(node_id, (perNode.get(node_id) ?? 0) + 1);
-  const nodes = view.nodes().map((node) => ({
-    node,
-    ageMs: view.nodeAgeMs(node),
-    machinesOfApp: perNode.get(node.node_id) ?? 0,
-  }));
-  return rankNodes(nodes, placement, nodeFactLimitMs);
 }
 
 async function holdName(

@@ -4,7 +4,7 @@
  * machine, the one counts that its placement names, or that was known first where it never moved.
  */
 import type { Fact, Replica } from "@hearth/cluster";
-import { factKeys, factPrefixes, type MachineFact } from "@hearth/machine";
+import { factKeys, factPrefixes, type MachineFact, type PlacementFact } from "@hearth/machine";
 
 type Watcher = (fact: MachineFact | undefined) => void;
 
@@ -26,17 +26,19 @@ export class MachineIndex {
 
   find(id: string): MachineFact | undefined {
     const claims = this.#claims.get(id);
-    if (claims === undefined || claims.length === 1) return claims?.[0];
-    const placed = this.#replica.get(factKeys.placement(id))?.value as { node_id: string } | undefined;
-    return claims.find(({ node_id }) => node_id === placed?.node_id) ?? claims[0];
+    if (claims === undefined) return undefined;
+    const placed = this.#replica.get(factKeys.placement(id))?.value as PlacementFact | undefined;
+    const there = claims.find(({ node_id }) => node_id === placed?.node_id);
+    // What an old node still says of a machine that it has lost for good is no news of it.
+    return there ?? (placed?.state === "moved" ? undefined : claims[0]);
   }
 
   all(): MachineFact[] {
-    return [...this.#claims.keys()].sort().map((id) => this.find(id) as MachineFact);
+    return [...this.#claims.keys()].sort().flatMap((id) => this.find(id) ?? []);
   }
 
   ofApp(app: string): MachineFact[] {
-    const found = [...(this.#ofApp.get(app) ?? [])].sort().map((id) => this.find(id) as MachineFact);
+    const found = [...(this.#ofApp.get(app) ?? [])].sort().flatMap((id) => this.find(id) ?? []);
     return found.filter((fact) => fact.app === app);
   }
 

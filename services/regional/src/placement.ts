@@ -3,7 +3,7 @@
  * The ranking is a guess from what nodes last said; the worker that is asked decides on its own truth.
  */
 import { HearthError } from "@hearth/errors";
-import type { NodeFact } from "@hearth/machine";
+import type { LeaseFact, NodeFact, NodePolicyFact } from "@hearth/machine";
 
 export interface PlacementRequest {
   readonly region: string | undefined;
@@ -14,6 +14,8 @@ export interface PlacementRequest {
 export interface NodeView {
   readonly node: NodeFact;
   readonly ageMs: number;
+  readonly policy?: NodePolicyFact | undefined;
+  readonly lease?: LeaseFact | undefined;
   /** Machines of the same app that live there; an app is spread over nodes. */
   readonly machinesOfApp: number;
 }
@@ -45,12 +47,15 @@ export function rankNodes(
 }
 
 function refusal(
-  { node, ageMs }: NodeView,
+  { node, ageMs, policy, lease }: NodeView,
   request: PlacementRequest,
   ageLimitMs: number,
 ): string | undefined {
   if (request.region !== undefined && node.region !== request.region) return `is in region ${node.region}`;
   if (ageMs > ageLimitMs) return `was last heard ${Math.round(ageMs / 1000)} s ago`;
+  if (policy?.draining) return "is being drained";
+  if (policy?.cordoned) return "is cordoned";
+  if (lease !== undefined && lease.state !== "held") return `has lost its lease (${lease.state})`;
   const [problem] = node.problems ?? [];
   if (problem !== undefined) return `takes no work: ${problem}`;
   if (node.free_memory_mb < request.memoryMb)

@@ -6,7 +6,7 @@
  */
 import { connect } from "node:net";
 import type { DatabaseSync } from "node:sqlite";
-import { type Handler, Outbox, type Serving, serveStreams } from "@hearth/cluster";
+import { defaultLease, type Handler, Outbox, type Serving, serveStreams } from "@hearth/cluster";
 import { HearthError } from "@hearth/errors";
 import {
   type Inspection,
@@ -33,9 +33,19 @@ import { LiveSet } from "./live-set.ts";
 import { MachineActor } from "./machine-actor.ts";
 import { MachineCommands } from "./machine-commands.ts";
 import { factOf, privateAddress, recordOf } from "./machine-record.ts";
+import {
+  askedMachines,
+  forgetMoved,
+  isElsewhere,
+  lapseMachines,
+  needsLease,
+  type RightsDeps,
+  untilDown,
+} from "./machine-rights.ts";
 import type { MachineRow } from "./machine-row.ts";
 import { MachineStore } from "./machine-store.ts";
 import { NodeFacts } from "./node-facts.ts";
+import { hostBootMs, NodeLease } from "./node-lease.ts";
 import { OrphanSweep } from "./orphan-sweep.ts";
 import { withCrashPoints } from "./published-facts.ts";
 import { RunEngine } from "./run-engine.ts";
@@ -43,7 +53,8 @@ import { runHistory } from "./run-history.ts";
 import { type RunParts, slotOf } from "./run-parts.ts";
 import { ScratchDisks } from "./scratch-disk.ts";
 import { SlotNumbers } from "./slot-numbers.ts";
-import { takeOver } from "./take-over.ts";
+import { bootKey, takeOver } from "./take-over.ts";
+import { restoreGuards } from "./vm-guards.ts";
 import { defaultLimits, type WorkerDeps } from "./worker-deps.ts";
 import { dispatch } from "./worker-dispatch.ts";
 import { workerStreamHandlers } from "./worker-streams.ts";
@@ -66,6 +77,7 @@ export class Worker {
   readonly #guests: GuestCommands;
   readonly #nodeFacts: NodeFacts;
   readonly #orphans: OrphanSweep;
+  readonly #lease: NodeLease;
   readonly #actors = new Map<string, MachineActor>();
   readonly #watch = new ChangeWatch();
   #serving: Serving[] = [];
@@ -163,7 +175,7 @@ export class Worker {
       everyMs: limits.nodeFactEveryMs,
       free: () =>
         this.#draining ? 0 : this.#health.guard(() => this.#admission.free(this.#store.all()).memory_mb, 0),
-      problems: () => this.#health.problems,
+      problems: () => [...this.#health.problems, ...present(this.#lease.problem)],
       machines: () => this.#store.all().filter(({ state }) => state !== "destroyed").length,
     });
     this.#parts = {
@@ -181,11 +193,33 @@ export class Worker {
       logger,
       ownerUid: process.getuid?.() ?? 0,
     };
+    const rights: RightsDeps = {
+      parts: this.#parts,
+      engine: this.#engine,
+      wake: (machineId) => this.#actors.get(machineId)?.wake(),
+      noteTerm: (machineId, term) => this.#commands.moves.noted(machineId, term),
+    };
+    this.#lease = new NodeLease({
+      ...{ nodeId: config.node_id, facts: withCrashPoints(deps.facts), clock, logger },
+      limits: config.lease ?? defaultLease,
+      path: paths.lease,
+      bootMs: deps.bootMs ?? hostBootMs,
+      lapse: () => lapseMachines(rights),
+      down: (signal) => untilDown(rights, signal),
+      asks: () => askedMachines(rights),
+      forget: (moved) => forgetMoved(rights, moved),
+      onHeld: () => {
+        for (const actor of this.#actors.values()) actor.wake();
+      },
+    });
     this.#orphans = new OrphanSweep({
       nodeId: config.node_id,
       paths,
       network: deps.network,
-      inspect: () => this.#inspect(),
+      inspect: async () => {
+        await restoreGuards(this.#parts);
+        return await this.#inspect();
+      },
       clock,
       logger,
       everyMs: limits.orphanSweepMs,
@@ -198,7 +232,9 @@ export class Worker {
   async start(): Promise<void> {
     const { bus, config, bootId } = this.#deps;
     this.#outbox.start();
+    const sameBoot = this.#store.meta(bootKey) === bootId;
     await takeOver({ parts: this.#parts, engine: this.#engine, bootId });
+    this.#lease.start(sameBoot);
     this.#store.republish();
     for (const { machineId } of this.#store.all()) {
       this.#actor(machineId);
@@ -222,7 +258,12 @@ export class Worker {
   /** Lets go of the machines, which run on, and closes the database. */
   async stop(): Promise<void> {
     await Promise.all(this.#serving.map((serving) => serving.stop()));
-    await Promise.all([this.#nodeFacts.stop(), this.#orphans.stop(), this.#health.stop()]);
+    await Promise.all([
+      this.#lease.stop(),
+      this.#nodeFacts.stop(),
+      this.#orphans.stop(),
+      this.#health.stop(),
+    ]);
     await Promise.all([...this.#actors.values()].map((actor) => actor.stop()));
     await this.#checks.release();
     await this.#live.release();
@@ -331,6 +372,7 @@ export class Worker {
       engine: this.#engine,
       newRunId: () => Buffer.from(this.#deps.randomBytes(8)).toString("hex"),
       draining: () => this.#draining,
+      mayRun: (row) => !isElsewhere(row) && (!needsLease(row) || this.#lease.held),
       admit: (row) => this.#admission.admit(this.#store.all(), row.machineId, row.config.guest),
       logger: this.#deps.logger.child({ machine_id: machineId }),
       onActed: () => this.#watch.notify(),
@@ -359,6 +401,9 @@ export class Worker {
 const starting: ReadonlySet<WorkerCommandName> = new Set([
   "reserve",
   "commit",
+  "yield",
+  "keep",
+  "forget",
   "update",
   "start",
   "stop",
@@ -373,6 +418,8 @@ const noting: ReadonlySet<WorkerCommandName> = new Set([
   "cordon",
   "uncordon",
 ]);
+
+const present = <T>(value: T | undefined): T[] => (value === undefined ? [] : [value]);
 
 /** Unique to this database for ever: a new one must not repeat the message ids of an old one. */
 function ownerId(database: DatabaseSync, randomBytes: (length: number) => Uint8Array): string {
