@@ -55,6 +55,12 @@ const entries: readonly Entry[] = [
   { name: "images", summary: "list, pull, import and remove images", load: () => import("./images.ts") },
   { name: "apps", summary: "list, create and remove apps", load: () => import("./apps.ts") },
   {
+    name: "node",
+    alias: "nodes",
+    summary: "list, cordon, drain and remove nodes",
+    load: () => import("./node.ts"),
+  },
+  {
     name: "doctor",
     alias: "status",
     summary: "say how Hearth stands on this host, and what to do",

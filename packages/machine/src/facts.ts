@@ -44,6 +44,8 @@ export interface MachineFact {
   readonly egress_ip: string;
   /** What is wanted of it; its state may say otherwise while its node has no right to run it. */
   readonly desired?: "started" | "stopped" | "destroyed";
+  /** It is kept down here for another node, by this decision of the region. */
+  readonly yielded_term?: number;
   /** The last update, when its version could not start: the machine is back at the version before it. */
   readonly failed_update?: FailedUpdate;
 }

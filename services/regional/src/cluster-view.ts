@@ -80,6 +80,11 @@ export class ClusterView {
     throw machineNotFound(id);
   }
 
+  /** What every node says of the machine, also one that has lost it. */
+  claims(id: string): readonly MachineFact[] {
+    return this.#machines.claims(id);
+  }
+
   machines(app?: string): MachineFact[] {
     return app === undefined ? this.#machines.all() : this.#machines.ofApp(app);
   }

@@ -23,6 +23,8 @@ export interface RegionOptions {
   readonly streams?: Readonly<Record<string, StreamHandler>>;
   /** Added to the API's clock. */
   readonly skewMs?: () => number;
+  /** Added to the time in which the API has heard nothing. */
+  readonly silentMs?: () => number;
   readonly sessionLimits?: Partial<SessionLimits>;
 }
 
@@ -72,6 +74,7 @@ export async function startRegion(options: RegionOptions = {}): Promise<TestRegi
     replica,
     tokenHash: hashToken(testToken),
     nowMs: () => Date.now() + (options.skewMs?.() ?? 0),
+    monotonicMs: () => performance.now() + (options.silentMs?.() ?? 0),
     randomBytes,
     ...(options.sessionLimits === undefined ? {} : { sessionLimits: options.sessionLimits }),
     logger: createLogger("regional", {}, { destination: { write: (line) => logs.push(JSON.parse(line)) } }),

@@ -15,8 +15,8 @@ import { nodeFactLimitMs, type StoredApp } from "./cluster-view.ts";
 import { type Claim, claimKey, releaseClaim } from "./idempotency.ts";
 import { untilMachine } from "./machine-access.ts";
 import { generateName, type HeldName, releaseName, takeName } from "./machine-name.ts";
-import { placeMachine } from "./place-machine.ts";
 import { nodeViews } from "./node-views.ts";
+import { placeMachine } from "./place-machine.ts";
 import { type PlacementRequest, rankNodes } from "./placement.ts";
 
 const replayLimitMs = 15_000;

@@ -33,6 +33,11 @@ export class MachineIndex {
     return there ?? (placed?.state === "moved" ? undefined : claims[0]);
   }
 
+  /** What every node says of the machine, also one that has lost it. */
+  claims(id: string): readonly MachineFact[] {
+    return this.#claims.get(id) ?? [];
+  }
+
   all(): MachineFact[] {
     return [...this.#claims.keys()].sort().flatMap((id) => this.find(id) ?? []);
   }

@@ -2,7 +2,15 @@
 import { randomBytes } from "node:crypto";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
-import { type Bus, connectBus, type Fact, FactStore, Replica, restoreFacts } from "@hearth/cluster";
+import {
+  type Bus,
+  connectBus,
+  defaultLease,
+  type Fact,
+  FactStore,
+  Replica,
+  restoreFacts,
+} from "@hearth/cluster";
 import { HearthError } from "@hearth/errors";
 import { createLogger } from "@hearth/telemetry";
 import { readRegionalConfig } from "./config.ts";
@@ -13,7 +21,7 @@ const stopLimitMs = 4_000;
 /** The first requests have come by then, and what they loaded is there. */
 const startedAfterMs = 3_000;
 /** Facts that only the API writes, so it is the API that puts them back. */
-const ownPrefixes = ["app.", "machine-name.", "network.", "idempotency."];
+const ownPrefixes = ["app.", "machine-name.", "node-policy.", "placement.", "network.", "idempotency."];
 
 const { node, tokenHash, directory } = readRegionalConfig(process.env);
 const logger = createLogger("regional", { node_id: node.node_id });
@@ -53,6 +61,7 @@ const api = new RegionalApi({
   nowMs: Date.now,
   randomBytes,
   logger,
+  keeperLimits: { marginMs: (node.lease ?? defaultLease).margin_ms },
 });
 logger.info({ url: await api.start(node.api) }, "serving");
 setTimeout(releaseStartupMemory, startedAfterMs).unref();

@@ -1,26 +1,8 @@
-/** The platform: whether this process serves, the nodes as they last spoke, and the regions that they make. */
+/** The platform: whether this process serves, and the regions that the nodes make. */
 import Type from "typebox";
 import type { ApiContext } from "./api-context.ts";
 import type { App } from "./http-server.ts";
 import { answers, closed, opt } from "./schemas.ts";
-
-const NodeAnswer = Type.Object({
-  node_id: Type.String(),
-  region: Type.String(),
-  version: Type.String(),
-  accelerator: Type.Enum(["kvm", "tcg"]),
-  total_cpus: Type.Integer(),
-  total_memory_mb: Type.Integer(),
-  free_memory_mb: Type.Integer(),
-  machines: Type.Integer(),
-  warnings: Type.Array(Type.String()),
-  problems: Type.Array(Type.String(), {
-    description: "What does not work now; then it takes no new machine.",
-  }),
-  published_at_ms: Type.Integer(),
-  age_ms: Type.Integer({ description: "Since it was last heard." }),
-  schedulable: Type.Boolean({ description: "Whether new machines may go there." }),
-});
 
 export function platformRoutes(app: App, context: ApiContext): void {
   const { view } = context;
@@ -53,25 +35,6 @@ export function platformRoutes(app: App, context: ApiContext): void {
         replica_revision: revision,
       };
     },
-  );
-
-  app.get(
-    "/v1/nodes",
-    {
-      config: { polled: true },
-      schema: {
-        tags: ["platform"],
-        summary: "The nodes, as each last described itself",
-        response: answers({ 200: Type.Array(NodeAnswer) }),
-      },
-    },
-    async () =>
-      view.nodes().map((node) => ({
-        ...node,
-        problems: [...(node.problems ?? [])],
-        age_ms: Math.round(view.nodeAgeMs(node)),
-        schedulable: view.isNodeFresh(node) && (node.problems ?? []).length === 0,
-      })),
   );
 
   app.get(

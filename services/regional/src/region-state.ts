@@ -6,12 +6,7 @@
  * started has heard nothing of anybody, and says nothing about them by that.
  */
 import type { Fact, Replica } from "@hearth/cluster";
-import {
-  factPrefixes,
-  type LeaseFact,
-  type NodePolicyFact,
-  type PlacementFact,
-} from "@hearth/machine";
+import { factPrefixes, type LeaseFact, type NodePolicyFact, type PlacementFact } from "@hearth/machine";
 import type { Revised } from "./cluster-view.ts";
 
 export interface RegionStateDeps {

@@ -12,6 +12,7 @@ import { type App, createHttpServer } from "./http-server.ts";
 import { sweepClaims } from "./idempotency.ts";
 import { ImageCheck } from "./image-check.ts";
 import { MachineAccess } from "./machine-access.ts";
+import { defaultKeeperLimits, type KeeperLimits, NodeKeeper } from "./node-keeper.ts";
 import { renderOpenApi } from "./openapi.ts";
 import { registerRoutes } from "./routes.ts";
 import { defaultSessionLimits, type SessionLimits, SessionSockets } from "./session-sockets.ts";
@@ -26,7 +27,10 @@ export interface RegionalApiDeps {
   readonly nowMs: () => number;
   readonly randomBytes: (length: number) => Uint8Array;
   readonly logger: Logger;
+  /** Of this process, counted by nobody else; the host's own when absent. */
+  readonly monotonicMs?: () => number;
   readonly sessionLimits?: Partial<SessionLimits>;
+  readonly keeperLimits?: Partial<KeeperLimits>;
 }
 
 const sweepEveryMs = 3600_000;
@@ -34,10 +38,12 @@ const sweepEveryMs = 3600_000;
 export class RegionalApi {
   readonly #context: ApiContext;
   readonly #app: App;
+  readonly #keeper: NodeKeeper;
   #sweeping: NodeJS.Timeout | undefined;
 
   constructor(deps: RegionalApiDeps) {
-    const view = new ClusterView(deps.replica, deps.nowMs);
+    const { monotonicMs = () => performance.now() } = deps;
+    const view = new ClusterView(deps.replica, monotonicMs);
     const worker = new WorkerClient(deps.bus);
     const { logger, nowMs, randomBytes } = deps;
     const sessions = new SessionSockets({ ...defaultSessionLimits, ...deps.sessionLimits });
@@ -57,6 +63,11 @@ export class RegionalApi {
         logger.warn({ err: error, code: error.code }, "an image was not checked before its machine was made"),
       ),
     };
+    this.#keeper = new NodeKeeper({
+      ...this.#context,
+      monotonicMs,
+      limits: { ...defaultKeeperLimits, ...deps.keeperLimits },
+    });
     this.#app = createHttpServer(server);
     sessions.attach(this.#app);
     registerRoutes(this.#app, this.#context);
@@ -65,6 +76,7 @@ export class RegionalApi {
   /** Resolves with the URL that it listens on. */
   async start(listen: { readonly host: string; readonly port: number }): Promise<string> {
     await this.#app.listen(listen);
+    this.#keeper.start();
     this.#sweeping = setInterval(() => {
       sweepClaims(this.#context).catch((error: unknown) =>
         this.#context.logger.warn({ err: error }, "sweep"),
@@ -77,6 +89,7 @@ export class RegionalApi {
   /** Requests under way are cut off: their callers retry, and the next process serves them. */
   async stop(): Promise<void> {
     clearInterval(this.#sweeping);
+    await this.#keeper.stop();
     this.#context.images.stop();
     await this.#app.close();
   }
