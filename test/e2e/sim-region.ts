@@ -149,12 +149,18 @@ export class SimRegion {
   }
 
   /** Asks the first API that lives. */
-  async call(method: string, path: string, body?: unknown): Promise<Answer> {
+  async call(
+    method: string,
+    path: string,
+    body?: unknown,
+    headers: Readonly<Record<string, string>> = {},
+  ): Promise<Answer> {
     const api = this.apis.find(({ child }) => child.exitCode === null && child.signalCode === null);
     const response = await fetch(`${api?.url}${path}`, {
       method,
       headers: {
         authorization: `Bearer ${token}`,
+        ...headers,
         ...(body === undefined ? {} : { "content-type": "application/json" }),
       },
       ...(body === undefined ? {} : { body: JSON.stringify(body) }),

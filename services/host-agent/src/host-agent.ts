@@ -24,6 +24,7 @@ import { apiUrl, checkNode, type Problems } from "./node-health.ts";
 import { ensureToken, readIdentity, tokenPath, writeWhole } from "./node-identity.ts";
 import { natsUser, planManifest } from "./node-manifest.ts";
 import { ServiceSet } from "./service-set.ts";
+import { servicesHealth } from "./services-health.ts";
 import { type AgentSettings, serviceEnvironment } from "./settings.ts";
 
 export interface HostAgentDeps {
@@ -41,6 +42,7 @@ const defaultStopMs = 15_000;
 const teardownMs = 30_000;
 const startingCheckMs = 50;
 const checkMs = 5_000;
+const tellLimitMs = 2_000;
 
 export class HostAgent {
   /** Resolves when the agent has nothing left to do. */
@@ -233,6 +235,7 @@ export class HostAgent {
       this.#problems = await checkNode({ config, bus: () => this.#bus });
       if (signal.aborted) break;
       this.#services?.shortenLogs();
+      await this.#tellWorker(config);
       const well = Object.keys(this.#problems).length === 0;
       if (this.#state !== "stopping") this.#enter(well);
       await delay(this.#state === "starting" ? startingCheckMs : checkMs, undefined, { signal }).catch(
@@ -240,6 +243,15 @@ export class HostAgent {
       );
     }
     await connecting;
+  }
+
+  /** The worker speaks for the node; one that does not answer has nothing to say for it either. */
+  async #tellWorker(config: NodeConfig): Promise<void> {
+    const health = servicesHealth(this.#services?.status() ?? [], this.#problems);
+    const options = { timeoutMs: tellLimitMs, signal: this.#ending.signal };
+    await this.#bus
+      ?.request(config.node_id, "worker", "service-health", health, options)
+      .catch(() => undefined);
   }
 
   #enter(well: boolean): void {

@@ -3,6 +3,8 @@ import type { FactStore, NodeConfig } from "@hearth/cluster";
 import { factKeys, type NodeFact } from "@hearth/machine";
 import type { Logger } from "@hearth/telemetry";
 import { cpuOvercommit } from "./admission.ts";
+import { pressureProblems, pressureWarnings, readPressure } from "./host-pressure.ts";
+import type { ServiceHealth } from "./service-health.ts";
 import type { Clock } from "./worker-deps.ts";
 
 export interface NodeFactsDeps {
@@ -14,6 +16,7 @@ export interface NodeFactsDeps {
   readonly free: () => number;
   readonly machines: () => number;
   readonly problems: () => readonly string[];
+  readonly services: () => ServiceHealth;
 }
 
 const version = "0.1.0";
@@ -50,8 +53,14 @@ export class NodeFacts {
   }
 
   #fact(): NodeFact {
-    const { config, clock, free, machines, problems } = this.#deps;
+    const { config, clock, free, machines, services } = this.#deps;
+    const pressure = readPressure(config.data_dir);
     const free_memory_mb = Math.max(0, free()); // its look at the tables may find the first problem
+    const problems = [
+      ...this.#deps.problems(),
+      ...services().problems,
+      ...(pressure === undefined ? [] : pressureProblems(pressure)),
+    ];
     return {
       node_id: config.node_id,
       region: config.region,
@@ -65,8 +74,11 @@ export class NodeFacts {
         ...config.warnings,
         `Processors are shared: up to ${cpuOvercommit} virtual ones for each of the host's.`,
         "Virtual machine monitors run as the worker's own user, without a cgroup of their own.",
+        ...services().warnings,
+        ...(pressure === undefined ? [] : pressureWarnings(pressure)),
       ],
-      ...(problems().length === 0 ? {} : { problems: problems() }),
+      ...(problems.length === 0 ? {} : { problems }),
+      ...(pressure === undefined ? {} : { pressure }),
       published_at_ms: clock.nowMs(),
     };
   }

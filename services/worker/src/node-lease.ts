@@ -117,7 +117,7 @@ export class NodeLease {
   /** Answers whether there is nothing more to do now. */
   async #renew(): Promise<boolean> {
     const { facts, nodeId, limits } = this.#deps;
-    this.#seen ??= ((await facts.read(factKeys.lease(nodeId))) as Seen | undefined) ?? {
+    this.#seen ??= ((await this.#soon(facts.read(factKeys.lease(nodeId)))) as Seen | undefined) ?? {
       value: undefined,
       revision: 0,
     };
@@ -150,13 +150,29 @@ export class NodeLease {
     this.#seen = undefined; // until it is acknowledged, nobody knows what the stream has
     try {
       const key = factKeys.lease(value.node_id);
-      const revision = await this.#deps.facts.compareAndSet(key, value, seen?.revision ?? 0);
+      const revision = await this.#soon(this.#deps.facts.compareAndSet(key, value, seen?.revision ?? 0));
       this.#seen = { value, revision };
       this.#state = value.state;
       return true;
     } catch (error) {
       if (HearthError.from(error).code !== "conflict") throw error;
       return false;
+    }
+  }
+
+  /** An answer that does not come is asked for again while the lease still has time. */
+  async #soon<T>(work: Promise<T>): Promise<T> {
+    const waited = new AbortController();
+    const limitMs = this.#deps.limits.ttl_ms / 3;
+    const late = this.#deps.clock.sleep(limitMs, waited.signal).then(() => {
+      throw new HearthError("deadline_exceeded");
+    });
+    late.catch(() => undefined);
+    work.catch(() => undefined);
+    try {
+      return await Promise.race([work, late]);
+    } finally {
+      waited.abort();
     }
   }
 

@@ -52,6 +52,7 @@ import { RunEngine } from "./run-engine.ts";
 import { runHistory } from "./run-history.ts";
 import { type RunParts, slotOf } from "./run-parts.ts";
 import { ScratchDisks } from "./scratch-disk.ts";
+import { HeardServices } from "./service-health.ts";
 import { SlotNumbers } from "./slot-numbers.ts";
 import { bootKey, takeOver } from "./take-over.ts";
 import { restoreGuards } from "./vm-guards.ts";
@@ -79,6 +80,7 @@ export class Worker {
   readonly #orphans: OrphanSweep;
   readonly #lease: NodeLease;
   readonly #actors = new Map<string, MachineActor>();
+  readonly #services = new HeardServices(() => performance.now());
   readonly #watch = new ChangeWatch();
   #serving: Serving[] = [];
   #draining = false;
@@ -176,6 +178,7 @@ export class Worker {
       free: () =>
         this.#draining ? 0 : this.#health.guard(() => this.#admission.free(this.#store.all()).memory_mb, 0),
       problems: () => [...this.#health.problems, ...present(this.#lease.problem)],
+      services: () => this.#services.now,
       machines: () => this.#store.all().filter(({ state }) => state !== "destroyed").length,
     });
     this.#parts = {
@@ -277,6 +280,7 @@ export class Worker {
 
   #handlers(): Record<string, Handler> {
     const handlers: Record<string, Handler> = {
+      "service-health": (payload) => this.#services.take(payload),
       "stop-all": (payload, { signal }) => this.#told(this.#stopAll(payload, signal)),
     };
     for (const name of workerCommandNames)
