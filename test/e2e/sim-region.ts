@@ -205,8 +205,7 @@ export class SimRegion {
   async until(what: string, holds: () => Promise<boolean> | boolean, limitMs = 30_000): Promise<void> {
     const limit = Date.now() + limitMs;
     while (!(await holds())) {
-      if (Date.now() > limit)
-        throw new Error(`it never came to this: ${what}\n${this.output.slice(-40).join("")}`);
+      if (Date.now() > limit) throw new Error(`it never came to this: ${what}\n${this.#news()}`);
       await delay(50);
     }
   }
@@ -291,6 +290,15 @@ export class SimRegion {
     await this.#bus?.close();
     await this.#server?.stop();
     rmSync(this.#dir, { recursive: true, force: true });
+  }
+
+  /** The end of what the processes wrote, without the requests. */
+  #news(): string {
+    return this.output
+      .filter((line) => !line.includes('"msg":"request"'))
+      .slice(-25)
+      .map((line) => `${line.slice(0, 400)}\n`)
+      .join("");
   }
 
   get #facts(): Replica {

@@ -44,6 +44,7 @@ export class NodeKeeper {
   readonly #busy = new Map<string, Promise<void>>();
   readonly #notBeforeMs = new Map<string, number>();
   readonly #sinceMs = new Map<string, number>();
+  readonly #refused = new Map<string, { readonly revision: number; readonly sinceMs: number }>();
   #watching: Disposable | undefined;
   #timer: NodeJS.Timeout | undefined;
   #nextMs = Number.POSITIVE_INFINITY;
@@ -121,7 +122,7 @@ export class NodeKeeper {
       return;
     const waiting = machinesOf(view, nodeId).filter(needsLease);
     for (const fact of waiting) {
-      if (this.#isTooSoon(`begin ${fact.record.id}`)) continue;
+      if (this.#isTooSoon(`begin ${fact.record.id}`) || this.#wasRefused(fact.record.id)) continue;
       if ((await beginMove(this.#deps, fact, "host_lost")) === undefined) return;
       this.#later(`begin ${fact.record.id}`);
     }
@@ -135,7 +136,7 @@ export class NodeKeeper {
     if (isComingUp(view, nodeId) && this.#lasts(`coming ${nodeId}`) < limits.comingUpMs) return;
     this.#sinceMs.delete(`coming ${nodeId}`);
     for (const fact of waiting) {
-      if (this.#isTooSoon(`begin ${fact.record.id}`)) continue;
+      if (this.#isTooSoon(`begin ${fact.record.id}`) || this.#wasRefused(fact.record.id)) continue;
       if ((await beginMove(this.#deps, fact, "drain")) === undefined) return;
       this.#later(`begin ${fact.record.id}`);
     }
@@ -196,6 +197,17 @@ export class NodeKeeper {
     if (atMs > this.#deps.monotonicMs()) return true;
     this.#notBeforeMs.delete(what);
     return false;
+  }
+
+  /** Its last move was given up a moment ago, so others come first. */
+  #wasRefused(machineId: string): boolean {
+    const placement = this.#deps.view.region.placement(machineId);
+    if (placement?.value.state !== "stays" || placement.value.why === undefined) return false;
+    const nowMs = this.#deps.monotonicMs();
+    const known = this.#refused.get(machineId);
+    const sinceMs = known?.revision === placement.revision ? known.sinceMs : nowMs;
+    this.#refused.set(machineId, { revision: placement.revision, sinceMs });
+    return nowMs - sinceMs < this.#deps.limits.retryMs;
   }
 
   /** Since this was first seen to be so. */

@@ -33,12 +33,12 @@ export async function removeNode(context: ApiContext, nodeId: string, force: boo
     };
     if (!(await decidePolicy(context, value, policy?.revision ?? 0))) throw new HearthError("conflict");
   }
-  const forgotten = view.machinesOn(nodeId).map(({ record }) => record.id as string);
-  for (const id of forgotten) await facts().delete(factKeys.machine(nodeId, id));
+  for (const { record } of view.machinesOn(nodeId))
+    await facts().delete(factKeys.machine(nodeId, record.id));
   await facts().delete(factKeys.node(nodeId));
   // Last: with it go the credentials, and what is said under them until then does not count any more.
   if (key !== undefined) await facts().delete(factKeys.nodeKey(nodeId));
-  return forgotten;
+  return machines.map(({ record }) => record.id);
 }
 
 function refuse(
