@@ -33,8 +33,7 @@ export async function removeNode(context: ApiContext, nodeId: string, force: boo
     };
     if (!(await decidePolicy(context, value, policy?.revision ?? 0))) throw new HearthError("conflict");
   }
-  for (const { record } of view.machinesOn(nodeId))
-    await facts().delete(factKeys.machine(nodeId, record.id));
+  for (const { record } of view.machinesOn(nodeId)) await facts().delete(factKeys.machine(nodeId, record.id));
   await facts().delete(factKeys.node(nodeId));
   // Last: with it go the credentials, and what is said under them until then does not count any more.
   if (key !== undefined) await facts().delete(factKeys.nodeKey(nodeId));
