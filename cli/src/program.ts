@@ -61,6 +61,11 @@ const entries: readonly Entry[] = [
     load: () => import("./node.ts"),
   },
   {
+    name: "token",
+    summary: "issue, list and revoke tokens of the API",
+    load: () => import("./token.ts"),
+  },
+  {
     name: "doctor",
     alias: "status",
     summary: "say how Hearth stands on this host, and what to do",

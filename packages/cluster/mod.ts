@@ -8,7 +8,7 @@ export {
   type Serving,
 } from "./src/bus.ts";
 export { BusStream, type BusStreamLimits, maxMessageBytes, windowBytes } from "./src/bus-stream.ts";
-export { FactStore, type FactStoreOptions, type PublishOptions, restoreFacts } from "./src/facts.ts";
+export { FactStore, type FactStoreOptions, type PublishOptions, type Written } from "./src/facts.ts";
 export {
   maxPayloadBytes,
   NatsServer,
@@ -18,6 +18,6 @@ export {
 } from "./src/nats-server.ts";
 export { defaultLease, type LeaseLimits, NodeConfig, readNodeConfig } from "./src/node-config.ts";
 export { Outbox, type OutboxOptions } from "./src/outbox.ts";
-export { Replica, type ReplicaOptions, type WaitOptions } from "./src/replica.ts";
-export type { Fact } from "./src/replica-store.ts";
+export { Replica, type ReplicaOptions, type StreamLoss, type WaitOptions } from "./src/replica.ts";
+export type { Fact, Restoration, SetAside } from "./src/replica-store.ts";
 export { openStream, type StreamHandler, type StreamTarget, serveStreams } from "./src/stream-open.ts";

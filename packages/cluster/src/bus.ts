@@ -18,6 +18,7 @@ import {
 } from "@nats-io/nats-core";
 import { connect } from "@nats-io/transport-node";
 import { assertToken } from "./subjects.ts";
+import { WriteClock } from "./write-clock.ts";
 
 export interface BusOptions {
   readonly servers: string | readonly string[];
@@ -54,9 +55,35 @@ const deadlineHeader = "Hearth-Timeout-Ms";
 export class Bus {
   /** The connection itself, for the siblings in this package. */
   readonly connection: NatsConnection;
+  /** Of what this process writes; whoever reads the state over this bus keeps it ahead of what was read. */
+  readonly clock = new WriteClock();
+  #isConnected = true;
+  #connections = 1;
 
   constructor(connection: NatsConnection) {
     this.connection = connection;
+    void this.#follow();
+  }
+
+  /** False from when the server is known to be gone until there is one again. */
+  get isConnected(): boolean {
+    return this.#isConnected;
+  }
+
+  /** Grows with each connection that was made anew: behind it may be a server that has lost something. */
+  get connections(): number {
+    return this.#connections;
+  }
+
+  async #follow(): Promise<void> {
+    for await (const { type } of this.connection.status()) {
+      if (type === "disconnect") this.#isConnected = false;
+      if (type === "reconnect") {
+        this.#isConnected = true;
+        this.#connections += 1;
+      }
+    }
+    this.#isConnected = false;
   }
 
   /** Throws what the handler threw, or `unavailable`, `deadline_exceeded`, `cancelled`. */

@@ -20,6 +20,12 @@ export const factKeys = {
   app: (name: string) => `app.${name}`,
   /** Holds the name of a machine within its app. */
   machineName: (app: string, name: string) => `machine-name.${app}.${name}`,
+  /** By the sha256 of the token's id, in hex. */
+  token: (idHash: string) => `token.${idHash}`,
+  /** The public key that checks what the API of one host has signed. */
+  signingKey: (kid: string) => `signing-key.${kid}`,
+  /** The hash of the operator's token of one host. */
+  adminToken: (nodeId: string) => `admin-token.${nodeId}`,
 } as const;
 
 export const factPrefixes = {
@@ -30,6 +36,9 @@ export const factPrefixes = {
   nodePolicy: "node-policy.",
   nodeKey: "node-key.",
   placement: "placement.",
+  token: "token.",
+  signingKey: "signing-key.",
+  adminToken: "admin-token.",
 } as const;
 
 /** Owned by the machine's worker. */
@@ -74,6 +83,8 @@ export interface NodeFact {
   readonly problems?: readonly string[];
   readonly pressure?: NodePressure;
   readonly published_at_ms: number;
+  /** From this revision on, the node has said again of each machine that it has; what is older is of none. */
+  readonly restated?: { readonly stream: string; readonly revision: number };
 }
 
 /** How hard the host is pressed, in percent. What the kernel does not tell is absent. */

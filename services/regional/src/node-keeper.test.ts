@@ -79,7 +79,7 @@ async function view(clock = () => performance.now()): Promise<ClusterView> {
   return new ClusterView(replica, clock);
 }
 
-async function api(worker: Pick<Workers, "command">, wrap = (store: FactStore) => store as RegionFacts) {
+async function api(worker: Pick<Workers, "command">, wrap = (store: FactStore) => store) {
   const seen = await view();
   const deps: RegionDeps = {
     ...{ view: seen, nowMs: Date.now, randomBytes },
@@ -92,7 +92,6 @@ async function api(worker: Pick<Workers, "command">, wrap = (store: FactStore) =
   const keeper = new NodeKeeper({ ...deps, monotonicMs: () => performance.now(), limits });
   return { deps, keeper, view: seen };
 }
-type RegionFacts = Pick<FactStore, "compareAndSet">;
 
 const node = (node_id: string) => ({
   ...{ node_id, region: "local", version: "1", accelerator: "tcg", total_cpus: 4, total_memory_mb: 4096 },

@@ -67,7 +67,7 @@ export const NodeDetail = Type.Object({
   moved: Type.Array(MoveAnswer, { description: "Machines that left it for another node." }),
 });
 
-export function describeNode(view: ClusterView, node: NodeFact) {
+export function describeNode(view: ClusterView, { restated: _restated, ...node }: NodeFact) {
   const { region } = view;
   const policy = region.policy(node.node_id)?.value;
   const lease = region.lease(node.node_id)?.value;

@@ -12,10 +12,11 @@ import type { Logger } from "@hearth/telemetry";
 import type { ClusterView, Revised } from "./cluster-view.ts";
 import type { ImageCheck } from "./image-check.ts";
 import type { WorkerClient } from "./worker-client.ts";
+import { writeFact } from "./write-fact.ts";
 
 export interface RegionDeps {
   readonly view: ClusterView;
-  readonly facts: () => Pick<FactStore, "compareAndSet">;
+  readonly facts: () => FactStore;
   readonly worker: Pick<WorkerClient, "command" | "change">;
   readonly images: Pick<ImageCheck, "check">;
   readonly nowMs: () => number;
@@ -23,21 +24,16 @@ export interface RegionDeps {
   readonly logger: Logger;
 }
 
-const seenLimitMs = 2_000;
-
-/** Answers false when somebody else has decided meanwhile. When it answers, the own replica has the decision. */
+/** Answers false when somebody else has decided meanwhile. When it answers, the own replica has the decision, on disk. */
 async function decide(deps: RegionDeps, key: string, value: unknown, revision: number): Promise<boolean> {
-  let written: number;
   try {
-    written = await deps.facts().compareAndSet(key, value, revision);
+    await writeFact(deps, { key, value, expectedRevision: revision });
+    return true;
   } catch (thrown) {
     const error = HearthError.from(thrown);
     if (error.code === "conflict") return false;
     throw error;
   }
-  // A copy that lags decides again from what it has, and that is refused.
-  await deps.view.replica.waitForRevision(key, written, { timeoutMs: seenLimitMs }).catch(() => undefined);
-  return true;
 }
 
 export const decideLease = (deps: RegionDeps, value: LeaseFact, revision: number): Promise<boolean> =>

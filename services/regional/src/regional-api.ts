@@ -6,7 +6,10 @@ import type { AddressInfo } from "node:net";
 import type { Bus, FactStore, Replica } from "@hearth/cluster";
 import { newInstanceId } from "@hearth/machine";
 import type { Logger } from "@hearth/telemetry";
+import { AccessGate } from "./access-gate.ts";
+import { type AnnounceDeps, announce } from "./announce.ts";
 import type { ApiContext } from "./api-context.ts";
+import { Authenticator } from "./auth.ts";
 import { ClusterView } from "./cluster-view.ts";
 import { type App, createHttpServer } from "./http-server.ts";
 import { sweepClaims } from "./idempotency.ts";
@@ -14,8 +17,13 @@ import { ImageCheck } from "./image-check.ts";
 import { MachineAccess } from "./machine-access.ts";
 import { defaultKeeperLimits, type KeeperLimits, NodeKeeper } from "./node-keeper.ts";
 import { renderOpenApi } from "./openapi.ts";
+import { OperatorTokens } from "./operator-tokens.ts";
 import { registerRoutes } from "./routes.ts";
 import { defaultSessionLimits, type SessionLimits, SessionSockets } from "./session-sockets.ts";
+import type { SigningKey } from "./signing-key.ts";
+import { TokenIndex } from "./token-index.ts";
+import { TokenIssuer } from "./token-issue.ts";
+import { TokenVerifier } from "./token-verify.ts";
 import { WorkerClient } from "./worker-client.ts";
 
 export interface RegionalApiDeps {
@@ -23,7 +31,10 @@ export interface RegionalApiDeps {
   readonly bus: () => Bus;
   readonly facts: () => FactStore;
   readonly replica: Replica;
-  readonly tokenHash: Buffer;
+  readonly nodeId: string;
+  /** Of the operator's token of this host, where it has one. */
+  readonly tokenHash: Buffer | undefined;
+  readonly signingKey: SigningKey;
   readonly nowMs: () => number;
   readonly randomBytes: (length: number) => Uint8Array;
   readonly logger: Logger;
@@ -31,7 +42,14 @@ export interface RegionalApiDeps {
   readonly monotonicMs?: () => number;
   readonly sessionLimits?: Partial<SessionLimits>;
   readonly keeperLimits?: Partial<KeeperLimits>;
+  /** How often sessions are held against the end of their tokens. */
+  readonly recheckMs?: number;
 }
+
+/** On every read: how old what it was answered from may be, in milliseconds. */
+export const replicaAgeHeader = "hearth-replica-age-ms";
+const replicaAge = ({ ageMs }: Replica): string =>
+  Number.isFinite(ageMs) ? `${Math.round(ageMs)}` : "unknown";
 
 const sweepEveryMs = 3600_000;
 
@@ -39,6 +57,9 @@ export class RegionalApi {
   readonly #context: ApiContext;
   readonly #app: App;
   readonly #keeper: NodeKeeper;
+  readonly #announcement: AnnounceDeps;
+  readonly #stopping = new AbortController();
+  #announcing: Promise<void> | undefined;
   #sweeping: NodeJS.Timeout | undefined;
 
   constructor(deps: RegionalApiDeps) {
@@ -47,8 +68,19 @@ export class RegionalApi {
     const worker = new WorkerClient(deps.bus);
     const { logger, nowMs, randomBytes } = deps;
     const sessions = new SessionSockets({ ...defaultSessionLimits, ...deps.sessionLimits });
+    const own = { nodeId: deps.nodeId, hash: deps.tokenHash };
+    const tokens = new TokenIndex(deps.replica);
+    const operators = new OperatorTokens(deps.replica, own);
+    const verifier = new TokenVerifier({ replica: deps.replica, tokens, nowMs });
+    const gate = new AccessGate({
+      ...{ authenticator: new Authenticator(operators, verifier), view },
+      recheckMs: deps.recheckMs,
+    });
+    this.#announcement = { ...deps, operators, own };
+    tokens.watch(() => gate.recheck());
+    operators.watch(() => gate.recheck());
     const server = {
-      tokenHash: deps.tokenHash,
+      gate,
       logger,
       newRequestId: () => newInstanceId(randomBytes, nowMs),
     };
@@ -57,6 +89,9 @@ export class RegionalApi {
       view,
       worker,
       sessions,
+      gate,
+      tokens,
+      issuer: new TokenIssuer({ ...this.#announcement, tokens, randomBytes }),
       openApi: () => renderOpenApi(createHttpServer(server), (app) => registerRoutes(app, this.#context)),
       access: new MachineAccess(view, worker),
       images: new ImageCheck(deps.bus, (error) =>
@@ -70,6 +105,9 @@ export class RegionalApi {
     });
     this.#app = createHttpServer(server);
     sessions.attach(this.#app);
+    this.#app.addHook("onSend", async (request, reply) => {
+      if (request.method === "GET") reply.header(replicaAgeHeader, replicaAge(deps.replica));
+    });
     registerRoutes(this.#app, this.#context);
   }
 
@@ -77,8 +115,10 @@ export class RegionalApi {
   async start(listen: { readonly host: string; readonly port: number }): Promise<string> {
     await this.#app.listen(listen);
     this.#keeper.start();
+    this.#context.gate.start();
+    this.#announcing = announce(this.#announcement, this.#stopping.signal);
     this.#sweeping = setInterval(() => {
-      sweepClaims(this.#context).catch((error: unknown) =>
+      Promise.all([sweepClaims(this.#context), this.#context.issuer.sweep()]).catch((error: unknown) =>
         this.#context.logger.warn({ err: error }, "sweep"),
       );
     }, sweepEveryMs).unref();
@@ -90,8 +130,11 @@ export class RegionalApi {
   async stop(): Promise<void> {
     clearInterval(this.#sweeping);
     await this.#keeper.stop();
+    this.#stopping.abort();
+    this.#context.gate.stop();
     this.#context.images.stop();
     await this.#app.close();
+    await this.#announcing;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -4,6 +4,7 @@ import { factKeys, type NodeFact } from "@hearth/machine";
 import type { Logger } from "@hearth/telemetry";
 import { cpuOvercommit } from "./admission.ts";
 import { pressureProblems, pressureWarnings, readPressure } from "./host-pressure.ts";
+import type { Restatement } from "./restatement.ts";
 import type { ServiceHealth } from "./service-health.ts";
 import type { Clock } from "./worker-deps.ts";
 
@@ -17,6 +18,7 @@ export interface NodeFactsDeps {
   readonly machines: () => number;
   readonly problems: () => readonly string[];
   readonly services: () => ServiceHealth;
+  readonly restatement: Pick<Restatement, "look" | "restated">;
 }
 
 const version = "0.1.0";
@@ -40,9 +42,12 @@ export class NodeFacts {
   }
 
   async #run(): Promise<void> {
-    const { facts, clock, everyMs, config, logger } = this.#deps;
+    const { facts, clock, everyMs, config, logger, restatement } = this.#deps;
     const { signal } = this.#stopping;
     while (!signal.aborted) {
+      await restatement
+        .look()
+        .catch((error: unknown) => logger.warn({ err: error }, "the bus does not say what it still has"));
       try {
         await facts.publish(factKeys.node(config.node_id), this.#fact());
       } catch (error) {
@@ -55,6 +60,7 @@ export class NodeFacts {
   #fact(): NodeFact {
     const { config, clock, free, machines, services } = this.#deps;
     const pressure = readPressure(config.data_dir);
+    const { restated } = this.#deps.restatement;
     const free_memory_mb = Math.max(0, free()); // its look at the tables may find the first problem
     const problems = [
       ...this.#deps.problems(),
@@ -80,6 +86,7 @@ export class NodeFacts {
       ...(problems.length === 0 ? {} : { problems }),
       ...(pressure === undefined ? {} : { pressure }),
       published_at_ms: clock.nowMs(),
+      ...(restated === undefined ? {} : { restated }),
     };
   }
 }

@@ -33,6 +33,9 @@ export interface NodeLeaseDeps {
   readonly lapse: () => void;
   /** Resolves when none of those machines runs on this host. */
   readonly down: (signal: AbortSignal) => Promise<void>;
+  /** Whether this node ever had a lease, and that it has: on the disk. */
+  readonly hadLease: () => boolean;
+  readonly gotLease: () => void;
   /** Machines that need the lease. */
   readonly asks: () => readonly string[];
   /** These belong to other nodes now; when it returns, that is on the disk. */
@@ -136,9 +139,21 @@ export class NodeLease {
         this.#seen = undefined; // the region has the next word
         return true;
       default: {
+        // What the stream has lost, the API puts back; and if it does not, it has to say what became of machines.
+        if (known === undefined && this.#deps.hadLease()) {
+          if (this.held) {
+            this.#seen = undefined;
+            return true;
+          }
+          this.#end();
+          await this.#deps.down(AbortSignal.any([this.#stopping.signal, AbortSignal.timeout(downLimitMs)]));
+          await this.#write({ ...next, term: 0, state: "returning", asks: this.#deps.asks() });
+          return true;
+        }
         if (known?.moved !== undefined) this.#deps.forget(known.moved);
         const sentMs = this.#deps.bootMs();
         if (!(await this.#write({ ...next, term: known?.term ?? 0, state: "held" }))) return false;
+        this.#deps.gotLease();
         this.#extend(sentMs + limits.ttl_ms);
         return true;
       }

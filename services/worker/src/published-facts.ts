@@ -1,16 +1,11 @@
 import { crashPoint } from "./crash-point.ts";
 import type { WorkerDeps } from "./worker-deps.ts";
 
+type PublishedFacts = Pick<WorkerDeps["facts"], "publish" | "delete">;
+
 /** The facts of a worker, with the places where it may die around each publication. */
-export function withCrashPoints(facts: WorkerDeps["facts"]): WorkerDeps["facts"] {
+export function withCrashPoints(facts: PublishedFacts): PublishedFacts {
   return {
-    read: (key) => facts.read(key),
-    compareAndSet: async (...fact) => {
-      crashPoint("write lease", "before");
-      const revision = await facts.compareAndSet(...fact);
-      crashPoint("write lease", "after");
-      return revision;
-    },
     publish: async (...fact) => {
       crashPoint("publish fact", "before");
       const published = await facts.publish(...fact);

@@ -48,6 +48,7 @@ import { NodeFacts } from "./node-facts.ts";
 import { hostBootMs, NodeLease } from "./node-lease.ts";
 import { OrphanSweep } from "./orphan-sweep.ts";
 import { withCrashPoints } from "./published-facts.ts";
+import { Restatement } from "./restatement.ts";
 import { RunEngine } from "./run-engine.ts";
 import { runHistory } from "./run-history.ts";
 import { type RunParts, slotOf } from "./run-parts.ts";
@@ -62,6 +63,7 @@ import { workerStreamHandlers } from "./worker-streams.ts";
 
 export const workerServiceName = "worker";
 const publishedEvents = 20;
+const leaseKey = "lease";
 
 export class Worker {
   readonly #deps: WorkerDeps;
@@ -180,6 +182,15 @@ export class Worker {
       problems: () => [...this.#health.problems, ...present(this.#lease.problem)],
       services: () => this.#services.now,
       machines: () => this.#store.all().filter(({ state }) => state !== "destroyed").length,
+      restatement: new Restatement({
+        facts: deps.facts,
+        outbox: this.#outbox,
+        republish: () => {
+          this.#health.check();
+          this.#store.republish();
+        },
+        logger,
+      }),
     });
     this.#parts = {
       config,
@@ -203,12 +214,16 @@ export class Worker {
       noteTerm: (machineId, term) => this.#commands.moves.noted(machineId, term),
     };
     this.#lease = new NodeLease({
-      ...{ nodeId: config.node_id, facts: withCrashPoints(deps.facts), clock, logger },
+      ...{ nodeId: config.node_id, facts: deps.facts, clock, logger },
       limits: config.lease ?? defaultLease,
       path: paths.lease,
       bootMs: deps.bootMs ?? hostBootMs,
       lapse: () => lapseMachines(rights),
       down: (signal) => untilDown(rights, signal),
+      hadLease: () => this.#store.meta(leaseKey) !== undefined,
+      gotLease: () => {
+        if (this.#store.meta(leaseKey) === undefined) this.#store.setMeta(leaseKey, "held");
+      },
       asks: () => askedMachines(rights),
       forget: (moved) => forgetMoved(rights, moved),
       onHeld: () => {
@@ -238,7 +253,6 @@ export class Worker {
     const sameBoot = this.#store.meta(bootKey) === bootId;
     await takeOver({ parts: this.#parts, engine: this.#engine, bootId });
     this.#lease.start(sameBoot);
-    this.#store.republish();
     for (const { machineId } of this.#store.all()) {
       this.#actor(machineId);
       this.#checks.follow(machineId);
