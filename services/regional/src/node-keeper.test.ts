@@ -182,9 +182,12 @@ test("a process that dies in any gap of a move leaves what the next one ends, wi
       if (left === 0) throw new HearthError("unavailable", { message: "this process is dead" });
       return done;
     };
-    const first = await api({ command: (...call) => dies(() => workers.command(...call)) }, (store) => ({
-      compareAndSet: (...fact) => dies(() => store.compareAndSet(...fact)),
-    }));
+    const dying = (store: FactStore) =>
+      ({
+        compareAndWrite: (...fact: Parameters<FactStore["compareAndWrite"]>) =>
+          dies(() => store.compareAndWrite(...fact)),
+      }) as unknown as FactStore;
+    const first = await api({ command: (...call) => dies(() => workers.command(...call)) }, dying);
     first.keeper.start();
     await eventually(
       "it has died or is done",
