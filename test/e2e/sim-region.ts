@@ -173,7 +173,13 @@ export class SimRegion {
   /** Makes a machine and answers when it runs. */
   async create(config: object = {}, extra: object = {}): Promise<{ id: string; node: string }> {
     const whole = { image: "local/box:1", guest: { cpus: 1, memory_mb: 64 }, ...config };
-    const { status, json } = await this.call("POST", "/v1/apps/web/machines", { config: whole, ...extra });
+    const make = () => this.call("POST", "/v1/apps/web/machines", { config: whole, ...extra });
+    let { status, json } = await make();
+    // Nothing is written while a bus that was away is compared with what was known of it.
+    await this.until("the region takes writes", async () => {
+      if (status === 503) ({ status, json } = await make());
+      return status !== 503;
+    });
     if (status !== 200) throw new Error(`${status}: ${JSON.stringify(json)}`);
     if ((extra as { skip_launch?: boolean }).skip_launch !== true) await this.untilState(json.id, "started");
     return { id: json.id, node: this.nodeOf(json.id) };
