@@ -243,6 +243,8 @@ test("a node that comes back during a move gets its lease when the move is done,
     workers.commits.map(({ id }) => id),
     [moved],
   );
+  const [done, back_] = [await facts.read(factKeys.placement(moved)), await facts.read(factKeys.lease(back))];
+  assert.ok((done?.revision ?? 0) < (back_?.revision ?? 0), "the move was done before the node was answered");
   const stays = await placementOf(kept);
   assert.deepEqual([stays?.state, stays?.node_id], ["stays", back]);
 });
