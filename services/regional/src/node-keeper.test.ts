@@ -232,8 +232,21 @@ test("a node that comes back during a move gets its lease when the move is done,
   const asks = [moved, kept];
   await facts.publish(factKeys.lease(back), { node_id: back, term: 1, state: "returning", ttl_ms, asks });
   const workers = new Workers();
-  const both = [await api(workers), await api(workers)];
+  const asked = Promise.withResolvers<void>();
+  const goesOn = Promise.withResolvers<void>();
+  const slow: Pick<Workers, "command"> = {
+    command: async (...call) => {
+      asked.resolve();
+      await goesOn.promise;
+      return await workers.command(...call);
+    },
+  };
+  const both = [await api(slow), await api(slow)];
   for (const { keeper } of both) keeper.start();
+  await asked.promise;
+  await new Promise((resolve) => setTimeout(resolve, 300)); // many looks of both, none of which may answer it
+  assert.equal((await leaseOf(back)).state, "returning");
+  goesOn.resolve();
   await eventually("it is back", async () => (await leaseOf(back)).state === "held");
   const { moved: told } = await leaseOf(back);
   for (const { keeper } of both) await keeper.stop();

@@ -26,7 +26,6 @@ async function until(what: string, holds: () => Promise<boolean> | boolean, limi
 test("a VM whose worker is dead ends with the lease, and starts again with its worker", {
   skip: reason,
 }, async () => {
-  await node.start();
   const { record } = await node.create({ restart_elsewhere: true, restart: { policy: "no" } });
   await node.state(record.id, "started");
   const guards = () => guardProcesses(new HostPaths(node.config).runs);
