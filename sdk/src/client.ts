@@ -6,7 +6,7 @@ import { listIn } from "./list-in.ts";
 import { Machines } from "./machines.ts";
 import { Tokens } from "./tokens.ts";
 import { Transport, type TransportOptions } from "./transport.ts";
-import type { Health, NodeStatus, NodeSummary } from "./types.ts";
+import type { Health, JoinTokenWish, MadeJoinToken, NodeStatus, NodeSummary } from "./types.ts";
 
 const nodePath = (nodeId: string): string => `/v1/nodes/${encodeURIComponent(nodeId)}`;
 
@@ -58,6 +58,16 @@ export class HearthClient {
   ): Promise<{ readonly forgotten: readonly string[] }> {
     const query = force ? { force: "true" } : {};
     return await this.#transport.json({ method: "DELETE", path: nodePath(nodeId), query, signal });
+  }
+
+  /** A token with which one host joins the region. It is in this answer only. */
+  async joinToken(wanted: JoinTokenWish = {}, signal?: AbortSignal): Promise<MadeJoinToken> {
+    return await this.#transport.json({
+      method: "POST",
+      path: "/v1/nodes/join-tokens",
+      json: wanted,
+      signal,
+    });
   }
 
   /** Compares the database of a node's worker with its host. */

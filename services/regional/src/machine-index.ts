@@ -4,7 +4,13 @@
  * machine, the one counts that its placement names, or that was known first where it never moved.
  */
 import type { Fact, Replica } from "@hearth/cluster";
-import { factKeys, factPrefixes, type MachineFact, type PlacementFact } from "@hearth/machine";
+import {
+  factKeys,
+  factPrefixes,
+  type MachineFact,
+  type NodePolicyFact,
+  type PlacementFact,
+} from "@hearth/machine";
 
 type Watcher = (fact: MachineFact | undefined) => void;
 
@@ -25,8 +31,7 @@ export class MachineIndex {
   }
 
   find(id: string): MachineFact | undefined {
-    const claims = this.#claims.get(id);
-    if (claims === undefined) return undefined;
+    const claims = this.claims(id);
     const placed = this.#replica.get(factKeys.placement(id))?.value as PlacementFact | undefined;
     const there = claims.find(({ node_id }) => node_id === placed?.node_id);
     // What an old node still says of a machine that it has lost for good is no news of it.
@@ -35,7 +40,13 @@ export class MachineIndex {
 
   /** What every node says of the machine, also one that has lost it. */
   claims(id: string): readonly MachineFact[] {
-    return this.#claims.get(id) ?? [];
+    return (this.#claims.get(id) ?? []).filter(({ node_id }) => !this.#isRemoved(node_id));
+  }
+
+  /** Only a node may delete what it said, and one that was removed from the region does not any more. */
+  #isRemoved(nodeId: string): boolean {
+    const policy = this.#replica.get(factKeys.nodePolicy(nodeId))?.value as NodePolicyFact | undefined;
+    return policy?.removed !== undefined;
   }
 
   all(): MachineFact[] {

@@ -1,6 +1,7 @@
 /**
  * Takes a node out of the region. Its lease says so for ever, so that the node, should it come back, starts none of
- * the machines that may be elsewhere; its host number stays taken, as peers may hold addresses with it. Each part
+ * the machines that may be elsewhere; its host number stays taken, as peers may hold addresses with it. What it said
+ * of itself and its machines only it may delete, so that stays and is not looked at any more. Each part
  * may be repeated: a process that dies here leaves what the next call goes on with.
  */
 import { HearthError } from "@hearth/errors";
@@ -33,8 +34,6 @@ export async function removeNode(context: ApiContext, nodeId: string, force: boo
     };
     if (!(await decidePolicy(context, value, policy?.revision ?? 0))) throw new HearthError("conflict");
   }
-  for (const { record } of view.machinesOn(nodeId)) await facts().delete(factKeys.machine(nodeId, record.id));
-  await facts().delete(factKeys.node(nodeId));
   // Last: with it go the credentials, and what is said under them until then does not count any more.
   if (key !== undefined) await facts().delete(factKeys.nodeKey(nodeId));
   return machines.map(({ record }) => record.id);

@@ -14,6 +14,7 @@ import { ClusterView } from "./cluster-view.ts";
 import { type App, createHttpServer } from "./http-server.ts";
 import { sweepClaims } from "./idempotency.ts";
 import { ImageCheck } from "./image-check.ts";
+import type { Region } from "./join.ts";
 import { MachineAccess } from "./machine-access.ts";
 import { defaultKeeperLimits, type KeeperLimits, NodeKeeper } from "./node-keeper.ts";
 import { renderOpenApi } from "./openapi.ts";
@@ -31,6 +32,7 @@ export interface RegionalApiDeps {
   readonly bus: () => Bus;
   readonly facts: () => FactStore;
   readonly replica: Replica;
+  readonly region: Region;
   readonly nodeId: string;
   /** Of the operator's token of this host, where it has one. */
   readonly tokenHash: Buffer | undefined;
