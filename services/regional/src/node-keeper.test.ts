@@ -20,7 +20,7 @@ let server: NatsServer;
 let bus: Bus;
 let facts: FactStore;
 const replicas: Replica[] = [];
-const ttl_ms = 300;
+const ttl_ms = 1_500;
 
 before(async () => {
   dir = await mkdtemp(join(tmpdir(), "hk-"));

@@ -67,6 +67,7 @@ const expected: readonly (readonly [TokenLevel | "own", readonly string[]])[] = 
     "admin",
     [
       ...["GET /v1/nodes/:node/inspection", "DELETE /v1/nodes/:node", "PUT /v1/tokens/admin"],
+      "POST /v1/nodes/join-tokens",
       ...["cordon", "uncordon", "drain", "undrain"].map((verb) => `POST /v1/nodes/:node/${verb}`),
     ],
   ],
