@@ -56,6 +56,12 @@ const entries: readonly Entry[] = [
   { name: "images", summary: "list, pull, import and remove images", load: () => import("./images.ts") },
   { name: "apps", summary: "list, create and remove apps", load: () => import("./apps.ts") },
   {
+    name: "node",
+    alias: "nodes",
+    summary: "list, cordon, drain and remove nodes",
+    load: () => import("./node.ts"),
+  },
+  {
     name: "token",
     summary: "let others in: tokens of the API, and for hosts that are to join",
     load: () => import("./token.ts"),

@@ -18,7 +18,7 @@ export {
   renderNatsConfig,
 } from "./src/nats-config.ts";
 export { NatsServer, type NatsServerOptions } from "./src/nats-server.ts";
-export { busLogin, NodeConfig, readNodeConfig } from "./src/node-config.ts";
+export { busLogin, defaultLease, type LeaseLimits, NodeConfig, readNodeConfig } from "./src/node-config.ts";
 export { Outbox, type OutboxOptions } from "./src/outbox.ts";
 export { Replica } from "./src/replica.ts";
 export type { Arrival, ReplicaOptions, StreamLoss, WaitOptions } from "./src/replica-options.ts";

@@ -1,8 +1,10 @@
 export {
+  guarded,
   type Vmm,
   type VmmDisk,
   type VmmExit,
   VmmExitReason,
+  type VmmGuard,
   type VmmHandle,
   VmmKind,
   type VmmNic,

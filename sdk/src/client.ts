@@ -1,4 +1,4 @@
-import type { Inspection, NodeFact } from "@hearth/machine";
+import type { Inspection } from "@hearth/machine";
 import { Apps } from "./apps.ts";
 import { Files } from "./files.ts";
 import { Images } from "./images.ts";
@@ -6,7 +6,9 @@ import { listIn } from "./list-in.ts";
 import { Machines } from "./machines.ts";
 import { Tokens } from "./tokens.ts";
 import { Transport, type TransportOptions } from "./transport.ts";
-import type { Health, JoinTokenWish, MadeJoinToken } from "./types.ts";
+import type { Health, JoinTokenWish, MadeJoinToken, NodeStatus, NodeSummary } from "./types.ts";
+
+const nodePath = (nodeId: string): string => `/v1/nodes/${encodeURIComponent(nodeId)}`;
 
 /**
  * The API of a Hearth region.
@@ -31,8 +33,31 @@ export class HearthClient {
     this.tokens = new Tokens(this.#transport);
   }
 
-  async nodes(signal?: AbortSignal): Promise<NodeFact[]> {
+  async nodes(signal?: AbortSignal): Promise<NodeSummary[]> {
     return listIn(await this.#transport.json({ method: "GET", path: "/v1/nodes", signal }), "nodes");
+  }
+
+  async node(nodeId: string, signal?: AbortSignal): Promise<NodeStatus> {
+    return await this.#transport.json({ method: "GET", path: nodePath(nodeId), signal });
+  }
+
+  /** Cordon and drain are wishes that last; `node` says how far a drain has come. */
+  async changeNode(
+    nodeId: string,
+    verb: "cordon" | "uncordon" | "drain" | "undrain",
+    signal?: AbortSignal,
+  ): Promise<NodeStatus> {
+    return await this.#transport.json({ method: "POST", path: `${nodePath(nodeId)}/${verb}`, signal });
+  }
+
+  /** @throws HearthError `conflict` naming what hinders it */
+  async removeNode(
+    nodeId: string,
+    { force = false }: { readonly force?: boolean } = {},
+    signal?: AbortSignal,
+  ): Promise<{ readonly forgotten: readonly string[] }> {
+    const query = force ? { force: "true" } : {};
+    return await this.#transport.json({ method: "DELETE", path: nodePath(nodeId), query, signal });
   }
 
   /** A token with which one host joins the region. It is in this answer only. */
@@ -47,7 +72,7 @@ export class HearthClient {
 
   /** Compares the database of a node's worker with its host. */
   async inspectNode(nodeId: string, signal?: AbortSignal): Promise<Inspection> {
-    const path = `/v1/nodes/${encodeURIComponent(nodeId)}/inspection`;
+    const path = `${nodePath(nodeId)}/inspection`;
     const answerLimitMs = 40_000;
     return await this.#transport.json({ method: "GET", path, signal, answerLimitMs });
   }

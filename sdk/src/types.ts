@@ -1,5 +1,5 @@
 /** Shapes of the API that are not those of a machine; the machine's are in @hearth/machine. */
-import type { MachineConfigInput, MachineRecord, PlacementReport } from "@hearth/machine";
+import type { MachineConfigInput, MachineRecord, NodeFact, PlacementReport } from "@hearth/machine";
 
 export interface App {
   readonly id: string;
@@ -68,6 +68,32 @@ export interface FileInfo {
   readonly gid: number;
   readonly modified_ms: number;
   readonly link_target?: string;
+}
+
+export interface NodeSummary extends NodeFact {
+  /** Since the API last heard it. */
+  readonly age_ms?: number;
+  readonly state?: string;
+  readonly cordoned?: boolean;
+  readonly draining?: boolean;
+  readonly lease?: { readonly state: string; readonly term: number } | null;
+  readonly schedulable?: boolean;
+}
+
+export interface MachineMove {
+  readonly machine_id: string;
+  readonly app: string;
+  readonly name: string;
+  readonly state: string;
+  /** The node that it moves, or has moved, to. */
+  readonly to: string | null;
+  /** What hinders its move. */
+  readonly why: string | null;
+}
+
+export interface NodeStatus extends NodeSummary {
+  readonly remaining: readonly MachineMove[];
+  readonly moved: readonly MachineMove[];
 }
 
 export interface Health {

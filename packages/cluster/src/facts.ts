@@ -151,6 +151,22 @@ export class FactStore {
     return written.revision;
   }
 
+  /** What the stream has now, not what a replica knows; a deletion and a key that never was are undefined. */
+  async read(key: string): Promise<{ readonly value: unknown; readonly revision: number } | undefined> {
+    try {
+      await this.#ready();
+      const manager = await jetstreamManager(this.#options.bus.connection, { timeout: this.#timeoutMs });
+      const message = await manager.streams.getMessage(stateStream, {
+        last_by_subj: statePrefix + assertKey(key),
+      });
+      if (message === null || message.header.has(tombstoneHeader)) return undefined;
+      return { value: message.json(), revision: message.seq };
+    } catch (error) {
+      if (error instanceof JetStreamApiError && error.code === noMessageFound) return undefined;
+      throw factError(error);
+    }
+  }
+
   async #write(
     key: string,
     text: string | undefined,

@@ -38,7 +38,21 @@ export const NodeConfig = Type.Object(
       closed,
     ),
     api: Type.Object({ host: Type.String(), port }, closed),
-    assets: Type.Object({ kernel: Type.String(), initrd: Type.String() }, closed),
+    assets: Type.Object(
+      { kernel: Type.String(), initrd: Type.String(), guard: Type.Optional(Type.String()) },
+      closed,
+    ),
+    /** How long the node may run machines that may run elsewhere, without word from the region. */
+    lease: Type.Optional(
+      Type.Object(
+        {
+          ttl_ms: Type.Integer({ minimum: 1_000 }),
+          renew_ms: Type.Integer({ minimum: 100 }),
+          margin_ms: Type.Integer({ minimum: 500 }),
+        },
+        closed,
+      ),
+    ),
     /** What an ordinary guest really runs on here. */
     accelerator: Type.Union([Type.Literal("kvm"), Type.Literal("tcg")]),
     /** What machines may use together. */
@@ -55,6 +69,15 @@ export const NodeConfig = Type.Object(
   closed,
 );
 export type NodeConfig = Type.Static<typeof NodeConfig>;
+
+export type LeaseLimits = Required<NonNullable<NodeConfig["lease"]>>;
+
+/**
+ * The node ends those machines `ttl_ms` after it sent the last renewal that was acknowledged, and its guards do so
+ * half of `margin_ms` later. An API process starts them elsewhere when it has heard nothing for `ttl_ms` and
+ * `margin_ms`, so all nodes of a region have the same.
+ */
+export const defaultLease: LeaseLimits = { ttl_ms: 30_000, renew_ms: 5_000, margin_ms: 10_000 };
 
 /** What a service of the node connects to the bus with; the API of a node is another user than its services. */
 export function busLogin(

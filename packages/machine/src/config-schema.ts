@@ -155,6 +155,8 @@ export const MachineConfigInput = Type.Object(
     restart: opt(RestartConfig),
     stop_config: opt(StopConfig),
     auto_destroy: flag,
+    /** Hearth's own: when its host is lost, the machine starts on another one, with an empty disk. */
+    restart_elsewhere: flag,
     spot: flag,
     disable_machine_autostart: flag,
     schedule: opt(oneOf("hourly", "daily", "weekly", "monthly")),

@@ -42,6 +42,7 @@ const actedOn: ReadonlySet<string> = new Set([
   "restart",
   "schedule",
   "auto_destroy",
+  "restart_elsewhere",
   "checks",
   "metadata",
   "files",
@@ -75,6 +76,7 @@ export function parseMachineConfig(input: unknown): MachineConfig {
   checkEnvNames(given.env);
   checkFiles(given.files);
   checkSpecs(given);
+  checkElsewhere(stripped);
   const rest = withGoTimes(given);
   const config: MachineConfig = { ...rest, guest: resolveGuest(size, guest) };
   const timeout = rest.stop_config?.timeout;
@@ -120,6 +122,29 @@ function checkFiles(files: MachineConfigInput["files"]): void {
     if (file.raw_value !== undefined && !isBase64(file.raw_value))
       throw invalid(`files[${index}].raw_value`, "is not base64");
   }
+}
+
+/** What is kept on one host, or must not be done twice, cannot begin anew on another. */
+function checkElsewhere({
+  restart_elsewhere,
+  auto_destroy,
+  mounts,
+  guest,
+  rootfs,
+}: MachineConfigInput): void {
+  if (restart_elsewhere !== true) return;
+  const kept = guest?.persist_rootfs ?? "never";
+  const reason =
+    (mounts ?? []).length > 0
+      ? "mounts: a volume stays on its host"
+      : kept !== "never" && kept !== 0
+        ? "guest.persist_rootfs: the disk stays on its host"
+        : rootfs?.persist !== undefined && rootfs.persist !== false && rootfs.persist !== "never"
+          ? "rootfs.persist: the disk stays on its host"
+          : auto_destroy === true
+            ? "auto_destroy: nobody can tell whether the machine was done when its host was lost"
+            : undefined;
+  if (reason !== undefined) throw invalid("restart_elsewhere", `cannot be kept together with ${reason}`);
 }
 
 const isBase64 = (text: string): boolean => text.length % 4 === 0 && /^[A-Za-z0-9+/]*={0,2}$/.test(text);

@@ -61,6 +61,10 @@ export interface MachineFact {
   readonly record: MachineRecord;
   /** Address that the host reaches the guest at besides `record.private_ip`. */
   readonly egress_ip: string;
+  /** What is wanted of it; its state may say otherwise while its node has no right to run it. */
+  readonly desired?: "started" | "stopped" | "destroyed";
+  /** It is kept down here for another node, by this decision of the region. */
+  readonly yielded_term?: number;
   /** The last update, when its version could not start: the machine is back at the version before it. */
   readonly failed_update?: FailedUpdate;
 }
@@ -99,9 +103,20 @@ export interface NodeFact {
   readonly warnings: readonly string[];
   /** Sentences about what does not work now; while there is one, the node takes no new machine. */
   readonly problems?: readonly string[];
+  readonly pressure?: NodePressure;
   readonly published_at_ms: number;
   /** From this revision on, the node has said again of each machine that it has; what is older is of none. */
   readonly restated?: { readonly stream: string; readonly revision: number };
+}
+
+/** How hard the host is pressed, in percent. What the kernel does not tell is absent. */
+export interface NodePressure {
+  /** Time in the last minute in which something waited for a processor. */
+  readonly cpu_waiting?: number;
+  readonly memory_used: number;
+  /** Of the file system that the data directory is on. */
+  readonly disk_used: number;
+  readonly disk_free_mb: number;
 }
 
 /** Owned by the regional API, written by compare-and-set. */

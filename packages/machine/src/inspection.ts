@@ -1,6 +1,7 @@
 /** What a worker answers when it is asked to compare its database with its host. */
 export const differenceKinds = [
   "process",
+  "guard",
   "namespace",
   "tap",
   "firewall-element",

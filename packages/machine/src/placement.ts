@@ -31,6 +31,7 @@ export type PlacementConfig = Type.Static<typeof PlacementConfig>;
 export const placementCodes = [
   "region",
   "not_heard",
+  "lease",
   "problem",
   "cordoned",
   "draining",

@@ -9,28 +9,47 @@
  */
 export interface LeaseFact {
   readonly node_id: string;
-  /** Grows each time the lease is taken away; machines that are started elsewhere carry it. */
+  /** Grows each time the lease is taken away. */
   readonly term: number;
   /**
-   * held: by the node, which stops those machines itself when it could not renew for `ttl_ms`.
+   * held: by the node, which ends those machines itself when it could not renew for `ttl_ms`.
    * fenced: taken away; the API moves machines.
-   * returning: the node is back, has stopped them, and asks what has become of them.
+   * returning: the node is back, has ended them, and asks what has become of them.
+   * removed: the node was taken out of the region; nothing leads back from here.
    */
-  readonly state: "held" | "fenced" | "returning";
+  readonly state: "held" | "fenced" | "returning" | "removed";
   readonly ttl_ms: number;
+  /** Makes each renewal another value, and tells people which process holds it. */
+  readonly holder?: string;
+  /** With the word `returning`: all machines of the node that need the lease, known to others or not. */
+  readonly asks?: readonly string[];
   /** With the word `held` after a fence: machines that are elsewhere now, and are to be forgotten. */
-  readonly moved?: readonly string[];
+  readonly moved?: readonly { readonly machine_id: string; readonly term: number }[];
 }
 
-/** Where a machine belongs that was moved. Written by the API by compare-and-set, before the new node is asked. */
+/**
+ * moving: another node is chosen; the old one still has to let go.
+ * released: the old node does not run it and will not, so the new one may have it.
+ * moved: the new node has it.
+ * stays: no move is under way; `why` says what hinders one that is wanted.
+ */
+export type PlacementState = "moving" | "released" | "moved" | "stays";
+
+/** Where a machine belongs that was moved. Written by the API by compare-and-set, before any node is asked. */
 export interface PlacementFact {
   readonly machine_id: string;
   readonly app: string;
   readonly node_id: string;
   readonly from_node_id: string;
   readonly reason: "host_lost" | "drain";
-  /** Grows with each move; a worker refuses a commit with a smaller one than it has seen. */
+  readonly state: PlacementState;
+  /** Grows with each decision; a worker refuses a commit with a smaller one than it has seen. */
   readonly term: number;
+  /** The version that the machine becomes on the new node: the same however often it is asked. */
+  readonly instance_id: string;
+  /** Whether it is started there. */
+  readonly launch: boolean;
+  readonly why?: string;
   readonly moved_at_ms: number;
 }
 
@@ -40,6 +59,8 @@ export interface NodePolicyFact {
   readonly cordoned: boolean;
   readonly draining: boolean;
   readonly changed_at_ms: number;
+  /** The node was taken out of the region. Its host number is part of old addresses and is not given again. */
+  readonly removed?: { readonly host_number?: number; readonly at_ms: number };
 }
 
 export type NodeRole = "worker" | "api" | "bus";

@@ -10,8 +10,10 @@ test("the commands of a worker are these", () => {
   assert.deepEqual([...workerCommandNames].sort(), [
     ...["commit", "cordon", "destroy", "events", "explain"],
     ...["file-list", "file-mkdir", "file-remove", "file-rename", "file-stat"],
-    ...["get", "inspect", "lease-acquire", "lease-get", "lease-release", "list", "ps", "reserve"],
+    ...["forget", "get", "inspect", "keep"],
+    ...["lease-acquire", "lease-get", "lease-release", "list", "ps", "reserve"],
     ...["restart", "set-metadata", "signal", "start", "stop", "uncordon", "update", "versions"],
+    "yield",
   ]);
 });
 

@@ -19,6 +19,8 @@ const signal = Type.Integer({ minimum: 1, maximum: 64 });
 
 /** The machine, and the nonce of its lease where the caller holds one. */
 const target = { machine_id: machineId, nonce: opt(Type.String()) };
+const placementTerm = Type.Integer({ minimum: 1 });
+const moving = { machine_id: machineId, placement_term: placementTerm };
 const guest = Type.Object(
   { cpus: Type.Integer({ minimum: 1, maximum: 64 }), memory_mb: Type.Integer({ minimum: 64 }) },
   closed,
@@ -46,14 +48,32 @@ export const workerCommands = {
       network: Type.Integer({ minimum: 1, maximum: 2 ** 32 - 1 }),
       config: MachineConfigInput,
       launch: Type.Boolean(),
-      /** Of the reservation that this turns into a machine. */
-      fence: Type.Integer({ minimum: 1 }),
+      /** Of the reservation that this turns into a machine; one that comes from another node has a term instead. */
+      fence: opt(Type.Integer({ minimum: 1 })),
       /** How this node was chosen; kept to explain it. */
       placement: opt(PlacementReport),
       lease_ttl_ms: opt(limitMs),
+      /** A machine that comes from another node. */
+      moved: opt(
+        Type.Object(
+          {
+            placement_term: placementTerm,
+            state: Type.Union([Type.Literal("created"), Type.Literal("stopped")]),
+            cordoned: Type.Boolean(),
+            created_ms: Type.Integer({ minimum: 0 }),
+          },
+          closed,
+        ),
+      ),
     },
     closed,
   ),
+  /** Ends the machine here without changing what is wanted of it, and does not start it again. */
+  yield: Type.Object(moving, closed),
+  /** Takes a `yield` back. */
+  keep: Type.Object(moving, closed),
+  /** The machine is elsewhere: everything of it leaves this host. */
+  forget: Type.Object(moving, closed),
   update: Type.Object(
     {
       ...target,

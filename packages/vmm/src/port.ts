@@ -37,6 +37,22 @@ export interface VmmSpec {
   readonly nics: readonly VmmNic[];
   /** File that receives the guest's serial console. */
   readonly consolePath: string;
+  /** Ends the VMM when its node's lease is over. */
+  readonly guard?: VmmGuard;
+}
+
+/** The program `vm-guard`, which becomes the VMM and leaves a process beside it. */
+export interface VmmGuard {
+  readonly program: string;
+  /** Holds the moment at which the lease ends: CLOCK_BOOTTIME, milliseconds. */
+  readonly leasePath: string;
+  readonly graceMs: number;
+}
+
+/** The command line of a program that is guarded. */
+export function guarded(guard: VmmGuard | undefined, command: readonly string[]): string[] {
+  if (guard === undefined) return [...command];
+  return [guard.program, "run", guard.leasePath, String(guard.graceMs), "--", ...command];
 }
 
 /** What has to differ in a clone, or may. Disks and nics must be as many as in the snapshot. */

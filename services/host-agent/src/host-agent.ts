@@ -32,6 +32,7 @@ import {
 } from "./node-identity.ts";
 import { planManifest } from "./node-manifest.ts";
 import { ServiceSet } from "./service-set.ts";
+import { servicesHealth } from "./services-health.ts";
 import { type AgentSettings, serviceEnvironment } from "./settings.ts";
 
 export interface HostAgentDeps {
@@ -51,6 +52,7 @@ const defaultStopMs = 15_000;
 const teardownMs = 30_000;
 const startingCheckMs = 50;
 const checkMs = 5_000;
+const tellLimitMs = 2_000;
 /** For the bus to have a state, before services are started that need it. */
 const busLimitMs = 2_000;
 
@@ -277,12 +279,22 @@ export class HostAgent {
       this.#problems = await checkNode({ config, roles, bus: () => this.#hostBus?.bus });
       if (signal.aborted) break;
       this.#services?.shortenLogs();
+      await this.#tellWorker(config);
       const well = Object.keys(this.#problems).length === 0;
       if (this.#state !== "stopping") this.#enter(well);
       await delay(this.#state === "starting" ? startingCheckMs : checkMs, undefined, { signal }).catch(
         () => undefined,
       );
     }
+  }
+
+  /** The worker speaks for the node; one that does not answer has nothing to say for it either. */
+  async #tellWorker(config: NodeConfig): Promise<void> {
+    const health = servicesHealth(this.#services?.status() ?? [], this.#problems);
+    const options = { timeoutMs: tellLimitMs, signal: this.#ending.signal };
+    await this.#hostBus?.bus
+      ?.request(config.node_id, "worker", "service-health", health, options)
+      .catch(() => undefined);
   }
 
   #enter(well: boolean): void {

@@ -26,7 +26,11 @@ export function planManifest({ settings, identity, host, kvm, busServers }: Mani
     run_dir: settings.runDir,
     nats: { servers: [...busServers], seed_path: keys.node, api_seed_path: keys.api },
     api: { host: identity.address ?? settings.apiHost, port: settings.apiPort },
-    assets: { kernel: `${settings.assetsDir}/vmlinux`, initrd: `${settings.assetsDir}/initrd.cpio` },
+    assets: {
+      kernel: `${settings.assetsDir}/vmlinux`,
+      initrd: `${settings.assetsDir}/initrd.cpio`,
+      guard: `${settings.assetsDir}/vm-guard`,
+    },
     accelerator: kvm.usable ? "kvm" : "tcg",
     capacity: { cpus: host.cpus, memory_mb: machineMemoryMb(host.totalMemoryMb) },
     labels: { ...identity.labels },

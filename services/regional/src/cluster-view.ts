@@ -13,6 +13,7 @@ import {
 } from "@hearth/machine";
 import { MachineIndex, type MachineSummary } from "./machine-index.ts";
 import { NodeIndex, type NodeIndexClocks, nodeFactLimitMs } from "./node-index.ts";
+import { RegionState } from "./region-state.ts";
 
 /** Of more, people should know: logs of two hosts no longer tell one story, and leases of machines end early or late. */
 const skewWarningMs = 5_000;
@@ -32,10 +33,12 @@ export class ClusterView {
   readonly #replica: Replica;
   readonly machineIndex: MachineIndex;
   readonly nodeIndex: NodeIndex;
+  readonly region: RegionState;
 
   /** @param replica already started */
   constructor(replica: Replica, clocks: NodeIndexClocks) {
     this.#replica = replica;
+    this.region = new RegionState({ replica, monotonicMs: clocks.monotonicMs });
     this.machineIndex = new MachineIndex(replica);
     this.nodeIndex = new NodeIndex(replica, clocks);
     for (const { value } of replica.list(factPrefixes.node)) this.#forget(value as NodeFact);
@@ -79,6 +82,11 @@ export class ClusterView {
     throw machineNotFound(id);
   }
 
+  /** What every node says of the machine, also one that has lost it. */
+  claims(id: string): readonly MachineFact[] {
+    return this.machineIndex.claims(id);
+  }
+
   machines(app?: string): MachineFact[] {
     if (app !== undefined) return this.machineIndex.ofApp(app);
     return this.machineIndex.summaries().flatMap(({ id }) => this.findMachine(id) ?? []);
@@ -104,10 +112,14 @@ export class ClusterView {
   }
 
   nodes(): NodeFact[] {
-    return this.#replica.list(factPrefixes.node).map(({ value }) => value as NodeFact);
+    return this.#replica
+      .list(factPrefixes.node)
+      .map(({ value }) => value as NodeFact)
+      .filter(({ node_id }) => !this.region.isRemoved(node_id));
   }
 
   node(id: string): NodeFact | undefined {
+    if (this.region.isRemoved(id)) return undefined;
     return this.#replica.get(factKeys.node(id))?.value as NodeFact | undefined;
   }
 
@@ -125,7 +137,19 @@ export class ClusterView {
   }
 
   isNodeFresh(node: Pick<NodeFact, "node_id">): boolean {
-    return this.nodeAgeMs(node) <= nodeFactLimitMs;
+    const state = this.region.lease(node.node_id)?.value.state;
+    return this.nodeAgeMs(node) <= nodeFactLimitMs && state !== "fenced" && state !== "removed";
+  }
+
+  /** What the node itself last said of its machines, also of those that are elsewhere by now. */
+  machinesOn(nodeId: string): MachineFact[] {
+    const facts = this.#replica.list(`${factPrefixes.machine}${nodeId}.`);
+    return facts.map(({ value }) => value as MachineFact).filter(({ node_id }) => node_id === nodeId);
+  }
+
+  machineOn(nodeId: string, machineId: string): MachineFact | undefined {
+    const fact = this.#replica.get(factKeys.machine(nodeId, machineId))?.value as MachineFact | undefined;
+    return fact?.node_id === nodeId ? fact : undefined;
   }
 
   freshNodes(): NodeFact[] {

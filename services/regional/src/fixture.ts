@@ -27,6 +27,8 @@ export interface RegionOptions {
   readonly skewMs?: () => number;
   /** The monotonic clock by which nodes are heard; it stands still unless a test moves it. */
   readonly monotonicMs?: () => number;
+  /** Added to the time in which the API has heard nothing. */
+  readonly silentMs?: () => number;
   readonly sessionLimits?: Partial<SessionLimits>;
   readonly recheckMs?: number;
 }
@@ -85,7 +87,7 @@ export async function startRegion(options: RegionOptions = {}): Promise<TestRegi
     tokenHash: sha256(testToken),
     signingKey: await readSigningKey(dir),
     nowMs: () => Date.now() + (options.skewMs?.() ?? 0),
-    monotonicMs: options.monotonicMs ?? (() => 0),
+    monotonicMs: options.monotonicMs ?? (() => options.silentMs?.() ?? 0),
     randomBytes,
     ...(options.sessionLimits === undefined ? {} : { sessionLimits: options.sessionLimits }),
     ...(options.recheckMs === undefined ? {} : { recheckMs: options.recheckMs }),

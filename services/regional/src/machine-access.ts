@@ -14,10 +14,12 @@ import {
   type WorkerStreamRequest,
 } from "@hearth/machine";
 import type { ClusterView } from "./cluster-view.ts";
-import type { WorkerClient } from "./worker-client.ts";
+import { commandLimitMs, type WorkerClient } from "./worker-client.ts";
 
 /** A reader that must see its own write waits this long at most; the worker has the truth in any case. */
 const readYourWriteLimitMs = 2_000;
+/** A node that has been silent for long is asked all the same, as it may be back; but not waited for. */
+const silentLimitMs = 2_000;
 
 type AskingCommand =
   | "signal"
@@ -55,7 +57,9 @@ export class MachineAccess {
   ): Promise<MachineRecord> {
     const target = { machine_id: fact.record.id, ...(nonce === undefined ? {} : { nonce }) };
     const full = { ...request, ...target } as WorkerRequest<Name>;
-    const answer = await this.#worker.change(fact.node_id, name, full).catch(describeUnreachable(fact));
+    const answer = await this.#worker
+      .change(fact.node_id, name, full, this.#limitMs(fact))
+      .catch(describeUnreachable(fact, this.#view.isNodeFresh(fact)));
     // Its fact was here before, so when it is gone the machine is gone.
     await this.#settle(answer, (seen) => seen === undefined || seen.revision >= answer.revision);
     return answer.record;
@@ -78,7 +82,13 @@ export class MachineAccess {
     request: Omit<WorkerRequest<Name>, "machine_id">,
   ): Promise<unknown> {
     const full = { ...request, machine_id: fact.record.id } as WorkerRequest<Name>;
-    return this.#worker.command(fact.node_id, name, full).catch(describeUnreachable(fact));
+    return this.#worker
+      .command(fact.node_id, name, full, this.#limitMs(fact))
+      .catch(describeUnreachable(fact, this.#view.isNodeFresh(fact)));
+  }
+
+  #limitMs(fact: MachineFact): number {
+    return this.#view.isNodeFresh(fact) ? commandLimitMs : silentLimitMs;
   }
 
   async open<Name extends WorkerStreamName>(
@@ -92,10 +102,14 @@ export class MachineAccess {
 }
 
 /** A bus that has nobody on a subject knows only that; the caller wants to know which host is silent. */
-export function describeUnreachable(fact: Pick<MachineFact, "node_id">): (thrown: unknown) => never {
+export function describeUnreachable(
+  fact: Pick<MachineFact, "node_id">,
+  isFresh = true,
+): (thrown: unknown) => never {
   return (thrown) => {
     const error = HearthError.from(thrown);
-    if (error.code !== "unavailable") throw error;
+    const isSilent = error.code === "unavailable" || (!isFresh && error.code === "deadline_exceeded");
+    if (!isSilent) throw error;
     throw new HearthError("unavailable", {
       message: `Node ${fact.node_id}, which has this machine, does not answer; try again in a moment.`,
       details: { node_id: fact.node_id },

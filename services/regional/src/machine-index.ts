@@ -7,7 +7,14 @@
  * or that was known first where it never moved.
  */
 import type { Fact, Replica } from "@hearth/cluster";
-import { factKeys, factPrefixes, type MachineFact, type MachineState } from "@hearth/machine";
+import {
+  factKeys,
+  factPrefixes,
+  type MachineFact,
+  type MachineState,
+  type NodePolicyFact,
+  type PlacementFact,
+} from "@hearth/machine";
 
 export interface MachineSummary {
   readonly id: string;
@@ -35,10 +42,11 @@ export class MachineIndex {
   readonly #replica: Pick<Replica, "get" | "scan" | "watch">;
   /** The one that counts. */
   readonly #machines = new Map<string, MachineSummary>();
-  /** Of machines that several nodes claim: all claims, the one that was known first being first. */
+  /** Where it is not the one claim that counts: all claims, the one that was known first being first. */
   readonly #contested = new Map<string, readonly MachineSummary[]>();
   readonly #apps = new Map<string, MachinesOfApp>();
   readonly #watchers = new Map<string, Set<Watcher>>();
+  readonly #removed = new Set<string>();
   /** One string for each name that a million machines say. */
   readonly #names = new Map<string, string>();
 
@@ -47,11 +55,26 @@ export class MachineIndex {
     this.#replica = replica;
     for (const fact of replica.scan(factPrefixes.machine)) this.take(fact);
     for (const [id, claims] of [...this.#contested]) this.#settle(id, [...claims].sort(byRevision));
+    for (const { key } of replica.scan(factPrefixes.nodePolicy)) {
+      const nodeId = key.slice(factPrefixes.nodePolicy.length);
+      if (this.#isRemoved(nodeId)) this.#removed.add(nodeId);
+    }
     replica.watch(factPrefixes.machine, (fact) => this.take(fact));
     replica.watch(factPrefixes.placement, ({ key }) => {
       const id = key.slice(factPrefixes.placement.length);
       this.#settle(id, this.#claimsOf(id));
       this.#tell(id);
+    });
+    replica.watch(factPrefixes.nodePolicy, ({ key }) => {
+      const nodeId = key.slice(factPrefixes.nodePolicy.length);
+      const isRemoved = this.#isRemoved(nodeId);
+      if (isRemoved === this.#removed.has(nodeId)) return;
+      if (isRemoved) this.#removed.add(nodeId);
+      else this.#removed.delete(nodeId);
+      for (const id of this.#idsOn(nodeId)) {
+        this.#settle(id, this.#claimsOf(id));
+        this.#tell(id);
+      }
     });
   }
 
@@ -61,7 +84,14 @@ export class MachineIndex {
 
   find(id: string): MachineFact | undefined {
     const found = this.#machines.get(id);
-    return found && (this.#replica.get(factKeys.machine(found.nodeId, id))?.value as MachineFact | undefined);
+    return found && this.#factOf(found);
+  }
+
+  /** What every node says of the machine, also one that has lost it. */
+  claims(id: string): readonly MachineFact[] {
+    return this.#claimsOf(id)
+      .filter(({ nodeId }) => !this.#isRemoved(nodeId))
+      .flatMap((claim) => this.#factOf(claim) ?? []);
   }
 
   /** By id. */
@@ -109,6 +139,25 @@ export class MachineIndex {
     this.#tell(id);
   }
 
+  #factOf({ id, nodeId }: MachineSummary): MachineFact | undefined {
+    return this.#replica.get(factKeys.machine(nodeId, id))?.value as MachineFact | undefined;
+  }
+
+  /** Looks at all machines, as a node is seldom removed. */
+  #idsOn(nodeId: string): string[] {
+    const alone = [...this.#machines.values()].filter((machine) => machine.nodeId === nodeId);
+    const contested = [...this.#contested].filter(([, claims]) =>
+      claims.some((claim) => claim.nodeId === nodeId),
+    );
+    return [...new Set([...alone.map(({ id }) => id), ...contested.map(([id]) => id)])];
+  }
+
+  /** Only a node may delete what it said, and one that was removed from the region does not any more. */
+  #isRemoved(nodeId: string): boolean {
+    const policy = this.#replica.get(factKeys.nodePolicy(nodeId))?.value as NodePolicyFact | undefined;
+    return policy?.removed !== undefined;
+  }
+
   #claimsOf(id: string): readonly MachineSummary[] {
     const only = this.#machines.get(id);
     return this.#contested.get(id) ?? (only === undefined ? [] : [only]);
@@ -116,9 +165,9 @@ export class MachineIndex {
 
   #settle(id: string, claims: readonly MachineSummary[]): void {
     const before = this.#machines.get(id);
-    if (claims.length > 1) this.#contested.set(id, claims);
-    else this.#contested.delete(id);
     const after = this.#winner(id, claims);
+    if (claims.length > 1 || (claims.length === 1 && after === undefined)) this.#contested.set(id, claims);
+    else this.#contested.delete(id);
     if (after === undefined) this.#machines.delete(id);
     else this.#machines.set(id, after);
     if (before !== undefined) this.#leave(before, after);
@@ -126,9 +175,11 @@ export class MachineIndex {
   }
 
   #winner(id: string, claims: readonly MachineSummary[]): MachineSummary | undefined {
-    if (claims.length <= 1) return claims[0];
-    const placed = this.#replica.get(factKeys.placement(id))?.value as { node_id: string } | undefined;
-    return claims.find(({ nodeId }) => nodeId === placed?.node_id) ?? claims[0];
+    const believed = claims.filter(({ nodeId }) => !this.#isRemoved(nodeId));
+    const placed = this.#replica.get(factKeys.placement(id))?.value as PlacementFact | undefined;
+    const there = believed.find(({ nodeId }) => nodeId === placed?.node_id);
+    // What an old node still says of a machine that it has lost for good is no news of it.
+    return there ?? (placed?.state === "moved" ? undefined : believed[0]);
   }
 
   #enter({ app, id, nodeId, state }: MachineSummary): void {

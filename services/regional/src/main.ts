@@ -2,7 +2,7 @@
 import { randomBytes } from "node:crypto";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
-import { type Bus, busLogin, connectBus, FactStore, Replica } from "@hearth/cluster";
+import { type Bus, busLogin, connectBus, defaultLease, FactStore, Replica } from "@hearth/cluster";
 import { HearthError } from "@hearth/errors";
 import { createLogger } from "@hearth/telemetry";
 import { readRegionalConfig } from "./config.ts";
@@ -16,6 +16,7 @@ const startedAfterMs = 3_000;
 /** Facts that only the API writes, so it is the API that puts them back. */
 const ownPrefixes = [
   ...["app.", "machine-name.", "network.", "idempotency."],
+  ...["lease.", "node-policy.", "placement."],
   ...["token.", "signing-key.", "admin-token."],
   ...["node-key.", "host-number.", "join.", "bus."],
 ];
@@ -74,6 +75,7 @@ const api = new RegionalApi({
   nowMs: Date.now,
   randomBytes,
   logger,
+  keeperLimits: { marginMs: (node.lease ?? defaultLease).margin_ms },
 });
 logger.info({ url: await api.start(node.api) }, "serving");
 setTimeout(releaseStartupMemory, startedAfterMs).unref();

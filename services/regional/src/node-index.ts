@@ -6,7 +6,7 @@
  * hour off, and what was read from the disk or had piled up says nothing about now.
  */
 import type { Arrival, Fact, Replica } from "@hearth/cluster";
-import { factPrefixes, type NodeFact, type NodePolicyFact } from "@hearth/machine";
+import { factPrefixes, type LeaseFact, type NodeFact, type NodePolicyFact } from "@hearth/machine";
 import { FittingNodes } from "./fitting-nodes.ts";
 import {
   betterFor,
@@ -50,6 +50,7 @@ export class NodeIndex {
   readonly #clocks: NodeIndexClocks;
   readonly #nodes = new Map<string, Entry>();
   readonly #policies = new Map<string, NodePolicyFact>();
+  readonly #leases = new Map<string, LeaseFact["state"]>();
   readonly #everywhere = new FittingNodes<Placed>();
   readonly #regions = new Map<string, FittingNodes<Placed>>();
   readonly #holders = new Map<string, Set<Entry>>();
@@ -61,8 +62,10 @@ export class NodeIndex {
     this.#clocks = clocks;
     this.#begunAtMs = clocks.monotonicMs();
     for (const fact of replica.list(factPrefixes.nodePolicy)) this.takePolicy(fact);
+    for (const fact of replica.list(factPrefixes.lease)) this.takeLease(fact);
     for (const fact of replica.list(factPrefixes.node)) this.take(fact, { isLive: false });
     replica.watch(factPrefixes.nodePolicy, (fact) => this.takePolicy(fact));
+    replica.watch(factPrefixes.lease, (fact) => this.takeLease(fact));
     replica.watch(factPrefixes.node, (fact, arrival) => this.take(fact, arrival));
   }
 
@@ -98,13 +101,21 @@ export class NodeIndex {
     const id = key.slice(factPrefixes.nodePolicy.length);
     if (value === undefined) this.#policies.delete(id);
     else this.#policies.set(id, value as NodePolicyFact);
+    const known = this.#nodes.get(id);
+    if (known !== undefined && this.#isRemoved(id)) this.#remove(known);
+  }
+
+  takeLease({ key, value }: Fact): void {
+    const id = key.slice(factPrefixes.lease.length);
+    if (value === undefined) this.#leases.delete(id);
+    else this.#leases.set(id, (value as LeaseFact).state);
   }
 
   take({ key, value }: Fact, { isLive }: Arrival): void {
     const id = key.slice(factPrefixes.node.length);
     const node = value as NodeFact | undefined;
     const known = this.#nodes.get(id);
-    if (node === undefined || node.node_id !== id) {
+    if (node === undefined || node.node_id !== id || this.#isRemoved(id)) {
       if (known !== undefined) this.#remove(known);
       return;
     }
@@ -216,12 +227,19 @@ export class NodeIndex {
       .map(({ entry }) => entry);
   }
 
+  /** Only a node may delete what it said, and one that was removed from the region does not any more. */
+  #isRemoved(id: string): boolean {
+    return this.#policies.get(id)?.removed !== undefined;
+  }
+
   #view(entry: Entry, machinesOfApp: Counts): NodeView {
     const { node, heardAtMs } = entry;
+    const lease = this.#leases.get(node.node_id);
     return {
       node,
       ageMs: heardAtMs === undefined ? Number.POSITIVE_INFINITY : this.#clocks.monotonicMs() - heardAtMs,
       policy: this.#policies.get(node.node_id),
+      ...(lease === undefined ? {} : { lease: { state: lease } }),
       machinesOfApp: machinesOfApp.get(node.node_id) ?? 0,
     };
   }

@@ -6,6 +6,7 @@
 import { HearthError } from "@hearth/errors";
 import {
   type ConsideredNode,
+  type LeaseFact,
   maxConsidered,
   maxReason,
   type NodeFact,
@@ -31,6 +32,7 @@ export interface NodeView {
   /** Since this process heard it; infinite when it never did. */
   readonly ageMs: number;
   readonly policy?: Pick<NodePolicyFact, "cordoned" | "draining"> | undefined;
+  readonly lease?: Pick<LeaseFact, "state"> | undefined;
   /** Machines of the same app that live there; an app is spread over nodes. */
   readonly machinesOfApp: number;
 }
@@ -73,13 +75,14 @@ export function refusalOf(
 }
 
 function reasonAgainst(
-  { node, ageMs, policy, machinesOfApp }: NodeView,
+  { node, ageMs, policy, lease, machinesOfApp }: NodeView,
   request: PlacementRequest,
   ageLimitMs: number,
 ): readonly [PlacementCode, string] | undefined {
   if (request.region !== undefined && node.region !== request.region)
     return ["region", `is in region ${node.region}`];
   if (ageMs > ageLimitMs) return ["not_heard", notHeard(ageMs)];
+  if (lease !== undefined && lease.state !== "held") return ["lease", `has lost its lease (${lease.state})`];
   const [problem] = node.problems ?? [];
   if (problem !== undefined) return ["problem", `takes no work: ${problem}`];
   if (policy?.draining) return ["draining", "is being drained"];

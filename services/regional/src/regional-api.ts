@@ -16,6 +16,7 @@ import { sweepClaims } from "./idempotency.ts";
 import { ImageCheck } from "./image-check.ts";
 import type { Region } from "./join.ts";
 import { MachineAccess } from "./machine-access.ts";
+import { defaultKeeperLimits, type KeeperLimits, NodeKeeper } from "./node-keeper.ts";
 import { renderOpenApi } from "./openapi.ts";
 import { OperatorTokens } from "./operator-tokens.ts";
 import { registerRoutes } from "./routes.ts";
@@ -37,11 +38,12 @@ export interface RegionalApiDeps {
   readonly tokenHash: Buffer | undefined;
   readonly signingKey: SigningKey;
   readonly nowMs: () => number;
-  /** What ages of facts are measured by; the process's own when absent. */
-  readonly monotonicMs?: () => number;
   readonly randomBytes: (length: number) => Uint8Array;
   readonly logger: Logger;
+  /** Of this process, counted by nobody else; the host's own when absent. */
+  readonly monotonicMs?: () => number;
   readonly sessionLimits?: Partial<SessionLimits>;
+  readonly keeperLimits?: Partial<KeeperLimits>;
   /** How often sessions are held against the end of their tokens. */
   readonly recheckMs?: number;
 }
@@ -58,16 +60,15 @@ const sweepEveryMs = 3600_000;
 export class RegionalApi {
   readonly #context: ApiContext;
   readonly #app: App;
+  readonly #keeper: NodeKeeper;
   readonly #announcement: AnnounceDeps;
   readonly #stopping = new AbortController();
   #announcing: Promise<void> | undefined;
   #sweeping: NodeJS.Timeout | undefined;
 
   constructor(deps: RegionalApiDeps) {
-    const view = new ClusterView(deps.replica, {
-      nowMs: deps.nowMs,
-      monotonicMs: deps.monotonicMs ?? (() => performance.now()),
-    });
+    const { monotonicMs = () => performance.now() } = deps;
+    const view = new ClusterView(deps.replica, { nowMs: deps.nowMs, monotonicMs });
     const worker = new WorkerClient(deps.bus);
     const { logger, nowMs, randomBytes } = deps;
     const sessions = new SessionSockets({ ...defaultSessionLimits, ...deps.sessionLimits });
@@ -101,6 +102,11 @@ export class RegionalApi {
         logger.warn({ err: error, code: error.code }, "an image was not checked before its machine was made"),
       ),
     };
+    this.#keeper = new NodeKeeper({
+      ...this.#context,
+      monotonicMs,
+      limits: { ...defaultKeeperLimits, ...deps.keeperLimits },
+    });
     this.#app = createHttpServer(server);
     sessions.attach(this.#app);
     this.#app.addHook("onSend", async (request, reply) => {
@@ -112,6 +118,7 @@ export class RegionalApi {
   /** Resolves with the URL that it listens on. */
   async start(listen: { readonly host: string; readonly port: number }): Promise<string> {
     await this.#app.listen(listen);
+    this.#keeper.start();
     this.#context.gate.start();
     this.#announcing = announce(this.#announcement, this.#stopping.signal);
     this.#sweeping = setInterval(() => {
@@ -126,6 +133,7 @@ export class RegionalApi {
   /** Requests under way are cut off: their callers retry, and the next process serves them. */
   async stop(): Promise<void> {
     clearInterval(this.#sweeping);
+    await this.#keeper.stop();
     this.#stopping.abort();
     this.#context.gate.stop();
     this.#context.images.stop();

@@ -26,7 +26,7 @@ const expected: readonly (readonly [TokenLevel | "own", readonly string[]])[] = 
     "read-only",
     [
       ...["GET /v1/apps", "GET /v1/apps/:app", "GET /v1/apps/:app/machines", "GET /v1/orgs/:org/machines"],
-      ...["GET /v1/nodes", "GET /v1/images", "GET /v1/platform/regions"],
+      ...["GET /v1/nodes", "GET /v1/nodes/:node", "GET /v1/images", "GET /v1/platform/regions"],
       ...["", "/wait", "/events", "/versions", "/ps", "/lease", "/metadata", "/metadata/:key"].map(
         (path) => `GET ${machine}${path}`,
       ),
@@ -63,7 +63,14 @@ const expected: readonly (readonly [TokenLevel | "own", readonly string[]])[] = 
       ...[`PUT ${machine}/metadata`, `PATCH ${machine}/metadata`],
     ],
   ],
-  ["admin", ["GET /v1/nodes/:node/inspection", "PUT /v1/tokens/admin"]],
+  [
+    "admin",
+    [
+      ...["GET /v1/nodes/:node/inspection", "DELETE /v1/nodes/:node", "PUT /v1/tokens/admin"],
+      "POST /v1/nodes/join-tokens",
+      ...["cordon", "uncordon", "drain", "undrain"].map((verb) => `POST /v1/nodes/:node/${verb}`),
+    ],
+  ],
 ];
 const levelOf = new Map(
   expected.flatMap(([level, routes]) => routes.map((route) => [route, level] as const)),

@@ -16,6 +16,7 @@ import { lifecycleRoutes } from "./lifecycle-routes.ts";
 import { logsRoutes } from "./logs-routes.ts";
 import { machinesRoutes } from "./machines-routes.ts";
 import { metadataRoutes } from "./metadata-routes.ts";
+import { nodeRoutes } from "./node-routes.ts";
 import { openApiRoutes } from "./openapi-routes.ts";
 import { platformRoutes } from "./platform-routes.ts";
 import { sessionRoutes } from "./session-routes.ts";
@@ -39,6 +40,7 @@ const all = [
   filesRoutes,
   imagesRoutes,
   platformRoutes,
+  nodeRoutes,
   joinRoutes,
   tokensRoutes,
   openApiRoutes,

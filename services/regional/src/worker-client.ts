@@ -13,6 +13,8 @@ export const commandLimitMs = 10_000;
 
 type ChangingCommand =
   | "commit"
+  | "yield"
+  | "keep"
   | "update"
   | "start"
   | "stop"

@@ -5,6 +5,9 @@ import type { WorkerCommandName } from "@hearth/machine";
 export const starting: ReadonlySet<WorkerCommandName> = new Set([
   "reserve",
   "commit",
+  "yield",
+  "keep",
+  "forget",
   "update",
   "start",
   "stop",

@@ -5,11 +5,12 @@
 import { readdir, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { type NetworkInventory, readNetworkInventory, tapPrefix } from "@hearth/network";
-import { type HostProcess, vmmProcesses } from "./host-leftovers.ts";
+import { guardProcesses, type HostProcess, vmmProcesses } from "./host-leftovers.ts";
 import type { HostPaths } from "./host-paths.ts";
 
 export interface HostInventory {
   readonly processes: readonly (HostProcess & { readonly machineId: string })[];
+  readonly guards: readonly (HostProcess & { readonly machineId: string })[];
   readonly network: NetworkInventory;
   /** Names in the run directory of VMs, which are ids of machines. */
   readonly runDirs: readonly string[];
@@ -24,9 +25,10 @@ export interface HostInventory {
 }
 
 export async function readHostInventory(node: string, paths: HostPaths): Promise<HostInventory> {
-  const [processes, network, runDirs, machineDirs, sockets, cgroups, mounts, loopDevices] = await Promise.all(
-    [
+  const [processes, guards, network, runDirs, machineDirs, sockets, cgroups, mounts, loopDevices] =
+    await Promise.all([
       vmmProcesses(paths.runs),
+      guardProcesses(paths.runs),
       readNetworkInventory(node),
       names(paths.runs),
       names(paths.machines),
@@ -34,15 +36,14 @@ export async function readHostInventory(node: string, paths: HostPaths): Promise
       cgroupsOf(node),
       mountsBelow([paths.data, paths.runs]),
       loopsBelow(paths.data),
-    ],
-  );
+    ]);
   const disks = await Promise.all(
     machineDirs.flatMap((id) => {
       const path = paths.scratch(id);
       return [path, `${path}.new`].map(async (file) => ((await exists(file)) ? [file] : []));
     }),
   );
-  const seen = { processes, network, runDirs, machineDirs, sockets, cgroups, mounts, loopDevices };
+  const seen = { processes, guards, network, runDirs, machineDirs, sockets, cgroups, mounts, loopDevices };
   return { ...seen, disks: disks.flat() };
 }
 

@@ -13,14 +13,23 @@ export interface HostProcess {
   readonly startTime: string;
 }
 
+type MachineProcess = HostProcess & { readonly machineId: string };
+
 /** VMMs by the run directory that their command line names. */
-export async function vmmProcesses(runs: string): Promise<(HostProcess & { readonly machineId: string })[]> {
-  const found: (HostProcess & { machineId: string })[] = [];
+export const vmmProcesses = (runs: string): Promise<MachineProcess[]> =>
+  processesOf(runs, /(^|\/)(qemu-system-|firecracker)/);
+
+/** Guards, and VMMs that are not executed yet, in the same way. */
+export const guardProcesses = (runs: string): Promise<MachineProcess[]> =>
+  processesOf(runs, /(^|\/)(hearth-)?vm-guard$/);
+
+async function processesOf(runs: string, wanted: RegExp): Promise<MachineProcess[]> {
+  const found: MachineProcess[] = [];
   for (const name of await readdir("/proc")) {
     if (!/^\d+$/.test(name)) continue;
     const text = await readFile(`/proc/${name}/cmdline`, "latin1").catch(() => "");
     const [program = "", ...args] = text.split("\0");
-    if (!/(^|\/)(qemu-system-|firecracker)/.test(program)) continue;
+    if (!wanted.test(program)) continue;
     // The path of a socket, alone or as the value of an option.
     const marker = `${runs}/`;
     const at = args.find((argument) => argument.startsWith(marker) || argument.includes(`=${marker}`));

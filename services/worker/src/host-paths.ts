@@ -5,10 +5,13 @@ import type { NodeConfig } from "@hearth/cluster";
 export class HostPaths {
   readonly #data: string;
   readonly #run: string;
+  /** When the node's lease ends: what guards read. */
+  readonly lease: string;
 
   constructor(config: Pick<NodeConfig, "data_dir" | "run_dir">) {
     this.#data = join(config.data_dir, "worker");
     this.#run = join(config.run_dir, "m");
+    this.lease = join(config.run_dir, "lease");
   }
 
   get database(): string {

@@ -52,6 +52,7 @@ export function inspectMachines(input: InspectionInput): Difference[] {
   const ownerOfTap = new Map([...taps].map(([id, plan]) => [plan.tap.name, id as string]));
 
   compareProcesses(input, byId, add);
+  compareGuards(input, held, add);
   /** Both directions of one kind: what should be there, and what is. */
   const compare = (
     kind: DifferenceKind,
@@ -172,6 +173,23 @@ function compareProcesses(
       ]);
 }
 
+/** A guard has nothing to do but to end with its VMM, so one that is left over is as odd as one that is not there. */
+function compareGuards(
+  { rows, host }: InspectionInput,
+  held: (kind: string, machineId: string) => readonly Resource[],
+  add: Add,
+): void {
+  for (const { pid, machineId } of host.guards)
+    if (held("guard", machineId).length === 0)
+      add("guard", String(pid), rows.some((row) => row.machineId === machineId) ? machineId : null, [
+        "unexpected",
+        "A guard runs that no ledger has.",
+      ]);
+  for (const { machineId, handle } of rows)
+    if (handle?.spec.guard !== undefined && !host.guards.some((one) => one.machineId === machineId))
+      add("guard", machineId, machineId, ["missing", "The virtual machine of the record has no guard."]);
+}
+
 function compareRecords(
   input: InspectionInput,
   held: (kind: string, machineId: string) => readonly Resource[],
@@ -194,7 +212,7 @@ function compareRecords(
     if (row.state === "destroyed" && openRuns.has(row.machineId))
       wrong("A destroyed machine has an open run.");
     if (isSettled(row.state) && row.state !== "started") {
-      const kinds = ["vm", "tap", ...(row.state === "destroyed" ? ["image", "scratch"] : [])];
+      const kinds = ["vm", "guard", "tap", ...(row.state === "destroyed" ? ["image", "scratch"] : [])];
       if (!keepsDisk(row.config, false)) kinds.push("scratch");
       for (const kind of new Set(kinds))
         for (const { key } of held(kind, row.machineId))

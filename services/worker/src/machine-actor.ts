@@ -6,6 +6,7 @@
 import { HearthError } from "@hearth/errors";
 import type { Logger } from "@hearth/telemetry";
 import { releaseStaleImages, staleHolders } from "./image-hold.ts";
+import { gaveWay } from "./machine-rights.ts";
 import type { MachineRow } from "./machine-row.ts";
 import { destroyRun, downRun, type RunKind, runKinds, startRun } from "./machine-runs.ts";
 import { type Action, nextAction } from "./next-action.ts";
@@ -19,6 +20,8 @@ export interface ActorDeps {
   readonly engine: RunEngine;
   readonly newRunId: () => string;
   readonly draining: () => boolean;
+  /** This node has the right to run it now. */
+  readonly mayRun: (row: MachineRow) => boolean;
   /** Throws insufficient_capacity when the node has no room for it. */
   readonly admit: (row: MachineRow) => void;
   readonly logger: Logger;
@@ -59,7 +62,7 @@ export class MachineActor {
   wake(): void {
     this.#wake();
     const row = this.#deps.parts.store.find(this.machineId);
-    if (this.#run !== undefined && row !== undefined && this.#next(row).kind === "cancel")
+    if (this.#run !== undefined && row !== undefined && ["cancel", "give-way"].includes(this.#next(row).kind))
       this.#run.abort(new Error("no longer wanted"));
   }
 
@@ -112,13 +115,15 @@ export class MachineActor {
   }
 
   #next(row: MachineRow): Action {
-    const { parts, engine, draining } = this.#deps;
+    const { parts, engine, draining, mayRun } = this.#deps;
+    if (row.state !== "destroyed") this.#unpublished = false; // it came back from another node
     const live = parts.live.get(this.machineId);
     return nextAction(row, {
       nowMs: parts.clock.nowMs(),
       openRun: engine.openRunOf(this.machineId)?.kind as RunKind | undefined,
       ended: row.exit !== null || live === undefined || live.exit !== undefined,
       draining: draining(),
+      mayRun: mayRun(row),
       unpublished: this.#unpublished,
       staleImages: row.state === "started" && staleHolders(parts, row).length > 0,
       limits: parts.limits,
@@ -140,6 +145,9 @@ export class MachineActor {
         return await this.#takeOn(action.run, row);
       case "booted":
         return this.#booted();
+      case "give-way":
+        store.change(this.machineId, gaveWay);
+        return;
       case "begin":
         store.change(this.machineId, () => ({
           set: { state: "starting", startAtMs: 0, stop: null, exit: null },

@@ -20,7 +20,9 @@ import {
 import type { Admission } from "./admission.ts";
 import { commitIntent } from "./journal.ts";
 import { existing, MachineLeases, withNonce } from "./machine-leases.ts";
+import { MachineMoves } from "./machine-moves.ts";
 import { keepPlacement } from "./machine-placements.ts";
+import { isElsewhere } from "./machine-rights.ts";
 import type { MachineRow } from "./machine-row.ts";
 import type { Change, MachineStore, NewEvent } from "./machine-store.ts";
 import type { SlotNumbers } from "./slot-numbers.ts";
@@ -58,10 +60,15 @@ const atRest: ReadonlySet<MachineState> = new Set(["created", "stopped", "suspen
 export class MachineCommands {
   readonly #deps: MachineCommandsDeps;
   readonly leases: MachineLeases;
+  readonly moves: MachineMoves;
 
   constructor(deps: MachineCommandsDeps) {
     this.#deps = deps;
     const { store, nowMs, newNonce } = deps;
+    this.moves = new MachineMoves({
+      ...{ database: deps.database, store, answer: deps.answer },
+      checkLease: (row) => checkLease(row.machineId, row.lease, undefined, nowMs()),
+    });
     this.leases = new MachineLeases({
       store,
       nowMs,
@@ -89,14 +96,21 @@ export class MachineCommands {
   }
 
   commit(request: WorkerRequest<"commit">): MachineAnswer {
+    const { moved } = request;
     const { database, store, admission, slots, answer, nowMs } = this.#deps;
     const config = acceptable(parseMachineConfig(request.config));
     const row = commitIntent(database, () => {
       const known = store.find(request.machine_id);
-      if (known !== undefined) return sameInstance(known, request.instance_id);
+      // A decision of the region is one commit, whatever was done to the machine since.
+      if (known !== undefined && moved !== undefined && known.placement?.role === "here")
+        if (known.placement.term === moved.placement_term) return known;
+      if (moved !== undefined) this.moves.admit(known, request.machine_id, moved.placement_term);
+      else if (known !== undefined) return sameInstance(known, request.instance_id);
       const machines = store.all();
       if (config.placement?.anti_affinity) refuseCompany(machines, request);
-      admission.reservations.use(request.machine_id, request.fence);
+      // The term of its placement is the fence of a machine that comes from another node.
+      if (moved === undefined) admission.reservations.use(request.machine_id, request.fence);
+      else admission.reservations.drop(request.machine_id);
       if (request.launch) admission.admit(machines, request.machine_id, config.guest);
       const machineId = request.machine_id as MachineId;
       const instanceId = request.instance_id as InstanceId;
@@ -111,7 +125,7 @@ export class MachineCommands {
         ...slots.next(machines, request.network),
         config,
         desired: request.launch ? "started" : "stopped",
-        state: request.launch ? nextState("created", "start") : "created",
+        state: request.launch ? nextState("created", "start") : (moved?.state ?? "created"),
         revision: 1,
         image: null,
         handle: null,
@@ -126,8 +140,9 @@ export class MachineCommands {
         launch: request.launch,
         rollback: null,
         lease,
-        cordoned: false,
-        createdMs: nowMs(),
+        cordoned: moved?.cordoned ?? false,
+        placement: moved === undefined ? null : { term: moved.placement_term, role: "here" },
+        createdMs: moved?.created_ms ?? nowMs(),
         updatedMs: nowMs(),
       };
       store.insert(made, [{ type: "launch", source: "flyd", status: "created" }]);
@@ -262,7 +277,14 @@ export class MachineCommands {
   }
 
   #change(target: Target, decide: (row: MachineRow) => Change | undefined): MachineRow {
-    return this.#deps.store.change(target.machine_id, () => decide(this.checkLease(target)));
+    return this.#deps.store.change(target.machine_id, () => {
+      const row = this.checkLease(target);
+      if (!isElsewhere(row) || row.state === "destroyed") return decide(row);
+      throw new HearthError("conflict", {
+        message: "The machine is being moved to another node; try again in a moment.",
+        details: { machine_id: row.machineId },
+      });
+    });
   }
 }
 

@@ -50,6 +50,8 @@ export function factOf(node: NodeIdentity, row: MachineRow, events: readonly Mac
     app: row.app,
     revision: row.revision,
     record: recordOf(node, row, events),
+    desired: row.desired,
+    ...(row.placement?.role === "yielded" ? { yielded_term: row.placement.term } : {}),
     egress_ip: egressPair(row.egressSlot).guestV4,
     ...(row.rollback?.kind === "from" ? { failed_update: row.rollback.failed } : {}),
   };

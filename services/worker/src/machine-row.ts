@@ -51,6 +51,14 @@ export interface Turn {
   readonly dueMs: number;
 }
 
+/** Of a machine that was moved here, or is being moved away. */
+export interface Placement {
+  /** The newest decision of the region that this worker was told of. */
+  readonly term: number;
+  /** here: it lives here. yielded: it is kept down for another node. gone: another node has it. */
+  readonly role: "here" | "yielded" | "gone";
+}
+
 export interface MachineRow {
   readonly machineId: MachineId;
   readonly instanceId: InstanceId;
@@ -90,6 +98,8 @@ export interface MachineRow {
   readonly lease: Lease | null;
   /** No new traffic is to go to it. */
   readonly cordoned: boolean;
+  /** null when it was made here and never moved. */
+  readonly placement: Placement | null;
   readonly createdMs: number;
   readonly updatedMs: number;
 }
@@ -126,6 +136,7 @@ const columns: {
   rollback: { name: "rollback", kind: "json" },
   lease: { name: "lease", kind: "json" },
   cordoned: { name: "cordoned", kind: "flag" },
+  placement: { name: "placement", kind: "json" },
   createdMs: { name: "created_ms", kind: "plain" },
   updatedMs: { name: "updated_ms", kind: "plain" },
 };

@@ -177,12 +177,15 @@ export class MachineStore {
   }
 
   remove(machineId: string): void {
-    const { database } = this.#deps;
     crashPoint("remove row", "before");
-    transaction(database, () => {
-      database.prepare("DELETE FROM runs WHERE machine_id = ?").run(machineId);
-      database.prepare("DELETE FROM machines WHERE machine_id = ?").run(machineId);
-    });
+    transaction(this.#deps.database, () => this.drop(machineId));
+  }
+
+  /** Call inside a transaction of the caller. */
+  drop(machineId: string): void {
+    const { database } = this.#deps;
+    database.prepare("DELETE FROM runs WHERE machine_id = ?").run(machineId);
+    database.prepare("DELETE FROM machines WHERE machine_id = ?").run(machineId);
   }
 
   /** Newest first. */
@@ -269,7 +272,9 @@ export class MachineStore {
 
   #publish(row: MachineRow): void {
     const { outbox, factOf, nodeId } = this.#deps;
-    const fact = factOf(row, this.events(row.machineId, publishedEvents));
+    // Of a machine that another node has, this one has nothing to say once it is rid of it.
+    const left = row.placement?.role === "gone" && row.state === "destroyed";
+    const fact = left ? undefined : factOf(row, this.events(row.machineId, publishedEvents));
     outbox.add(factKeys.machine(nodeId, row.machineId), fact);
   }
 }

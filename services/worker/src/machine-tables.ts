@@ -56,6 +56,8 @@ export function makeMachineTables(database: DatabaseSync): void {
       memory_mb     INTEGER NOT NULL,
       expires_at_ms INTEGER NOT NULL
     ) STRICT;
+    -- the newest placement term of each machine that was ever moved to or from here, also when its row is gone
+    CREATE TABLE IF NOT EXISTS placement_terms (machine_id TEXT PRIMARY KEY, term INTEGER NOT NULL) STRICT;
     CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
   `);
   makePlacementTable(database);
@@ -66,4 +68,5 @@ export function makeMachineTables(database: DatabaseSync): void {
   addColumn(database, "machines", "started_ms", "INTEGER");
   addColumn(database, "machines", "checks", "TEXT");
   addColumn(database, "machines", "turn", "TEXT");
+  addColumn(database, "machines", "placement", "TEXT");
 }

@@ -3,6 +3,7 @@
  * exit, a timer and the start of a worker all end here.
  */
 import { canApply } from "@hearth/machine";
+import { hasToGo } from "./machine-rights.ts";
 import type { MachineRow } from "./machine-row.ts";
 import type { RunKind } from "./machine-runs.ts";
 import { type TurnAction, turnAction } from "./scheduled-turn.ts";
@@ -16,6 +17,8 @@ export type Action =
   | { readonly kind: "run"; readonly run: RunKind }
   /** Its start run is done, and the record does not say so yet. */
   | { readonly kind: "booted" }
+  /** It may not run here (any more). */
+  | { readonly kind: "give-way" }
   /** Its desired state asks for a start that nobody else will ask for. */
   | { readonly kind: "begin" }
   /** It runs, and still holds the image of a version that it will not go back to. */
@@ -30,6 +33,8 @@ export interface Observed {
   readonly openRun: RunKind | undefined;
   /** The program, or the VM, has ended. */
   readonly ended: boolean;
+  /** This node has the right to run it now. */
+  readonly mayRun: boolean;
   /** The host goes down: nothing is started. */
   readonly draining: boolean;
   readonly unpublished: boolean;
@@ -39,7 +44,9 @@ export interface Observed {
 }
 
 export function nextAction(row: MachineRow, observed: Observed): Action {
-  const { openRun, nowMs, draining } = observed;
+  const { openRun, nowMs, mayRun } = observed;
+  const draining = observed.draining || !mayRun;
+  if (!mayRun && hasToGo(row, openRun === "machine-start")) return { kind: "give-way" };
   if (openRun === "machine-start" && row.state !== "starting") return { kind: "cancel" };
   if (openRun === "machine-down" && row.state === "destroying") return { kind: "cancel" };
   if (openRun !== undefined) return { kind: "run", run: openRun };

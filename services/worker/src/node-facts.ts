@@ -3,9 +3,11 @@ import type { FactStore, NodeConfig } from "@hearth/cluster";
 import { factKeys, type NodeFact } from "@hearth/machine";
 import type { Logger } from "@hearth/telemetry";
 import { defaultCpuOvercommit } from "./admission.ts";
+import { pressureProblems, pressureWarnings, readPressure } from "./host-pressure.ts";
 import type { MachineRow } from "./machine-row.ts";
 import type { Shape } from "./reservations.ts";
 import type { Restatement } from "./restatement.ts";
+import type { ServiceHealth } from "./service-health.ts";
 import type { Clock } from "./worker-deps.ts";
 
 export interface NodeFactsDeps {
@@ -16,6 +18,7 @@ export interface NodeFactsDeps {
   readonly everyMs: number;
   readonly load: () => NodeLoad;
   readonly problems: () => readonly string[];
+  readonly services: () => ServiceHealth;
   readonly restatement: Pick<Restatement, "look" | "restated">;
 }
 
@@ -82,10 +85,16 @@ export class NodeFacts {
   }
 
   #fact(): NodeFact {
-    const { config, clock, load, problems } = this.#deps;
+    const { config, clock, load, services } = this.#deps;
     const { free, reserved, machines, images } = load(); // its look at the tables may find the first problem
+    const pressure = readPressure(config.data_dir);
     const { restated } = this.#deps.restatement;
     const cpu_overcommit = config.cpu_overcommit ?? defaultCpuOvercommit;
+    const problems = [
+      ...this.#deps.problems(),
+      ...services().problems,
+      ...(pressure === undefined ? [] : pressureProblems(pressure)),
+    ];
     return {
       node_id: config.node_id,
       region: config.region,
@@ -106,8 +115,11 @@ export class NodeFacts {
         ...config.warnings,
         `Processors are shared: up to ${cpu_overcommit} virtual ones for each of the host's.`,
         "Virtual machine monitors run as the worker's own user, without a cgroup of their own.",
+        ...services().warnings,
+        ...(pressure === undefined ? [] : pressureWarnings(pressure)),
       ],
-      ...(problems().length === 0 ? {} : { problems: problems() }),
+      ...(problems.length === 0 ? {} : { problems }),
+      ...(pressure === undefined ? {} : { pressure }),
       published_at_ms: clock.nowMs(),
       ...(restated === undefined ? {} : { restated }),
     };

@@ -10,7 +10,7 @@ import { promisify } from "node:util";
 import type { Difference, DifferenceKind, Inspection } from "@hearth/machine";
 import type { FirewallElement, NetworkExecutor } from "@hearth/network";
 import type { Logger } from "@hearth/telemetry";
-import { endProcess, removeTap, vmmProcesses } from "./host-leftovers.ts";
+import { endProcess, guardProcesses, removeTap, vmmProcesses } from "./host-leftovers.ts";
 import type { HostPaths } from "./host-paths.ts";
 import type { Clock } from "./worker-deps.ts";
 
@@ -34,6 +34,7 @@ const commandLimitMs = 10_000;
  */
 const removable: ReadonlySet<DifferenceKind> = new Set([
   "process",
+  "guard",
   "namespace",
   "tap",
   "firewall-element",
@@ -108,6 +109,11 @@ export class OrphanSweep {
         // Found again by its number, so that a stranger who got the number since is not taken for it.
         const process = (await vmmProcesses(paths.runs)).find(({ pid }) => String(pid) === key);
         if (process !== undefined) await endProcess(process);
+        return;
+      }
+      case "guard": {
+        const guard = (await guardProcesses(paths.runs)).find(({ pid }) => String(pid) === key);
+        if (guard !== undefined) await endProcess(guard);
         return;
       }
       case "namespace":

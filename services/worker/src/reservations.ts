@@ -48,13 +48,17 @@ export class Reservations {
    * Turns the reservation into the machine that the caller makes in the same transaction.
    * @throws HearthError `reservation_expired`, `reservation_not_held`
    */
-  use(machineId: string, fence: number): void {
+  use(machineId: string, fence: number | undefined): void {
     const row = this.#database
       .prepare("SELECT fence, expires_at_ms FROM reservations WHERE machine_id = ?")
       .get(machineId);
     const details = { machine_id: machineId, fence };
-    if (row?.fence !== fence) throw new HearthError("reservation_not_held", { details });
+    if (row === undefined || row.fence !== fence) throw new HearthError("reservation_not_held", { details });
     if (!this.#isHeld(Number(row.expires_at_ms))) throw new HearthError("reservation_expired", { details });
+    this.drop(machineId);
+  }
+
+  drop(machineId: string): void {
     this.#database.prepare("DELETE FROM reservations WHERE machine_id = ?").run(machineId);
   }
 

@@ -14,7 +14,15 @@ const stopped = machineRow({ state: "stopped", desired: "stopped", config, turn 
 const handle = {} as NonNullable<ReturnType<typeof machineRow>["handle"]>;
 const running = { ...stopped, state: "started", desired: "started", handle } as const;
 const observed = (nowMs: number, changes: Partial<Observed> = {}): Observed => ({
-  ...{ nowMs, openRun: undefined, ended: false, draining: false, unpublished: false, staleImages: false },
+  ...{
+    nowMs,
+    openRun: undefined,
+    ended: false,
+    draining: false,
+    unpublished: false,
+    staleImages: false,
+    mayRun: true,
+  },
   limits: { destroyedFactMs: 1, destroyedRowMs: 1 },
   ...changes,
 });

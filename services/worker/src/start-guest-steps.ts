@@ -8,6 +8,7 @@ import { imageRef, privateAddress } from "./machine-record.ts";
 import type { MachineRow } from "./machine-row.ts";
 import { type MachineStep, needLive, type RunParts, slotOf } from "./run-parts.ts";
 import { explainStartFailure } from "./start-failure.ts";
+import { endGuards, guardOf } from "./vm-guards.ts";
 
 export function vmmStep(parts: RunParts): MachineStep {
   const { store, ledger, paths, live, config } = parts;
@@ -23,6 +24,8 @@ export function vmmStep(parts: RunParts): MachineStep {
       const row = store.get(machineId);
       const runDir = paths.runDir(machineId);
       ledger.claim({ kind: "vm", key: runDir, machineId });
+      const guard = guardOf(parts, row);
+      if (guard !== undefined) ledger.claim({ kind: "guard", key: runDir, machineId });
       await Promise.all([
         mkdir(runDir, { recursive: true, mode: 0o700 }),
         mkdir(paths.machine(machineId), { recursive: true, mode: 0o700 }),
@@ -46,6 +49,7 @@ export function vmmStep(parts: RunParts): MachineStep {
         ],
         nics: [{ tap: slotOf(parts, row).tap.name, mac: slotOf(parts, row).guest.mac }],
         consolePath: paths.console(machineId),
+        ...(guard === undefined ? {} : { guard }),
       });
       crashPoint("launch vm", "after");
       // Given up meanwhile: whoever undoes this ends the VM, and the record must not name it again.
@@ -63,8 +67,11 @@ export async function endVm(parts: RunParts, machineId: string): Promise<void> {
   await live.get(machineId)?.kill();
   await live.drop(machineId);
   crashPoint("end vm", "after");
+  if (ledger.ofMachine(machineId).some(({ kind }) => kind === "guard"))
+    await endGuards(paths.runs, machineId);
   const runDir = paths.runDir(machineId);
   await rm(runDir, { recursive: true, force: true });
+  ledger.release({ kind: "guard", key: runDir, machineId });
   store.note(machineId, { handle: null });
   ledger.release({ kind: "vm", key: runDir, machineId });
 }

@@ -17,7 +17,7 @@ export interface TakeOverDeps {
   readonly bootId: string;
 }
 
-const bootKey = "boot_id";
+export const bootKey = "boot_id";
 
 export async function takeOver({ parts, engine, bootId }: TakeOverDeps): Promise<void> {
   const { store, logger } = parts;

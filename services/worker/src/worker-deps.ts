@@ -17,13 +17,15 @@ export interface Clock {
 export interface WorkerDeps {
   readonly config: NodeConfig;
   readonly bus: Bus;
-  readonly facts: Pick<FactStore, "publish" | "delete" | "isIntact" | "position">;
+  readonly facts: Pick<FactStore, "publish" | "delete" | "read" | "compareAndSet" | "isIntact" | "position">;
   readonly makeVmm: () => Vmm;
   readonly network: Pick<NetworkExecutor, "applySlot" | "removeSlot" | "removeElements">;
   readonly images: ImagesClient;
   /** To the private address of a machine, for its health checks; plain TCP when absent. */
   readonly connect?: Connect;
   readonly clock: Clock;
+  /** Milliseconds since the host booted; the host's own when absent. */
+  readonly bootMs?: () => number;
   readonly randomBytes: (length: number) => Uint8Array;
   readonly logger: Logger;
   /** Of this boot of the host; a process of another boot is not believed to be ours. */

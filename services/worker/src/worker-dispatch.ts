@@ -30,6 +30,12 @@ export async function dispatch(
       return commands.reserve(command.request);
     case "commit":
       return commands.commit(command.request);
+    case "yield":
+      return commands.moves.yield(command.request);
+    case "keep":
+      return commands.moves.keep(command.request);
+    case "forget":
+      return commands.moves.forget(command.request);
     case "update":
       return commands.update(command.request);
     case "start":

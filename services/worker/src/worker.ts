@@ -6,7 +6,7 @@
  */
 import { connect } from "node:net";
 import type { DatabaseSync } from "node:sqlite";
-import { type Handler, Outbox, type Serving, serveStreams } from "@hearth/cluster";
+import { defaultLease, type Handler, Outbox, type Serving, serveStreams } from "@hearth/cluster";
 import { HearthError } from "@hearth/errors";
 import {
   type Inspection,
@@ -34,9 +34,19 @@ import { MachineActor } from "./machine-actor.ts";
 import { MachineCommands } from "./machine-commands.ts";
 import { placementOf } from "./machine-placements.ts";
 import { factOf, privateAddress, recordOf } from "./machine-record.ts";
+import {
+  askedMachines,
+  forgetMoved,
+  isElsewhere,
+  lapseMachines,
+  needsLease,
+  type RightsDeps,
+  untilDown,
+} from "./machine-rights.ts";
 import type { MachineRow } from "./machine-row.ts";
 import { MachineStore } from "./machine-store.ts";
 import { imagesOf, NodeFacts, type NodeLoad, noLoad } from "./node-facts.ts";
+import { hostBootMs, NodeLease } from "./node-lease.ts";
 import { OrphanSweep } from "./orphan-sweep.ts";
 import { withCrashPoints } from "./published-facts.ts";
 import { Restatement } from "./restatement.ts";
@@ -44,14 +54,17 @@ import { RunEngine } from "./run-engine.ts";
 import { runHistory } from "./run-history.ts";
 import { type RunParts, slotOf } from "./run-parts.ts";
 import { ScratchDisks } from "./scratch-disk.ts";
+import { HeardServices } from "./service-health.ts";
 import { SlotNumbers } from "./slot-numbers.ts";
-import { takeOver } from "./take-over.ts";
+import { bootKey, takeOver } from "./take-over.ts";
+import { restoreGuards } from "./vm-guards.ts";
 import { defaultLimits, type WorkerDeps } from "./worker-deps.ts";
 import { dispatch } from "./worker-dispatch.ts";
 import { workerStreamHandlers } from "./worker-streams.ts";
 
 export const workerServiceName = "worker";
 const publishedEvents = 20;
+const leaseKey = "lease";
 
 export class Worker {
   readonly #deps: WorkerDeps;
@@ -68,7 +81,9 @@ export class Worker {
   readonly #guests: GuestCommands;
   readonly #nodeFacts: NodeFacts;
   readonly #orphans: OrphanSweep;
+  readonly #lease: NodeLease;
   readonly #actors = new Map<string, MachineActor>();
+  readonly #services = new HeardServices(() => performance.now());
   readonly #watch = new ChangeWatch();
   #serving: Serving[] = [];
   #draining = false;
@@ -167,8 +182,9 @@ export class Worker {
       clock,
       logger,
       everyMs: limits.nodeFactEveryMs,
-      load: () => this.#health.guard(() => this.#load(), noLoad),
-      problems: () => this.#health.problems,
+      load: () => (this.#draining ? noLoad : this.#health.guard(() => this.#load(), noLoad)),
+      problems: () => [...this.#health.problems, ...present(this.#lease.problem)],
+      services: () => this.#services.now,
       restatement: new Restatement({
         facts: deps.facts,
         outbox: this.#outbox,
@@ -194,11 +210,37 @@ export class Worker {
       logger,
       ownerUid: process.getuid?.() ?? 0,
     };
+    const rights: RightsDeps = {
+      parts: this.#parts,
+      engine: this.#engine,
+      wake: (machineId) => this.#actors.get(machineId)?.wake(),
+      noteTerm: (machineId, term) => this.#commands.moves.noted(machineId, term),
+    };
+    this.#lease = new NodeLease({
+      ...{ nodeId: config.node_id, facts: deps.facts, clock, logger },
+      limits: config.lease ?? defaultLease,
+      path: paths.lease,
+      bootMs: deps.bootMs ?? hostBootMs,
+      lapse: () => lapseMachines(rights),
+      down: (signal) => untilDown(rights, signal),
+      hadLease: () => this.#store.meta(leaseKey) !== undefined,
+      gotLease: () => {
+        if (this.#store.meta(leaseKey) === undefined) this.#store.setMeta(leaseKey, "held");
+      },
+      asks: () => askedMachines(rights),
+      forget: (moved) => forgetMoved(rights, moved),
+      onHeld: () => {
+        for (const actor of this.#actors.values()) actor.wake();
+      },
+    });
     this.#orphans = new OrphanSweep({
       nodeId: config.node_id,
       paths,
       network: deps.network,
-      inspect: () => this.#inspect(),
+      inspect: async () => {
+        await restoreGuards(this.#parts);
+        return await this.#inspect();
+      },
       clock,
       logger,
       everyMs: limits.orphanSweepMs,
@@ -211,7 +253,9 @@ export class Worker {
   async start(): Promise<void> {
     const { bus, config, bootId } = this.#deps;
     this.#outbox.start();
+    const sameBoot = this.#store.meta(bootKey) === bootId;
     await takeOver({ parts: this.#parts, engine: this.#engine, bootId });
+    this.#lease.start(sameBoot);
     for (const { machineId } of this.#store.all()) {
       this.#actor(machineId);
       this.#checks.follow(machineId);
@@ -234,7 +278,12 @@ export class Worker {
   /** Lets go of the machines, which run on, and closes the database. */
   async stop(): Promise<void> {
     await Promise.all(this.#serving.map((serving) => serving.stop()));
-    await Promise.all([this.#nodeFacts.stop(), this.#orphans.stop(), this.#health.stop()]);
+    await Promise.all([
+      this.#lease.stop(),
+      this.#nodeFacts.stop(),
+      this.#orphans.stop(),
+      this.#health.stop(),
+    ]);
     await Promise.all([...this.#actors.values()].map((actor) => actor.stop()));
     await this.#checks.release();
     await this.#live.release();
@@ -248,6 +297,7 @@ export class Worker {
 
   #handlers(): Record<string, Handler> {
     const handlers: Record<string, Handler> = {
+      "service-health": (payload) => this.#services.take(payload),
       "stop-all": (payload, { signal }) => this.#told(this.#stopAll(payload, signal)),
     };
     for (const name of workerCommandNames)
@@ -355,6 +405,7 @@ export class Worker {
       engine: this.#engine,
       newRunId: () => Buffer.from(this.#deps.randomBytes(8)).toString("hex"),
       draining: () => this.#draining,
+      mayRun: (row) => !isElsewhere(row) && (!needsLease(row) || this.#lease.held),
       admit: (row) => this.#admission.admit(this.#store.all(), row.machineId, row.config.guest),
       logger: this.#deps.logger.child({ machine_id: machineId }),
       onActed: () => this.#watch.notify(),
@@ -378,6 +429,8 @@ export class Worker {
     return this.#store.get(machineId);
   }
 }
+
+const present = <T>(value: T | undefined): T[] => (value === undefined ? [] : [value]);
 
 /** Unique to this database for ever: a new one must not repeat the message ids of an old one. */
 function ownerId(database: DatabaseSync, randomBytes: (length: number) => Uint8Array): string {

@@ -3,6 +3,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { closeSync, mkdirSync, openSync, readFileSync, rmSync } from "node:fs";
 import { setTimeout as delay } from "node:timers/promises";
 import { HearthError } from "@hearth/errors";
+import { guarded, type VmmGuard } from "../port.ts";
 import { processStartTime } from "./process.ts";
 import { QmpClient, type QmpEvent } from "./qmp.ts";
 
@@ -21,6 +22,7 @@ export interface Launched {
 export interface LaunchOptions {
   readonly binary: string;
   readonly args: readonly string[];
+  readonly guard?: VmmGuard | undefined;
   readonly runDir: string;
   readonly sockets: readonly string[];
   readonly qmpSocket: string;
@@ -43,7 +45,8 @@ export async function launchQemu(options: LaunchOptions): Promise<Launched> {
   const log = openSync(logPath, "w", 0o600);
   let child: ChildProcess;
   try {
-    child = spawn(options.binary, options.args, { detached: true, stdio: ["ignore", log, log] });
+    const [program = "", ...args] = guarded(options.guard, [options.binary, ...options.args]);
+    child = spawn(program, args, { detached: true, stdio: ["ignore", log, log] });
   } finally {
     closeSync(log);
   }

@@ -192,6 +192,7 @@ export class QemuVmm implements Vmm {
     const tscKhz = accelerator === "tcg" ? hostTscKhz() : null;
     const launched = await launchQemu({
       binary: this.#binary,
+      guard: spec.guard,
       args: qemuArguments({ spec, accelerator, memory, qmpSocket, agentSocket, tscKhz, incoming }),
       runDir: spec.runDir,
       sockets: [qmpSocket, agentSocket],

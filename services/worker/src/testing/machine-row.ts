@@ -28,6 +28,7 @@ export const machineRow = (changes: Partial<MachineRow> = {}): MachineRow => ({
   launch: true,
   rollback: null,
   cordoned: false,
+  placement: null,
   lease: null,
   createdMs: 1_700_000_000_000,
   updatedMs: 1_700_000_000_000,

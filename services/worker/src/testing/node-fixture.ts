@@ -73,7 +73,7 @@ export interface TestNode extends AsyncDisposable {
   taps(): string[];
 }
 
-export async function startNode(): Promise<TestNode> {
+export async function startNode(lease?: NodeConfig["lease"]): Promise<TestNode> {
   const dir = mkdtempSync(join(tmpdir(), "hw-"));
   const login = { user: "test", pass: "secret" };
   const server = new NatsServer({ dir: join(dir, "nats"), port: await freePort(), ...login });
@@ -90,7 +90,12 @@ export async function startNode(): Promise<TestNode> {
     run_dir: join(dir, "run"),
     nats: { servers: [server.url], ...login },
     api: { host: "127.0.0.1", port: 0 },
-    assets: { kernel: join(assets, "vmlinux"), initrd: join(assets, "initrd.cpio") },
+    assets: {
+      kernel: join(assets, "vmlinux"),
+      initrd: join(assets, "initrd.cpio"),
+      guard: join(assets, "vm-guard"),
+    },
+    ...(lease === undefined ? {} : { lease }),
     accelerator: "tcg",
     capacity: { cpus: 2, memory_mb: 4096 },
     nameservers: ["fd12:3456:789a::3"],

@@ -11,7 +11,15 @@ import { join } from "node:path";
 import type { Duplex } from "node:stream";
 import { setTimeout as delay } from "node:timers/promises";
 import { HearthError } from "@hearth/errors";
-import type { Vmm, VmmExit, VmmExitReason, VmmHandle, VmmSpec, VmmStats } from "@hearth/vmm";
+import {
+  guarded,
+  type Vmm,
+  type VmmExit,
+  type VmmExitReason,
+  type VmmHandle,
+  type VmmSpec,
+  type VmmStats,
+} from "@hearth/vmm";
 import { endTree } from "./end-tree.ts";
 
 const pollMs = 10;
@@ -40,11 +48,13 @@ export class ProcessVmm implements Vmm {
     const agentSocket = join(spec.runDir, "agent.sock");
     rmSync(agentSocket, { force: true });
     appendFileSync(spec.consolePath, "simulated boot\n");
-    const child = spawn(this.#agent, ["--unix", agentSocket], {
-      detached: true,
-      stdio: "ignore",
-      argv0: programName,
-      cwd: "/",
+    const agent = [this.#agent, "--unix", agentSocket];
+    // The guard executes what it is given under its own name, so a shell gives the agent the other one.
+    const renamed = guarded(spec.guard, ["bash", "-c", 'exec -a "$0" "$@"', programName, ...agent]);
+    const [program = "", ...args] = spec.guard === undefined ? agent : renamed;
+    const child = spawn(program, args, {
+      ...{ detached: true, stdio: "ignore", cwd: "/" },
+      ...(spec.guard === undefined ? { argv0: programName } : {}),
     });
     await new Promise<void>((resolve, reject) => child.once("spawn", resolve).once("error", reject));
     const pid = child.pid ?? 0;

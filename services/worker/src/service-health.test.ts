@@ -1,0 +1,13 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { HeardServices } from "./service-health.ts";
+
+test("what the agent says of services counts until it is old, and nonsense is refused by name", () => {
+  let nowMs = 0;
+  const heard = new HeardServices(() => nowMs);
+  heard.take({ problems: ["images: it ended"], warnings: [] });
+  assert.deepEqual(heard.now.problems, ["images: it ended"]);
+  nowMs = 31_000;
+  assert.deepEqual(heard.now, { problems: [], warnings: [] });
+  assert.throws(() => heard.take({ problems: "all" }), { code: "invalid_argument" });
+});
