@@ -60,6 +60,11 @@ const entries: readonly Entry[] = [
     summary: "say how Hearth stands on this host, and what to do",
     load: () => import("./doctor.ts"),
   },
+  {
+    name: "dev",
+    summary: "a fleet of hosts on this machine, to try Hearth on",
+    load: () => import("./dev.ts"),
+  },
 ];
 
 export async function runProgram(argv: readonly string[]): Promise<number> {

@@ -5,4 +5,6 @@ export { sweepFleets } from "./src/fleet-claim.ts";
 export { FleetHost } from "./src/fleet-host.ts";
 export type { HostFiles } from "./src/host-files.ts";
 export { type HostProcess, type ServiceName, serviceNames } from "./src/host-processes.ts";
+export { type Answer, Region, type RegionPlan } from "./src/region.ts";
 export type { Finished } from "./src/run-command.ts";
+export { type FleetOptions, type RunningFleet, startFleet } from "./src/start-fleet.ts";

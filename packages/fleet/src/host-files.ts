@@ -1,6 +1,15 @@
 /** The files of one host of a fleet: what it keeps, what it boots with, and the script by which people enter it. */
 import { randomUUID } from "node:crypto";
-import { globSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  globSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { join, resolve } from "node:path";
 import { HearthError } from "@hearth/errors";
 import { enterCommand } from "./namespace-set.ts";
@@ -59,7 +68,7 @@ function setClock(etc: string, skewMs: number): void {
 function linkAssets(directory: string, bootId: string): void {
   const source = join(repositoryRoot, ".hearth/assets");
   const answer = "kvm-answer.json";
-  for (const name of readdirSync(source)) {
+  for (const name of existsSync(source) ? readdirSync(source) : []) {
     const path = join(directory, name);
     rmSync(path, { force: true });
     if (name !== answer) symlinkSync(join(source, name), path);
