@@ -12,8 +12,7 @@ import { must, run } from "./run-command.ts";
 /** Interfaces of the switch beside the port itself. */
 const names = (port: string) => ({ bridge: `${port}-b`, near: `${port}-n`, far: `${port}-f` });
 
-/** The interface by which the switch reaches the host of a port when its cable is slow. */
-export const slowPort = (port: string): string => names(port).far;
+/** What the port is on while its cable is slow. */
 export const slowBridge = (port: string): string => names(port).bridge;
 
 const pidPath = (directory: string, port: string): string => join(directory, `${port}.delay`);

@@ -17,8 +17,8 @@ delete table bridge faults
 add table bridge faults
 add chain bridge faults forward { type filter hook forward priority filter; policy accept; }
 add rule bridge faults forward ether type arp accept
-add rule bridge faults forward ether saddr 02:68:66:00:00:01 oifname { "h2", "h2-f" } counter drop
-add rule bridge faults forward ether saddr 02:68:66:00:00:02 oifname { "h1", "h1-f" } numgen random mod 1000 < 25 counter drop
+add rule bridge faults forward ether saddr 02:68:66:00:00:01 oifname "h2" counter drop
+add rule bridge faults forward ether saddr 02:68:66:00:00:02 oifname "h1" numgen random mod 1000 < 25 counter drop
 `,
   );
 });

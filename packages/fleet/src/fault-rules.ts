@@ -2,8 +2,6 @@
  * Packets that a fleet's underlay loses, as one table of nftables on the switch. A host cannot tell a dropped frame
  * from a dead cable, whatever its own firewall says, and the rules stay when the host is lost. Pure; applied as a whole.
  */
-import { slowPort } from "./delay-link.ts";
-
 /** An end of the underlay. */
 export interface Port {
   /** Of the switch: the name of a host. */
@@ -44,6 +42,5 @@ export function renderFaults({ cuts, losses }: Faults): string {
   ].join("\n");
 }
 
-/** By where it comes from and through which port it would leave, so that broadcasts are among it. */
-const between = (from: Port, to: Port): string =>
-  `ether saddr ${from.mac} oifname { "${to.port}", "${slowPort(to.port)}" }`;
+/** By who sent it, so that what came over a slow cable is known too; by where it goes, so that broadcasts are. */
+const between = (from: Port, to: Port): string => `ether saddr ${from.mac} oifname "${to.port}"`;

@@ -60,8 +60,9 @@ describe("hosts without Hearth", { skip: root, timeout: 120_000 }, () => {
     await fleet.latency(two, 40);
     assert.ok((await roundTripMs([one, two])) > 30);
     assert.equal(await datagramsThrough(fleet, [one, two]), 20);
-    await fleet.cut(one, two);
+    await fleet.partition([one], [two]);
     assert.equal(await datagramsThrough(fleet, [one, two]), 0);
+    assert.equal(await datagramsThrough(fleet, [two, one]), 0);
     await fleet.heal();
     assert.equal(await datagramsThrough(fleet, [one, two]), 20);
     assert.ok((await roundTripMs([one, two])) < 30);
