@@ -16,6 +16,8 @@ interface Entry {
 
 const entries: readonly Entry[] = [
   { name: "up", summary: "start Hearth on this host", load: () => import("./up.ts") },
+  { name: "join", summary: "have this host join a region, and start it", load: () => import("./join.ts") },
+  { name: "token", summary: "make tokens for hosts that are to join", load: () => import("./token.ts") },
   { name: "down", summary: "stop the machines of this host, and Hearth", load: () => import("./down.ts") },
   {
     name: "run",

@@ -8,6 +8,7 @@ import { note, printJson, printJsonLine, printLine } from "./output.ts";
 interface Options {
   readonly foreground?: boolean;
   readonly region?: string;
+  readonly address?: string;
   readonly timeout?: number;
   readonly json?: boolean;
 }
@@ -18,11 +19,13 @@ export function define(command: Command, context: Context): void {
   command
     .option("--foreground", "stay, log to stderr, and take Hearth down on ctrl-C")
     .option("--region <name>", "the region of this node")
+    .option("--address <ip>", "where other hosts reach this one; Hearth then listens there (HEARTH_ADDRESS)")
     .option("--timeout <seconds>", "how long it may take to become ready (60)", parsePositive)
     .addOption(jsonOption())
     .addHelpText(
       "after",
       `
+The first host makes a region; other hosts join it with a token of \`hearth token node\`, and need an address of it.
 What it keeps is in HEARTH_DATA_DIR, its sockets in HEARTH_RUN_DIR, and the API listens on HEARTH_API_PORT.
 When Hearth is up already, it says so and does nothing.`,
     )
@@ -31,10 +34,11 @@ When Hearth is up already, it says so and does nothing.`,
 
 async function upHere(options: Options, context: Context): Promise<void> {
   const { up } = await import("@hearth/host-agent");
-  const { foreground = false, region, timeout, json = false } = options;
+  const { foreground = false, region, address, timeout, json = false } = options;
   const agent = {
     detach: !foreground,
     ...(region === undefined ? {} : { region }),
+    ...(address === undefined ? {} : { address }),
     ...(timeout === undefined ? {} : { timeoutMs: timeout * 1000 }),
     onProgress: ({ problems: [problem] }: AgentStatus) => {
       if (problem !== undefined) note(`hearth: waiting: ${problem}`);
@@ -49,11 +53,11 @@ async function upHere(options: Options, context: Context): Promise<void> {
   await inForeground(() => up(agent), context, json);
 }
 
-function describe(status: AgentStatus, started: boolean, context: Context): void {
+export function describe(status: AgentStatus, started: boolean, context: Context): void {
   const { isApiChosen, apiUrl } = context.environment;
   printLine(started ? "Hearth is up." : "Hearth was up already.");
   printLine(`  API    ${status.api_url}`);
-  printLine(`  token  ${status.token_path}`);
+  if (status.roles.includes("api")) printLine(`  token  ${status.token_path}`);
   if (status.accelerator !== "kvm") printLine(`  ${status.accelerator_reason}`);
   printLine("Next:");
   printLine("  hearth doctor                      what this host can and cannot do");

@@ -10,7 +10,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { HearthError } from "@hearth/errors";
 import { DeliverPolicy, type JsMsg, jetstream, jetstreamManager } from "@nats-io/jetstream";
 import type { Bus } from "./bus.ts";
-import { ensureStateStream, statePrefix, stateStream, tombstoneHeader } from "./facts.ts";
+import { ensureStateStream, statePrefix, stateStream, streamIdentity, tombstoneHeader } from "./facts.ts";
 import { type Fact, type ReplicaPosition, ReplicaStore } from "./replica-store.ts";
 
 export interface ReplicaOptions {
@@ -150,7 +150,7 @@ export class Replica {
     const manager = await jetstreamManager(connection, { timeout: 2_000 });
     await ensureStateStream(manager, this.#options.streamReplicas ?? 1);
     const info = await manager.streams.info(stateStream);
-    this.#adopt(info.created, info.state.last_seq);
+    this.#adopt(streamIdentity(info), info.state.last_seq);
     const consumer = await jetstream(connection).consumers.get(stateStream, {
       deliver_policy: DeliverPolicy.StartSequence,
       opt_start_seq: this.#position.revision + 1,
@@ -162,8 +162,9 @@ export class Replica {
       while (!signal.aborted) {
         this.#throwIfBroken();
         const askedAtMs = Date.now();
-        const { state, created } = await manager.streams.info(stateStream);
-        if (created !== this.#position.stream)
+        const now = await manager.streams.info(stateStream);
+        const { state } = now;
+        if (streamIdentity(now) !== this.#position.stream)
           throw new HearthError("unavailable", { message: "Another stream." });
         if (state.last_seq <= this.#position.revision) {
           this.#position = { ...this.#position, checkedAtMs: askedAtMs };

@@ -15,6 +15,13 @@ export const factKeys = {
   nodePolicy: (nodeId: string) => `node-policy.${nodeId}`,
   /** Who a node is: its public keys, its host number, what it may do. */
   nodeKey: (nodeId: string) => `node-key.${nodeId}`,
+  /** The number of a host, taken once; so no two have the same addresses for their machines. */
+  hostNumber: (number: number) => `host-number.${number}`,
+  /** A token that lets one host in, by the sha256 of its secret in hex. */
+  join: (hash: string) => `join.${hash}`,
+  /** Which hosts run the servers of the bus. */
+  bus: () => "bus.servers",
+  adminToken: () => "admin-token.first",
   /** Where a machine that was moved belongs; a machine that never moved has none. */
   placement: (machineId: string) => `placement.${machineId}`,
   app: (name: string) => `app.${name}`,
@@ -29,6 +36,10 @@ export const factPrefixes = {
   lease: "lease.",
   nodePolicy: "node-policy.",
   nodeKey: "node-key.",
+  hostNumber: "host-number.",
+  join: "join.",
+  bus: "bus.",
+  adminToken: "admin-token.",
   placement: "placement.",
 } as const;
 

@@ -52,7 +52,7 @@ export function prepareDirectories({ dataDir, runDir }: AgentSettings): boolean 
 }
 
 /** @throws HearthError `conflict` when somebody listens there */
-export async function assertPortFree(host: string, port: number): Promise<void> {
+export async function assertPortFree(host: string, port: number, setting: string): Promise<void> {
   const server = createServer();
   try {
     await new Promise<void>((resolve, reject) => {
@@ -60,8 +60,11 @@ export async function assertPortFree(host: string, port: number): Promise<void> 
     });
   } catch (cause) {
     throw new HearthError("conflict", {
-      message: `Something else listens on ${host}:${port}; choose another port with HEARTH_API_PORT.`,
-      details: { host, port },
+      message:
+        (cause as NodeJS.ErrnoException).code === "EADDRNOTAVAIL"
+          ? `This host has no address ${host}; name one that it has with --address.`
+          : `Something else listens on ${host}:${port}; choose another port with ${setting}.`,
+      details: { host, port, setting },
       cause,
     });
   }

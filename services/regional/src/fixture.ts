@@ -71,6 +71,7 @@ export async function startRegion(options: RegionOptions = {}): Promise<TestRegi
     facts: () => facts,
     replica,
     tokenHash: hashToken(testToken),
+    region: { name: "local", prefix: "fd00:1234:5678::/48" },
     nowMs: () => Date.now() + (options.skewMs?.() ?? 0),
     randomBytes,
     ...(options.sessionLimits === undefined ? {} : { sessionLimits: options.sessionLimits }),

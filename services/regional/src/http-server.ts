@@ -43,7 +43,7 @@ interface TypeBoxProvider extends FastifyTypeProvider {
 export type App = FastifyInstance<import("node:http").Server, import("node:http").IncomingMessage, import("node:http").ServerResponse, import("fastify").FastifyBaseLogger, TypeBoxProvider>;
 
 export interface HttpServerDeps {
-  readonly tokenHash: Buffer;
+  readonly isAdminHash: (hash: Buffer) => boolean;
   readonly logger: Logger;
   readonly newRequestId: () => string;
 }
@@ -77,7 +77,7 @@ export function createHttpServer(deps: HttpServerDeps): App {
   app.addHook("onRequest", async (request, reply) => {
     reply.header(requestIdHeader, request.id);
     if (request.routeOptions.config.open !== true)
-      authenticate(request.headers.authorization, deps.tokenHash);
+      authenticate(request.headers.authorization, deps.isAdminHash);
     // Bytes are bytes: no parser may take them for what the client says they are.
     if (request.routeOptions.config.upload === true)
       request.headers["content-type"] = "application/octet-stream";

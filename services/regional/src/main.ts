@@ -2,9 +2,10 @@
 import { randomBytes } from "node:crypto";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
-import { type Bus, connectBus, type Fact, FactStore, Replica, restoreFacts } from "@hearth/cluster";
+import { type Bus, busLogin, connectBus, type Fact, FactStore, Replica, restoreFacts } from "@hearth/cluster";
 import { HearthError } from "@hearth/errors";
 import { createLogger } from "@hearth/telemetry";
+import { shareAdminToken } from "./auth.ts";
 import { readRegionalConfig } from "./config.ts";
 import { RegionalApi } from "./regional-api.ts";
 import { releaseStartupMemory } from "./startup-memory.ts";
@@ -13,7 +14,17 @@ const stopLimitMs = 4_000;
 /** The first requests have come by then, and what they loaded is there. */
 const startedAfterMs = 3_000;
 /** Facts that only the API writes, so it is the API that puts them back. */
-const ownPrefixes = ["app.", "machine-name.", "network.", "idempotency."];
+const ownPrefixes = [
+  "app.",
+  "machine-name.",
+  "network.",
+  "idempotency.",
+  "node-key.",
+  "host-number.",
+  "join.",
+  "bus.",
+  "admin-token.",
+];
 
 const { node, tokenHash, directory } = readRegionalConfig(process.env);
 const logger = createLogger("regional", { node_id: node.node_id });
@@ -28,10 +39,18 @@ const connection = () => {
 
 mkdirSync(directory, { recursive: true });
 // Reads are served from the disk while the bus is down.
-const bus = connectBus({ ...node.nats, name: "regional", retryUntil: stopping.signal });
+const bus = connectBus({
+  ...busLogin(node, "api"),
+  name: "regional",
+  retryUntil: stopping.signal,
+  onRefused: (error) => logger.error({ err: error }, "refused by the bus"),
+});
 bus.then(
   (open) => {
     connected = { bus: open, facts: new FactStore({ bus: open }) };
+    void shareAdminToken(connected.facts, tokenHash, stopping.signal).catch((error: unknown) =>
+      logger.error({ err: error }, "the token of this host could not be shared with the region"),
+    );
   },
   (error: unknown) => {
     if (!stopping.signal.aborted) logger.error({ err: error }, "the bus cannot be reached");
@@ -50,6 +69,7 @@ const api = new RegionalApi({
   facts: () => connection().facts,
   replica,
   tokenHash,
+  region: { name: node.region, prefix: node.prefix },
   nowMs: Date.now,
   randomBytes,
   logger,

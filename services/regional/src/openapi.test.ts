@@ -46,7 +46,7 @@ interface Registered {
 
 function registered(): Registered[] {
   const logger = createLogger("test", {}, { level: "silent" });
-  const app = createHttpServer({ tokenHash: Buffer.alloc(32), logger, newRequestId: () => "" });
+  const app = createHttpServer({ isAdminHash: () => true, logger, newRequestId: () => "" });
   const routes: Registered[] = [];
   app.addHook("onRoute", ({ method, url, schema }) => {
     for (const one of [method].flat())

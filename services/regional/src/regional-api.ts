@@ -7,10 +7,12 @@ import type { Bus, FactStore, Replica } from "@hearth/cluster";
 import { newInstanceId } from "@hearth/machine";
 import type { Logger } from "@hearth/telemetry";
 import type { ApiContext } from "./api-context.ts";
+import { adminHashes } from "./auth.ts";
 import { ClusterView } from "./cluster-view.ts";
 import { type App, createHttpServer } from "./http-server.ts";
 import { sweepClaims } from "./idempotency.ts";
 import { ImageCheck } from "./image-check.ts";
+import type { Region } from "./join.ts";
 import { MachineAccess } from "./machine-access.ts";
 import { renderOpenApi } from "./openapi.ts";
 import { registerRoutes } from "./routes.ts";
@@ -23,6 +25,7 @@ export interface RegionalApiDeps {
   readonly facts: () => FactStore;
   readonly replica: Replica;
   readonly tokenHash: Buffer;
+  readonly region: Region;
   readonly nowMs: () => number;
   readonly randomBytes: (length: number) => Uint8Array;
   readonly logger: Logger;
@@ -42,7 +45,7 @@ export class RegionalApi {
     const { logger, nowMs, randomBytes } = deps;
     const sessions = new SessionSockets({ ...defaultSessionLimits, ...deps.sessionLimits });
     const server = {
-      tokenHash: deps.tokenHash,
+      isAdminHash: adminHashes(deps.replica, deps.tokenHash),
       logger,
       newRequestId: () => newInstanceId(randomBytes, nowMs),
     };
