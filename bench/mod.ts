@@ -1,10 +1,12 @@
 /** Side-by-side measurements: `npm run bench -- <name> [--json]`. */
+import { measureFacts } from "./src/facts.ts";
 import { measureIdleMemory } from "./src/idle-memory.ts";
 import { measureJournal } from "./src/journal.ts";
 import { measureLifecycle } from "./src/lifecycle.ts";
 import { measureWorkerStart } from "./src/worker-start.ts";
 
 const benches: Readonly<Record<string, (runs: number) => Promise<Record<string, unknown>>>> = {
+  facts: measureFacts,
   journal: measureJournal,
   lifecycle: measureLifecycle,
   "idle-memory": measureIdleMemory,

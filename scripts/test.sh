@@ -12,5 +12,5 @@ tsc --noEmit
 bash scripts/build.sh
 bash scripts/demo-image.sh
 
-mapfile -t files < <(find packages services sdk cli test -name '*.test.ts' -not -path '*/node_modules/*' | sort)
+mapfile -t files < <(find packages services sdk cli drill test -name '*.test.ts' -not -path '*/node_modules/*' | sort)
 exec node --test --test-concurrency=2 --test-timeout=300000 "${files[@]}" </dev/null

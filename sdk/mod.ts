@@ -13,6 +13,14 @@ export {
   type Target,
 } from "./src/machines.ts";
 export type { FakeApi } from "./src/testing/fake-api.ts";
+export {
+  type ApiToken,
+  type CreateToken,
+  type CurrentToken,
+  type TokenLevel,
+  type TokenScopeAnswer,
+  Tokens,
+} from "./src/tokens.ts";
 export type { TransportOptions } from "./src/transport.ts";
 export type * from "./src/types.ts";
 export type { WaitOptions } from "./src/wait.ts";

@@ -2,6 +2,8 @@
 import { HearthClient } from "@hearth/sdk";
 import type { Environment } from "./environment.ts";
 import { exitCode } from "./failure.ts";
+import { note } from "./output.ts";
+import { warnOfAge } from "./replica-age.ts";
 
 export interface Context {
   readonly environment: Environment;
@@ -18,7 +20,11 @@ export function createContext(environment: Environment): Context {
   return {
     environment,
     client: () => {
-      client ??= new HearthClient({ apiUrl: environment.apiUrl, token: environment.readToken() });
+      client ??= new HearthClient({
+        apiUrl: environment.apiUrl,
+        token: environment.readToken(),
+        onAge: warnOfAge(note),
+      });
       return client;
     },
     exitCode: 0,

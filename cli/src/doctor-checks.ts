@@ -5,7 +5,7 @@ import { dirname, join } from "node:path";
 import { promisify } from "node:util";
 import { HearthError } from "@hearth/errors";
 import type { AgentStatus } from "@hearth/host-agent";
-import type { HearthClient } from "@hearth/sdk";
+import type { Health, HearthClient } from "@hearth/sdk";
 import type { Environment } from "./environment.ts";
 import { explain } from "./failure.ts";
 import { formatBytes } from "./output.ts";
@@ -102,6 +102,7 @@ export async function checkApi(
             advice: "It comes back by itself when the bus does; look at the log of nats-server.",
           },
     ];
+    findings.push(...restorationFindings(health));
     const nodes = await client().nodes();
     findings.push({ name: "token", level: "ok", message: "The API takes the token." });
     if (nodes.length === 0)
@@ -123,6 +124,23 @@ export async function checkApi(
     const { message, code } = explain(error, environment);
     return [{ name: "api", level: "broken", message: `${message} (${code})` }];
   }
+}
+
+const shownMs = 24 * 3600_000;
+
+/** What the bus lost and got back is over, but whoever runs it should look why. */
+function restorationFindings({ restored_facts, restored_at_ms }: Health): Finding[] {
+  const count = Number(restored_facts ?? 0);
+  if (count === 0 || Date.now() - Number(restored_at_ms) > shownMs) return [];
+  return [
+    {
+      name: "state",
+      level: "warning",
+      message: `The bus had lost facts; ${count} were put back from a replica at ${new Date(Number(restored_at_ms)).toISOString()}.`,
+      advice:
+        "Nothing more is to be done here; find out what happened to the JetStream store of nats-server.",
+    },
+  ];
 }
 
 const programs = [

@@ -17,7 +17,6 @@ interface Entry {
 const entries: readonly Entry[] = [
   { name: "up", summary: "start Hearth on this host", load: () => import("./up.ts") },
   { name: "join", summary: "have this host join a region, and start it", load: () => import("./join.ts") },
-  { name: "token", summary: "make tokens for hosts that are to join", load: () => import("./token.ts") },
   { name: "down", summary: "stop the machines of this host, and Hearth", load: () => import("./down.ts") },
   {
     name: "run",
@@ -56,6 +55,11 @@ const entries: readonly Entry[] = [
   },
   { name: "images", summary: "list, pull, import and remove images", load: () => import("./images.ts") },
   { name: "apps", summary: "list, create and remove apps", load: () => import("./apps.ts") },
+  {
+    name: "token",
+    summary: "let others in: tokens of the API, and for hosts that are to join",
+    load: () => import("./token.ts"),
+  },
   {
     name: "doctor",
     alias: "status",

@@ -10,7 +10,7 @@ export {
 export { BusStream, type BusStreamLimits, maxMessageBytes, windowBytes } from "./src/bus-stream.ts";
 export { apiIdentity, apiUser, type BusUser, nodeUser, type Permissions } from "./src/bus-users.ts";
 export { ensureSealKey, ensureUserKey, seal, unseal } from "./src/credentials.ts";
-export { FactStore, type FactStoreOptions, type PublishOptions, restoreFacts } from "./src/facts.ts";
+export { FactStore, type FactStoreOptions, type PublishOptions, type Written } from "./src/facts.ts";
 export {
   maxPayloadBytes,
   type NatsCluster,
@@ -20,8 +20,8 @@ export {
 export { NatsServer, type NatsServerOptions } from "./src/nats-server.ts";
 export { busLogin, NodeConfig, readNodeConfig } from "./src/node-config.ts";
 export { Outbox, type OutboxOptions } from "./src/outbox.ts";
-export { Replica, type ReplicaOptions, type WaitOptions } from "./src/replica.ts";
-export type { Fact } from "./src/replica-store.ts";
+export { Replica, type ReplicaOptions, type StreamLoss, type WaitOptions } from "./src/replica.ts";
+export type { Fact, Restoration, SetAside } from "./src/replica-store.ts";
 export {
   keepStateStream,
   restoreState,

@@ -15,6 +15,7 @@ export * from "./src/region-facts.ts";
 export * from "./src/restart-policy.ts";
 export * from "./src/schedule.ts";
 export * from "./src/states.ts";
+export * from "./src/token-facts.ts";
 export * from "./src/version.ts";
 export * from "./src/worker-commands.ts";
 export * from "./src/worker-streams.ts";

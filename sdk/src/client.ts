@@ -4,6 +4,7 @@ import { Files } from "./files.ts";
 import { Images } from "./images.ts";
 import { listIn } from "./list-in.ts";
 import { Machines } from "./machines.ts";
+import { Tokens } from "./tokens.ts";
 import { Transport, type TransportOptions } from "./transport.ts";
 import type { Health, JoinTokenWish, MadeJoinToken } from "./types.ts";
 
@@ -18,6 +19,7 @@ export class HearthClient {
   readonly machines: Machines;
   readonly images: Images;
   readonly files: Files;
+  readonly tokens: Tokens;
   readonly #transport: Transport;
 
   constructor(options: TransportOptions) {
@@ -26,6 +28,7 @@ export class HearthClient {
     this.machines = new Machines(this.#transport);
     this.images = new Images(this.#transport);
     this.files = new Files(this.#transport);
+    this.tokens = new Tokens(this.#transport);
   }
 
   async nodes(signal?: AbortSignal): Promise<NodeFact[]> {

@@ -34,14 +34,17 @@ export interface TransportOptions {
   /** Such as http://127.0.0.1:4280; a path in it is kept. */
   readonly apiUrl: string;
   readonly token?: string | undefined;
+  /** Told with each answer to a read how old what it says may be; infinite when the API cannot say. */
+  readonly onAge?: (ageMs: number) => void;
 }
 
 export class Transport {
   readonly #base: URL;
   readonly #token: string | undefined;
+  readonly #onAge: TransportOptions["onAge"];
 
   /** @throws HearthError `invalid_argument` when the address is no http or https URL */
-  constructor({ apiUrl, token }: TransportOptions) {
+  constructor({ apiUrl, token, onAge }: TransportOptions) {
     if (!URL.canParse(apiUrl) || !/^https?:$/.test(new URL(apiUrl).protocol)) {
       throw new HearthError("invalid_argument", {
         message: `The address of the API, ${JSON.stringify(apiUrl)}, is no URL; write it as http://host:port.`,
@@ -50,6 +53,7 @@ export class Transport {
     }
     this.#base = new URL(apiUrl);
     this.#token = token;
+    this.#onAge = onAge;
   }
 
   url(path: string, query: Call["query"] = {}): URL {
@@ -116,6 +120,8 @@ export class Transport {
         throw this.#failure(again, call.signal);
       });
     }
+    const age = answer.headers["hearth-replica-age-ms"];
+    if (typeof age === "string") this.#onAge?.(age === "unknown" ? Number.POSITIVE_INFINITY : Number(age));
     if ((answer.statusCode ?? 0) < 400) return answer;
     throw await readApiError(answer);
   }

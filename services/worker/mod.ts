@@ -1,6 +1,7 @@
 // What drills and measurements run: a node of its own, and the operations of a machine.
 export { busyboxImage, DrillNode, eventually, hostImage } from "./src/drill/drill-node.ts";
 export { newDrillMachine, operations, recordOf } from "./src/drill/operations.ts";
+export { seeded } from "./src/drill/seeded.ts";
 export { openJournal } from "./src/journal.ts";
 export { Ledger, type Resource } from "./src/ledger.ts";
 export { RunEngine, type RunOutcome } from "./src/run-engine.ts";

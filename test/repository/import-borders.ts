@@ -18,11 +18,11 @@ function refuse({ file, target }: SourceImport): string | undefined {
     const isOwn = file.startsWith(`services/${name}/`);
     const mayStartHost = name === "host-agent" && /^(cli|scripts)\//.test(file);
     // What tests and measures a part looks at it from outside, and nothing runs on it.
-    const looks = /^(test|bench)\//.test(file);
+    const looks = /^(test|bench|drill)\//.test(file);
     const mayImport = !services.has(name) || isOwn || mayStartHost || looks;
     return mayImport ? undefined : "imports a service";
   }
-  if (!/^(packages|services|cli|sdk|bench|test|scripts)\//.test(target)) return undefined;
+  if (!/^(packages|services|cli|sdk|bench|drill|test|scripts)\//.test(target)) return undefined;
   return room(file) === room(target) ? undefined : "leaves its room by a relative path";
 }
 

@@ -5,7 +5,7 @@ export const repositoryRoot: string = resolve(import.meta.dirname, "../..");
 
 /** Every TypeScript file of the repository that people write, as paths from its root. */
 export async function sourceFiles(): Promise<string[]> {
-  const rooms = ["packages", "services", "cli", "sdk", "scripts"];
+  const rooms = ["packages", "services", "cli", "sdk", "bench", "drill", "scripts"];
   const found: string[] = [];
   for (const room of rooms) {
     for (const entry of await readdir(resolve(repositoryRoot, room), { recursive: true })) {

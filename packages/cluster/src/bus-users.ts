@@ -4,7 +4,7 @@
  * Two accounts, which are two worlds of subjects. Services log in to one; the state stream lives in the other and is
  * reached by imports only. In one account the rules would not hold: the server sends an answer to whatever subject the
  * asker names, with no look at its permissions, so that a node could have the server write another's fact. Across an
- * import the answer stays in the asker's account. Measured on 2.9.10: docs/rfd/0004.
+ * import the answer stays in the asker's account. Measured on 2.9.10: docs/rfd/0006.
  *
  * The same is why nobody has `allow_responses`, which would let a node publish wherever a message that it sent itself
  * says. A reply goes to `_INBOX.<caller>.<node>.…`, and a node may answer there and nowhere else.

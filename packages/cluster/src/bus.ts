@@ -27,6 +27,7 @@ import { connect } from "@nats-io/transport-node";
 import { Refusals, refusedBy } from "./bus-refusals.ts";
 import { readSeed } from "./credentials.ts";
 import { assertToken } from "./subjects.ts";
+import { WriteClock } from "./write-clock.ts";
 
 export interface BusOptions {
   readonly servers: string | readonly string[];
@@ -72,11 +73,37 @@ export class Bus {
   readonly connection: NatsConnection;
   readonly identity: string;
   readonly refusals: Refusals;
+  /** Of what this process writes; whoever reads the state over this bus keeps it ahead of what was read. */
+  readonly clock = new WriteClock();
+  #isConnected = true;
+  #connections = 1;
 
   constructor(connection: NatsConnection, options: Pick<BusOptions, "identity" | "onRefused"> = {}) {
     this.connection = connection;
     this.identity = options.identity ?? defaultIdentity;
     this.refusals = new Refusals(connection, options.onRefused);
+    void this.#follow();
+  }
+
+  /** False from when the server is known to be gone until there is one again. */
+  get isConnected(): boolean {
+    return this.#isConnected;
+  }
+
+  /** Grows with each connection that was made anew: behind it may be a server that has lost something. */
+  get connections(): number {
+    return this.#connections;
+  }
+
+  async #follow(): Promise<void> {
+    for await (const { type } of this.connection.status()) {
+      if (type === "disconnect") this.#isConnected = false;
+      if (type === "reconnect") {
+        this.#isConnected = true;
+        this.#connections += 1;
+      }
+    }
+    this.#isConnected = false;
   }
 
   /** Throws what the handler threw, or `unavailable`, `deadline_exceeded`, `cancelled`, `bus_refused`. */
@@ -161,6 +188,8 @@ export async function connectBus(options: BusOptions): Promise<Bus> {
     maxReconnectAttempts: -1,
     reconnectTimeWait: options.reconnectWaitMs ?? 250,
     reconnectJitter: 100,
+    // The first is the nearest.
+    noRandomize: true,
     pingInterval: 10_000,
     maxPingOut: 2,
     ignoreAuthErrorAbort: true,

@@ -18,19 +18,20 @@ import {
   StorageType,
   type StreamInfo,
 } from "@nats-io/jetstream";
-import { headers, nanos } from "@nats-io/nats-core";
+import { nanos } from "@nats-io/nats-core";
 import { type Bus, busError } from "./bus.ts";
 import { refusedBy } from "./bus-refusals.ts";
+import { type StoredVersion, tombstoneHeader, versionOf, writeHeaders } from "./fact-version.ts";
+import { messageOf, storedMessage } from "./put-back.ts";
 import { assertKey } from "./subjects.ts";
 
 export const stateStream = "HEARTH_STATE";
 export const statePrefix = "state.";
-export const tombstoneHeader = "Hearth-Deleted";
 
 const identityPrefix = "Hearth state ";
-const wrongLastSequence = 10071;
+export const wrongLastSequence = 10071;
 const streamNotFound = 10059;
-const noMessageFound = 10037;
+export const noMessageFound = 10037;
 
 export interface FactStoreOptions {
   readonly bus: Bus;
@@ -44,11 +45,20 @@ export interface PublishOptions {
   readonly messageId?: string;
 }
 
+/** A write that JetStream has acknowledged. */
+export interface Written {
+  readonly key: string;
+  readonly revision: number;
+  /** Names the write whatever becomes of the stream; a later write of the key has a higher one. */
+  readonly clock: number;
+}
+
 /** Writes facts. `start` makes the stream when there is none. Errors: `unavailable`, `deadline_exceeded`. */
 export class FactStore {
   readonly #options: FactStoreOptions;
   readonly #timeoutMs: number;
   #client: JetStreamClient | undefined;
+  #lastPublished: Written | undefined;
 
   constructor(options: FactStoreOptions) {
     this.#options = options;
@@ -61,12 +71,52 @@ export class FactStore {
 
   /** Sets the key whatever it is now. Returns the revision. Only for facts with one owner. */
   async publish(key: string, value: unknown, options: PublishOptions = {}): Promise<number> {
-    return this.#write(key, JSON.stringify(value), { ...options });
+    return this.#publish(key, JSON.stringify(value), options);
   }
 
   /** Leaves a tombstone. */
   async delete(key: string, options: PublishOptions = {}): Promise<number> {
-    return this.#write(key, undefined, { ...options });
+    return this.#publish(key, undefined, options);
+  }
+
+  /**
+   * Whether the newest of what this process published without a condition is still in the stream: what a stream loses
+   * is missing from its end, so all before it is there too. True when it has published nothing.
+   */
+  async isIntact(): Promise<boolean> {
+    for (let look = 1; ; look += 1) {
+      const last = this.#lastPublished;
+      if (last === undefined) return true;
+      const there = await this.#newest(last.key);
+      if (there?.sequence === last.revision && there.clock === last.clock) return true;
+      // A publish that is under way is ahead of what is known of it here.
+      const isUnderWay = this.#lastPublished !== last || (there !== undefined && there.clock > last.clock);
+      if (!isUnderWay || look === 3) return false;
+      await this.#options.bus.flush();
+    }
+  }
+
+  async #newest(key: string): Promise<StoredVersion | undefined> {
+    try {
+      const manager = await jetstreamManager(this.#options.bus.connection, { timeout: this.#timeoutMs });
+      const message = await messageOf(manager, key);
+      return message === undefined ? undefined : versionOf(storedMessage(message), "");
+    } catch (error) {
+      if (error instanceof JetStreamApiError && error.code === streamNotFound) return undefined;
+      throw factError(error);
+    }
+  }
+
+  /** The stream that is there now, which is made when there is none, and its last revision. */
+  async position(): Promise<{ readonly stream: string; readonly revision: number }> {
+    try {
+      const manager = await jetstreamManager(this.#options.bus.connection, { timeout: this.#timeoutMs });
+      await ensureStateStream(manager, this.#options.replicas ?? 1);
+      const info = await manager.streams.info(stateStream);
+      return { stream: streamIdentity(info), revision: info.state.last_seq };
+    } catch (error) {
+      throw factError(error);
+    }
   }
 
   /**
@@ -74,6 +124,11 @@ export class FactStore {
    * `undefined` deletes. Throws `conflict` when it has another revision.
    */
   async compareAndSet(key: string, value: unknown, expectedRevision: number): Promise<number> {
+    return (await this.compareAndWrite(key, value, expectedRevision)).revision;
+  }
+
+  /** The same, and answers by what a replica can wait for; see `Replica.waitForWrite`. */
+  async compareAndWrite(key: string, value: unknown, expectedRevision: number): Promise<Written> {
     const text = value === undefined ? undefined : JSON.stringify(value);
     try {
       return await this.#write(key, text, { expectedRevision });
@@ -85,30 +140,35 @@ export class FactStore {
     }
   }
 
-  /** Sets the key if the stream knows nothing of it, not even a deletion. Throws `conflict` otherwise. */
-  async restore(key: string, value: unknown): Promise<number> {
-    return this.#write(key, JSON.stringify(value), { expectedRevision: 0 });
+  /** Sets the key, or deletes it with `undefined`, whatever it is now. */
+  async write(key: string, value: unknown): Promise<Written> {
+    return this.#write(key, value === undefined ? undefined : JSON.stringify(value), {});
+  }
+
+  async #publish(key: string, text: string | undefined, options: PublishOptions): Promise<number> {
+    const written = await this.#write(key, text, options);
+    if (!written.isDuplicate) this.#lastPublished = written;
+    return written.revision;
   }
 
   async #write(
     key: string,
     text: string | undefined,
     options: PublishOptions & { readonly expectedRevision?: number },
-  ): Promise<number> {
+  ): Promise<Written & { readonly isDuplicate: boolean }> {
     const subject = statePrefix + assertKey(key);
-    const head = headers();
-    if (text === undefined) head.set(tombstoneHeader, "1");
     try {
       const client = await this.#ready();
+      const clock = this.#options.bus.clock.next();
       const ack = await client.publish(subject, text ?? "", {
         timeout: this.#timeoutMs,
-        headers: head,
+        headers: writeHeaders(text === undefined, clock),
         ...(options.messageId === undefined ? {} : { msgID: options.messageId }),
         ...(options.expectedRevision === undefined
           ? {}
           : { expect: { lastSubjectSequence: options.expectedRevision } }),
       });
-      return ack.seq;
+      return { key, revision: ack.seq, clock, isDuplicate: ack.duplicate };
     } catch (error) {
       throw factError(error);
     }
@@ -117,10 +177,11 @@ export class FactStore {
   async #tombstoneOf(key: string): Promise<number | undefined> {
     try {
       const manager = await jetstreamManager(this.#options.bus.connection, { timeout: this.#timeoutMs });
-      const message = await manager.streams.getMessage(stateStream, { last_by_subj: statePrefix + key });
-      return message?.header.has(tombstoneHeader) ? message.seq : undefined;
+      const message = await messageOf(manager, key);
+      if (message === undefined || !message.header.has(tombstoneHeader)) return undefined;
+      this.#options.bus.clock.see(versionOf(storedMessage(message), "").clock);
+      return message.seq;
     } catch (error) {
-      if (error instanceof JetStreamApiError && error.code === noMessageFound) return undefined;
       throw factError(error);
     }
   }
@@ -177,26 +238,6 @@ export async function ensureStateStream(manager: JetStreamManager, replicas: num
 export function streamIdentity({ config, created }: Pick<StreamInfo, "config" | "created">): string {
   const { description = "" } = config;
   return description.startsWith(identityPrefix) ? description.slice(identityPrefix.length) : created;
-}
-
-/**
- * Puts back what a new or shortened stream lost, from a replica that has it. A key or deletion that the
- * stream has by now is newer than the copy and stays. Returns the keys that were put back, to be reported loudly.
- */
-export async function restoreFacts(
-  facts: Pick<FactStore, "restore">,
-  lost: Iterable<{ readonly key: string; readonly value: unknown }>,
-): Promise<string[]> {
-  const restored: string[] = [];
-  for (const { key, value } of lost) {
-    try {
-      await facts.restore(key, value);
-      restored.push(key);
-    } catch (error) {
-      if (!(error instanceof HearthError) || error.code !== "conflict") throw error;
-    }
-  }
-  return restored;
 }
 
 export function factError(error: unknown): HearthError {

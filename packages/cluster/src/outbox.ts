@@ -63,6 +63,18 @@ export class Outbox {
     return Number(row?.n ?? 0);
   }
 
+  /** A mark behind the newest row, for `isSent`. */
+  get mark(): number {
+    const row = this.#options.database.prepare("SELECT seq FROM sqlite_sequence WHERE name = 'outbox'").get();
+    return Number(row?.seq ?? 0);
+  }
+
+  /** Whether every row up to the mark has been acknowledged. */
+  isSent(mark: number): boolean {
+    const row = this.#options.database.prepare("SELECT min(id) AS id FROM outbox").get();
+    return row?.id == null || Number(row.id) > mark;
+  }
+
   async stop(): Promise<void> {
     this.#stopping.abort();
     this.#wake();

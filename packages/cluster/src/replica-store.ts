@@ -1,11 +1,24 @@
-/** The replica's copy on disk: what a node knows of the cluster when it starts with the bus down. */
+/**
+ * The replica's copy on disk: what a node knows of the cluster when it starts with the bus down.
+ *
+ * A copy is not the truth, so one that is damaged, or that another version wrote, is set aside under another name and
+ * made anew from the stream; it is kept for a person to look at, because the stream may have lost what it holds.
+ */
+import { existsSync, renameSync } from "node:fs";
 import { DatabaseSync } from "node:sqlite";
+import type { FactVersion } from "./fact-version.ts";
 
 /** One key as the cluster last had it. A deleted key keeps its revision, and `value` is undefined. */
 export interface Fact {
   readonly key: string;
   readonly value: unknown;
+  /** In the stream that is there now; 0 when that one does not have it (yet). */
   readonly revision: number;
+}
+
+export interface ReplicaFact extends Fact {
+  /** Where and when it was first written. */
+  readonly origin: FactVersion;
 }
 
 export interface ReplicaPosition {
@@ -17,27 +30,57 @@ export interface ReplicaPosition {
   readonly checkedAtMs: number;
 }
 
+export interface Restoration {
+  readonly atMs: number;
+  readonly restored: number;
+}
+
+export interface SetAside {
+  readonly path: string;
+  readonly reason: string;
+}
+
+const schemaVersion = 2;
+const tables = `
+  CREATE TABLE IF NOT EXISTS fact (
+    key TEXT PRIMARY KEY, value TEXT, revision INTEGER NOT NULL,
+    clock INTEGER NOT NULL, stream TEXT NOT NULL, origin INTEGER NOT NULL
+  ) STRICT;
+  CREATE TABLE IF NOT EXISTS position (
+    id INTEGER PRIMARY KEY CHECK (id = 1), stream TEXT NOT NULL, revision INTEGER NOT NULL, checked_at INTEGER NOT NULL
+  ) STRICT;
+  CREATE TABLE IF NOT EXISTS restoration (
+    id INTEGER PRIMARY KEY CHECK (id = 1), at INTEGER NOT NULL, restored INTEGER NOT NULL
+  ) STRICT;
+  PRAGMA user_version = ${schemaVersion};`;
+const upgradeFrom1 = `
+  ALTER TABLE fact ADD COLUMN clock INTEGER NOT NULL DEFAULT 0;
+  ALTER TABLE fact ADD COLUMN stream TEXT NOT NULL DEFAULT '';
+  ALTER TABLE fact ADD COLUMN origin INTEGER NOT NULL DEFAULT 0;
+  UPDATE fact SET origin = revision, stream = coalesce((SELECT stream FROM position), '');`;
+
 export class ReplicaStore {
   readonly #database: DatabaseSync;
+  readonly #facts: readonly ReplicaFact[];
+  /** Where a copy that could not be read is now. */
+  readonly setAside: SetAside | undefined;
 
+  /** Throws what SQLite throws when no file can be made here. */
   constructor(path: string) {
-    this.#database = new DatabaseSync(path);
-    // An acknowledged regional write counts on this copy, so a commit has to be on the disk.
-    this.#database.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;");
-    this.#database.exec(`
-      CREATE TABLE IF NOT EXISTS fact (key TEXT PRIMARY KEY, value TEXT, revision INTEGER NOT NULL) STRICT;
-      CREATE TABLE IF NOT EXISTS position (
-        id INTEGER PRIMARY KEY CHECK (id = 1), stream TEXT NOT NULL, revision INTEGER NOT NULL, checked_at INTEGER NOT NULL
-      ) STRICT;`);
+    try {
+      [this.#database, this.#facts] = open(path);
+    } catch (error) {
+      if (!existsSync(path) || !isUnreadable(error)) throw error;
+      const aside = `${path}.unreadable-${Date.now()}`;
+      for (const end of ["-wal", "-shm", ""]) if (existsSync(path + end)) renameSync(path + end, aside + end);
+      this.setAside = { path: aside, reason: error instanceof Error ? error.message : String(error) };
+      [this.#database, this.#facts] = open(path);
+    }
   }
 
-  facts(): Fact[] {
-    const rows = this.#database.prepare("SELECT key, value, revision FROM fact").all();
-    return rows.map((row) => ({
-      key: String(row.key),
-      value: row.value === null ? undefined : JSON.parse(String(row.value)),
-      revision: Number(row.revision),
-    }));
+  /** As they were when the file was opened. */
+  facts(): readonly ReplicaFact[] {
+    return this.#facts;
   }
 
   position(): ReplicaPosition | undefined {
@@ -51,26 +94,85 @@ export class ReplicaStore {
   }
 
   /** One transaction: the facts and the position they lead to. */
-  save(facts: readonly Fact[], position: ReplicaPosition): void {
+  save(facts: readonly ReplicaFact[], position: ReplicaPosition, forgotten: readonly string[] = []): void {
     this.#database.exec("BEGIN IMMEDIATE");
     try {
-      const put = this.#database.prepare(
-        "INSERT INTO fact (key, value, revision) VALUES (?, ?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value, revision = excluded.revision",
-      );
-      for (const fact of facts) {
-        put.run(fact.key, fact.value === undefined ? null : JSON.stringify(fact.value), fact.revision);
+      const put = this.#database.prepare("INSERT OR REPLACE INTO fact VALUES (?, ?, ?, ?, ?, ?)");
+      for (const { key, value, revision, origin } of facts) {
+        const text = value === undefined ? null : JSON.stringify(value);
+        put.run(key, text, revision, origin.clock, origin.stream, origin.revision);
       }
+      const remove = this.#database.prepare("DELETE FROM fact WHERE key = ?");
+      for (const key of forgotten) remove.run(key);
       this.#database
         .prepare("INSERT OR REPLACE INTO position (id, stream, revision, checked_at) VALUES (1, ?, ?, ?)")
         .run(position.stream, position.revision, Math.round(position.checkedAtMs));
       this.#database.exec("COMMIT");
     } catch (error) {
-      this.#database.exec("ROLLBACK");
+      if (this.#database.isTransaction) this.#database.exec("ROLLBACK");
       throw error;
     }
+  }
+
+  restoration(): Restoration | undefined {
+    const row = this.#database.prepare("SELECT at, restored FROM restoration").get();
+    return row === undefined ? undefined : { atMs: Number(row.at), restored: Number(row.restored) };
+  }
+
+  noteRestoration({ atMs, restored }: Restoration): void {
+    this.#database.prepare("INSERT OR REPLACE INTO restoration VALUES (1, ?, ?)").run(atMs, restored);
   }
 
   close(): void {
     this.#database.close();
   }
+}
+
+class UnknownSchema extends Error {}
+
+function open(path: string): [DatabaseSync, ReplicaFact[]] {
+  const database = new DatabaseSync(path);
+  try {
+    // An acknowledged regional write counts on this copy, so a commit has to be on the disk.
+    database.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;");
+    const found = Number(database.prepare("PRAGMA user_version").get()?.user_version);
+    const isUsed = database.prepare("SELECT 1 FROM sqlite_schema").get() !== undefined;
+    if (found !== schemaVersion && (found !== 0 || (isUsed && !isVersion1(database))))
+      throw new UnknownSchema(`It has the schema ${found}, and this version knows ${schemaVersion}.`);
+    if (isUsed && database.prepare("PRAGMA quick_check(1)").get()?.quick_check !== "ok")
+      throw new UnknownSchema("SQLite finds it damaged.");
+    database.exec(`BEGIN; ${isUsed && found === 0 ? upgradeFrom1 : ""} ${tables} COMMIT;`);
+    return [database, readFacts(database)];
+  } catch (error) {
+    database.close();
+    throw error;
+  }
+}
+
+const isVersion1 = (database: DatabaseSync): boolean =>
+  database.prepare("SELECT group_concat(name) AS names FROM pragma_table_info('fact')").get()?.names ===
+  "key,value,revision";
+
+function readFacts(database: DatabaseSync): ReplicaFact[] {
+  // Most facts come from one stream, and its name is kept once.
+  const streams = new Map<string, string>();
+  const rows = database.prepare("SELECT * FROM fact").all();
+  return rows.map((row) => {
+    const name = String(row.stream);
+    const stream = streams.get(name) ?? name;
+    streams.set(name, stream);
+    return {
+      key: String(row.key),
+      value: row.value === null ? undefined : JSON.parse(String(row.value)),
+      revision: Number(row.revision),
+      origin: { stream, revision: Number(row.origin), clock: Number(row.clock) },
+    };
+  });
+}
+
+/** SQLITE_CORRUPT, SQLITE_NOTADB, a value that is no JSON, or tables of another version. */
+function isUnreadable(error: unknown): boolean {
+  const { errcode } = error as { errcode?: number };
+  if (error instanceof UnknownSchema || error instanceof SyntaxError) return true;
+  return errcode !== undefined && [1, 11, 26].includes(errcode & 0xff);
 }

@@ -1,12 +1,10 @@
 import assert from "node:assert/strict";
-import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 import { HearthError } from "@hearth/errors";
 import type { Bus } from "./bus.ts";
-import { FactStore, restoreFacts } from "./facts.ts";
-import { Replica } from "./replica.ts";
-import type { Fact } from "./replica-store.ts";
+import { FactStore } from "./facts.ts";
+import { Replica, type ReplicaOptions } from "./replica.ts";
 import { startTestServer } from "./test-server.ts";
 
 const code = (expected: string) => (error: unknown) =>
@@ -22,12 +20,8 @@ async function until(condition: () => boolean): Promise<void> {
   }
 }
 
-function startReplica(
-  bus: Bus | Promise<Bus>,
-  path: string,
-  onStreamReplaced?: (lost: readonly Fact[]) => void,
-): Replica {
-  const replica = new Replica({ bus, path, ...quick, ...(onStreamReplaced ? { onStreamReplaced } : {}) });
+function startReplica(bus: Bus | Promise<Bus>, path: string, options: Partial<ReplicaOptions> = {}): Replica {
+  const replica = new Replica({ bus, path, ...quick, ...options });
   replica.start();
   return replica;
 }
@@ -79,40 +73,6 @@ test("a replica starts from its disk with the bus down, and catches up when the 
   await replica.stop();
   giveUp.abort();
   await (await offline).close();
-});
-
-test("a replica follows through a restart of the server, and names the facts that a new stream lost", async () => {
-  await using nats = await startTestServer();
-  await using bus = await nats.connect();
-  let lost: readonly Fact[] = [];
-  await using replica = startReplica(bus, join(nats.dir, "replica.db"), (facts) => {
-    lost = facts;
-  });
-  const facts = new FactStore({ bus });
-  await replica.waitForRevision("a", await facts.publish("a", 1), { timeoutMs });
-  await nats.server.stop("SIGKILL");
-  await nats.server.start();
-  await until(() => !bus.connection.isClosed() && replica.ageMs < 500);
-  await nats.server.stop("SIGKILL");
-  await rm(join(nats.dir, "jetstream"), { recursive: true });
-  await nats.server.start();
-  await until(() => lost.length > 0);
-  assert.deepEqual(
-    lost.map((fact) => [fact.key, fact.value]),
-    [["a", 1]],
-  );
-  assert.equal(replica.get("a")?.value, 1);
-  await facts.publish("b", 2);
-  await until(() => replica.get("b")?.value === 2);
-  await facts.delete("gone");
-  const restored = await restoreFacts(facts, [
-    ...lost,
-    { key: "b", value: "old" },
-    { key: "gone", value: "old" },
-  ]);
-  assert.deepEqual(restored, ["a"]);
-  await until(() => (replica.get("a")?.revision ?? 0) > 0);
-  assert.deepEqual([replica.get("a")?.value, replica.get("b")?.value], [1, 2]);
 });
 
 test("a value that is not JSON counts as none and does not stop the feed", async () => {

@@ -5,13 +5,36 @@
  * could take back. Changes are saved in batches, because each commit waits for the disk. The feed is the
  * stream from the saved position; when it breaks, the loop starts again from there, for ever. Age is
  * measured against the stream's own last revision, so a quiet cluster is not mistaken for a lost one.
+ *
+ * The stream can lose what it has acknowledged. So with each new connection the copy is compared with the stream
+ * before the feed begins. What the stream has lost keeps its place here with revision 0, readable and on disk, and the
+ * part of it that this process may write is put back by the rules of fact-version.ts, before anything of the new
+ * stream can take its place here. Until that is done, and for a while after it, so that others can do the same, the
+ * copy is not settled, and nobody should write by what it says.
  */
 import { setTimeout as delay } from "node:timers/promises";
 import { HearthError } from "@hearth/errors";
-import { DeliverPolicy, type JsMsg, jetstream, jetstreamManager } from "@nats-io/jetstream";
+import {
+  DeliverPolicy,
+  type JetStreamManager,
+  type JsMsg,
+  jetstream,
+  jetstreamManager,
+} from "@nats-io/jetstream";
 import type { Bus } from "./bus.ts";
-import { ensureStateStream, statePrefix, stateStream, streamIdentity, tombstoneHeader } from "./facts.ts";
-import { type Fact, type ReplicaPosition, ReplicaStore } from "./replica-store.ts";
+import { tombstoneHeader, versionOf } from "./fact-version.ts";
+import { ensureStateStream, statePrefix, stateStream, streamIdentity, type Written } from "./facts.ts";
+import { putBackFacts } from "./put-back.ts";
+import {
+  type Fact,
+  type ReplicaFact,
+  type ReplicaPosition,
+  ReplicaStore,
+  type Restoration,
+  type SetAside,
+} from "./replica-store.ts";
+import { findCut } from "./stream-check.ts";
+import { until } from "./until.ts";
 
 export interface ReplicaOptions {
   /** A promise when the service starts with the bus down; see `retryUntil` of `connectBus`. */
@@ -24,8 +47,23 @@ export interface ReplicaOptions {
   /** How often the copy is compared with the stream's last revision. */
   readonly checkMs?: number;
   readonly onError?: (error: unknown) => void;
-  /** The stream is not the one this copy came from; `lost` are the facts that only this copy has. */
-  readonly onStreamReplaced?: (lost: readonly Fact[]) => void;
+  /** Which keys this process may write, and therefore puts back when the stream has lost them; none when absent. */
+  readonly restores?: (key: string) => boolean;
+  /** How long nothing is settled after a loss, so that every other copy can put back what it has. */
+  readonly settleMs?: number;
+  readonly onStreamLoss?: (loss: StreamLoss) => void;
+  /** The file could not be read, and the copy begins anew. */
+  readonly onSetAside?: (aside: SetAside) => void;
+}
+
+export interface StreamLoss {
+  /** Another stream, or the same one without its end. */
+  readonly kind: "replaced" | "shortened";
+  /** What only this copy had, deletions included. */
+  readonly lost: number;
+  /** Of these, what this process may write, and put back; the rest had been overtaken. */
+  readonly restored: number;
+  readonly overtaken: number;
 }
 
 export interface WaitOptions {
@@ -35,13 +73,16 @@ export interface WaitOptions {
 
 export class Replica {
   readonly #options: ReplicaOptions;
-  readonly #facts = new Map<string, Fact>();
+  readonly #facts = new Map<string, ReplicaFact>();
   readonly #watchers = new Set<(fact: Fact) => void>();
   readonly #waiters = new Set<() => void>();
   readonly #stopping = new AbortController();
   #store: ReplicaStore | undefined;
   #position: ReplicaPosition = { stream: "", revision: 0, checkedAtMs: Number.NEGATIVE_INFINITY };
-  #batch: Fact[] = [];
+  #batch: ReplicaFact[] = [];
+  #restoration: Restoration | undefined;
+  #verified: { readonly bus: Bus; readonly connections: number } | undefined;
+  #settledAtMs = 0;
   #broken: { readonly error: unknown } | undefined;
   #flushing: NodeJS.Immediate | undefined;
   #loop: Promise<void> | undefined;
@@ -55,7 +96,11 @@ export class Replica {
     const store = new ReplicaStore(this.#options.path);
     this.#store = store;
     for (const fact of store.facts()) this.#facts.set(fact.key, fact);
-    this.#position = store.position() ?? this.#position;
+    const saved = store.position();
+    if (saved !== undefined)
+      this.#position = { ...saved, checkedAtMs: saved.checkedAtMs || Number.NEGATIVE_INFINITY };
+    this.#restoration = store.restoration();
+    if (store.setAside !== undefined) this.#options.onSetAside?.(store.setAside);
     this.#loop = this.#run();
   }
 
@@ -98,36 +143,63 @@ export class Replica {
     return this.#position.revision;
   }
 
+  /** The last time that something was put back from this copy. */
+  get restoration(): Restoration | undefined {
+    return this.#restoration;
+  }
+
+  /** Which stream the revisions belong to. */
+  get stream(): string {
+    return this.#position.stream;
+  }
+
+  /** Whether the stream is known to have all that this copy has, and whoever else had more has had time to say so. */
+  get isSettled(): boolean {
+    const verified = this.#verified;
+    if (verified === undefined || performance.now() < this.#settledAtMs) return false;
+    return verified.bus.isConnected && verified.bus.connections === verified.connections;
+  }
+
   /** Milliseconds since this copy was last known to be the newest; infinite when it never was. */
   get ageMs(): number {
     return Math.max(0, Date.now() - this.#position.checkedAtMs);
   }
 
-  /** Resolves when the key has at least this revision, on disk. Throws `deadline_exceeded`, `cancelled`. */
+  /**
+   * Resolves when the key has at least this revision, on disk. Throws `deadline_exceeded`, `cancelled`, and
+   * `unavailable` when the stream is replaced meanwhile, after which the number means nothing.
+   */
   async waitForRevision(key: string, revision: number, options: WaitOptions): Promise<void> {
-    const reached = (): boolean =>
-      (this.#facts.get(key)?.revision ?? 0) >= revision || this.#position.revision >= revision;
-    if (reached()) return;
-    await new Promise<void>((resolve, reject) => {
-      const settle = (done: () => void): void => {
-        clearTimeout(timer);
-        options.signal?.removeEventListener("abort", aborted);
-        this.#waiters.delete(look);
-        done();
-      };
-      const look = (): void => {
-        if (reached()) settle(resolve);
-      };
-      const aborted = (): void =>
-        settle(() => reject(new HearthError("cancelled", { cause: options.signal?.reason })));
-      const timer = setTimeout(
-        () => settle(() => reject(new HearthError("deadline_exceeded", { details: { key, revision } }))),
-        options.timeoutMs,
-      );
-      this.#waiters.add(look);
-      if (options.signal?.aborted) aborted();
-      else options.signal?.addEventListener("abort", aborted, { once: true });
+    const { stream } = this.#position;
+    await until(this.#waiters, options, { key, revision }, () => {
+      if (stream !== "" && stream !== this.#position.stream)
+        throw new HearthError("unavailable", { message: "The stream was replaced; read again." });
+      return (this.#facts.get(key)?.revision ?? 0) >= revision || this.#position.revision >= revision;
     });
+  }
+
+  /** Resolves when this write, or a later one of the key, is on disk here, on whichever stream. */
+  async waitForWrite({ key, clock }: Pick<Written, "key" | "clock">, options: WaitOptions): Promise<void> {
+    await until(this.#waiters, options, { key }, () => (this.#facts.get(key)?.origin.clock ?? 0) >= clock);
+  }
+
+  /**
+   * Forgets facts of one owner that are older than the revision from which on it has said again all that is so.
+   * Nothing is forgotten when the owner spoke of another stream.
+   */
+  forget(prefix: string, said: { readonly stream: string; readonly revision: number }): void {
+    if (said.stream !== this.#position.stream || this.#position.revision < said.revision) return;
+    const old = [...this.#facts.values()].filter(
+      ({ key, revision }) => revision < said.revision && key.startsWith(prefix),
+    );
+    const gone = old.filter(({ value, revision }) => value !== undefined || revision === 0);
+    if (gone.length === 0) return;
+    this.#save(
+      [],
+      gone.map(({ key }) => key),
+    );
+    for (const { key } of gone) this.#facts.delete(key);
+    for (const { key } of gone) this.#tell({ key, value: undefined, revision: this.#position.revision });
   }
 
   async #run(): Promise<void> {
@@ -147,26 +219,39 @@ export class Replica {
     const bus = await Promise.race([this.#options.bus, once(signal)]);
     if (bus === undefined) return;
     const { connection } = bus;
+    const { connections } = bus;
     const manager = await jetstreamManager(connection, { timeout: 2_000 });
     await ensureStateStream(manager, this.#options.streamReplicas ?? 1);
-    const info = await manager.streams.info(stateStream);
-    this.#adopt(streamIdentity(info), info.state.last_seq);
+    for (const { origin } of this.#facts.values()) bus.clock.see(origin.clock);
+    await this.#adopt(manager, bus, signal);
     const consumer = await jetstream(connection).consumers.get(stateStream, {
       deliver_policy: DeliverPolicy.StartSequence,
       opt_start_seq: this.#position.revision + 1,
     });
     this.#broken = undefined;
-    const messages = await consumer.consume({ callback: (message) => this.#receive(message) });
+    const messages = await consumer.consume({
+      // What comes over a new connection is of a stream that has not been looked at.
+      callback: (message) => {
+        if (bus.connections === connections) this.#receive(message, bus);
+      },
+    });
+    const throwIfElsewhere = (): void => {
+      if (bus.connections !== connections)
+        throw new HearthError("unavailable", { message: "Connected anew." });
+    };
+    throwIfElsewhere();
+    this.#verified = { bus, connections };
     try {
       let stalledAt = -1;
       while (!signal.aborted) {
         this.#throwIfBroken();
         const askedAtMs = Date.now();
-        const now = await manager.streams.info(stateStream);
-        const { state } = now;
-        if (streamIdentity(now) !== this.#position.stream)
-          throw new HearthError("unavailable", { message: "Another stream." });
-        if (state.last_seq <= this.#position.revision) {
+        const info = await manager.streams.info(stateStream);
+        const { state } = info;
+        throwIfElsewhere();
+        if (streamIdentity(info) !== this.#position.stream || state.last_seq < this.#position.revision)
+          throw new HearthError("unavailable", { message: "Another stream, or one that has lost its end." });
+        if (state.last_seq === this.#position.revision) {
           this.#position = { ...this.#position, checkedAtMs: askedAtMs };
           stalledAt = -1;
         } else if (stalledAt === this.#position.revision) {
@@ -177,29 +262,70 @@ export class Replica {
         await delay(this.#options.checkMs ?? 1_000, undefined, { signal }).catch(() => undefined);
       }
     } finally {
+      this.#verified = undefined;
       messages.stop();
     }
   }
 
-  /** Decides whether the stream is the one this copy is of; if not, revisions start anew. */
-  #adopt(stream: string, lastRevision: number): void {
+  /** Finds what the stream has lost, and puts back what this process may write of it. */
+  async #adopt(manager: JetStreamManager, bus: Bus, signal: AbortSignal): Promise<void> {
+    const info = await manager.streams.info(stateStream);
+    const { state } = info;
+    const stream = streamIdentity(info);
     const known = this.#position;
-    if (known.stream === stream && known.revision <= lastRevision) return;
-    const lost =
-      known.stream === "" ? [] : [...this.#facts.values()].filter((fact) => fact.value !== undefined);
-    // The facts stay readable; revision 0 lets any message of the new stream replace them.
-    const kept = [...this.#facts.values()].map((fact) => ({ ...fact, revision: 0 }));
-    this.#position = { stream, revision: 0, checkedAtMs: known.checkedAtMs };
-    this.#save(kept);
-    for (const fact of kept) this.#facts.set(fact.key, fact);
-    if (lost.length > 0) this.#options.onStreamReplaced?.(lost);
+    const isReplaced = known.stream !== stream;
+    const cut = isReplaced ? 0 : await findCut(manager, this.#facts.values(), known);
+    if (cut !== undefined) this.#lose(stream, cut);
+    if (cut !== undefined && known.stream !== "") {
+      bus.clock.jump();
+      this.#settledAtMs = performance.now() + (this.#options.settleMs ?? 2_000);
+    }
+    const lost = [...this.#facts.values()].filter(({ revision }) => revision === 0);
+    if (cut === undefined && lost.length === 0) return;
+    const own = lost.filter(({ key }) => this.#options.restores?.(key) === true);
+    const client = manager.jetstream();
+    const restored = await putBackFacts({ client, manager, stream }, own, signal);
+    if (signal.aborted) return;
+    const kind = isReplaced ? "replaced" : "shortened";
+    const counts = { lost: lost.length, restored: restored.length, overtaken: own.length - restored.length };
+    if (restored.length > 0) {
+      this.#restoration = { atMs: Date.now(), restored: restored.length };
+      this.#store?.noteRestoration(this.#restoration);
+    }
+    if (known.stream !== "" && cut !== undefined) this.#options.onStreamLoss?.({ kind, ...counts });
+    if (this.#store?.setAside !== undefined && state.messages === 0 && known.stream === "")
+      this.#options.onError?.(
+        new HearthError("internal", {
+          message: "The stream is empty too: nobody else has what the file held.",
+        }),
+      );
   }
 
-  #receive(message: JsMsg): void {
+  /** What is not in the stream stays readable, with revision 0, so that any message of the stream replaces it. */
+  #lose(stream: string, cut: number): void {
+    const kept = [...this.#facts.values()]
+      .filter(({ revision }) => revision > cut)
+      .map((fact) => ({ ...fact, revision: 0 }));
+    const before = this.#position;
+    this.#position = { stream, revision: cut, checkedAtMs: before.checkedAtMs };
+    try {
+      this.#save(kept);
+    } catch (error) {
+      this.#position = before;
+      throw error;
+    }
+    for (const fact of kept) this.#facts.set(fact.key, fact);
+    for (const waiter of [...this.#waiters]) waiter();
+  }
+
+  #receive(message: JsMsg, bus: Bus): void {
     const last = this.#batch.at(-1)?.revision ?? this.#position.revision;
     if (message.seq <= last || this.#broken !== undefined || this.#stopping.signal.aborted) return;
     const key = message.subject.slice(statePrefix.length);
-    this.#batch.push({ key, value: this.#valueOf(message), revision: message.seq });
+    const { stream, revision, clock } = versionOf(message, this.#position.stream);
+    bus.clock.see(clock);
+    const origin = { stream, revision, clock };
+    this.#batch.push({ key, value: this.#valueOf(message), revision: message.seq, origin });
     this.#flushing ??= setImmediate(() => this.#flush());
   }
 
@@ -236,16 +362,18 @@ export class Replica {
       return;
     }
     for (const fact of batch) this.#facts.set(fact.key, fact);
-    for (const fact of batch) for (const watcher of this.#watchers) watcher(fact);
+    for (const fact of batch) this.#tell(fact);
     for (const waiter of [...this.#waiters]) waiter();
   }
 
-  #save(facts: readonly Fact[]): void {
+  #tell(fact: Fact): void {
+    for (const watcher of this.#watchers) watcher(fact);
+  }
+
+  #save(facts: readonly ReplicaFact[], forgotten: readonly string[] = []): void {
     const { checkedAtMs } = this.#position;
-    this.#store?.save(facts, {
-      ...this.#position,
-      checkedAtMs: Number.isFinite(checkedAtMs) ? checkedAtMs : 0,
-    });
+    const position = { ...this.#position, checkedAtMs: Number.isFinite(checkedAtMs) ? checkedAtMs : 0 };
+    this.#store?.save(facts, position, forgotten);
   }
 }
 

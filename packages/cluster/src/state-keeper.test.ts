@@ -90,8 +90,8 @@ test("a region grows from one server to three with every revision, and loses any
       path: join(dir, "replica.db"),
       checkMs: 50,
       retryMs: 50,
-      onStreamReplaced: ({ length }) => {
-        lost += length;
+      onStreamLoss: (loss) => {
+        lost += loss.lost;
       },
     });
     replica.start();

@@ -21,12 +21,17 @@ export const factKeys = {
   join: (hash: string) => `join.${hash}`,
   /** Which hosts run the servers of the bus. */
   bus: () => "bus.servers",
-  adminToken: () => "admin-token.first",
   /** Where a machine that was moved belongs; a machine that never moved has none. */
   placement: (machineId: string) => `placement.${machineId}`,
   app: (name: string) => `app.${name}`,
   /** Holds the name of a machine within its app. */
   machineName: (app: string, name: string) => `machine-name.${app}.${name}`,
+  /** By the sha256 of the token's id, in hex. */
+  token: (idHash: string) => `token.${idHash}`,
+  /** The public key that checks what the API of one host has signed. */
+  signingKey: (kid: string) => `signing-key.${kid}`,
+  /** The hash of the operator's token of one host. */
+  adminToken: (nodeId: string) => `admin-token.${nodeId}`,
 } as const;
 
 export const factPrefixes = {
@@ -39,8 +44,10 @@ export const factPrefixes = {
   hostNumber: "host-number.",
   join: "join.",
   bus: "bus.",
-  adminToken: "admin-token.",
   placement: "placement.",
+  token: "token.",
+  signingKey: "signing-key.",
+  adminToken: "admin-token.",
 } as const;
 
 /** Owned by the machine's worker. */
@@ -80,6 +87,8 @@ export interface NodeFact {
   /** Sentences about what does not work now; while there is one, the node takes no new machine. */
   readonly problems?: readonly string[];
   readonly published_at_ms: number;
+  /** From this revision on, the node has said again of each machine that it has; what is older is of none. */
+  readonly restated?: { readonly stream: string; readonly revision: number };
 }
 
 /** Owned by the regional API, written by compare-and-set. */

@@ -93,8 +93,3 @@ export interface JoinFact {
 export interface HostNumberFact {
   readonly node_id: string;
 }
-
-/** The hash of the token that the first host made; every API of the region accepts the token. */
-export interface AdminTokenFact {
-  readonly sha256: string;
-}

@@ -62,7 +62,16 @@ export const workerCommands = {
   signal: Type.Object({ ...target, signal }, closed),
   destroy: Type.Object({ ...target, force: opt(Type.Boolean()) }, closed),
   get: Type.Object({ machine_id: machineId }, closed),
-  list: Type.Object({ app: opt(name), include_destroyed: opt(Type.Boolean()) }, closed),
+  /** By id; a page, as an answer has to fit into one message of the bus. The next one begins `after` its last. */
+  list: Type.Object(
+    {
+      app: opt(name),
+      include_destroyed: opt(Type.Boolean()),
+      after: opt(machineId),
+      limit: opt(Type.Integer({ minimum: 1, maximum: 50 })),
+    },
+    closed,
+  ),
   events: Type.Object(
     { machine_id: machineId, limit: opt(Type.Integer({ minimum: 1, maximum: 50 })) },
     closed,

@@ -9,6 +9,7 @@ import { fakeExplanation } from "./fake-explain.ts";
 import { routeFiles } from "./fake-files.ts";
 import { fakeCordon, fakeLease, gate } from "./fake-lease.ts";
 import { FakeMachine } from "./fake-machine.ts";
+import { createFakeToken, currentFakeToken, listFakeTokens, revokeFakeToken } from "./fake-tokens.ts";
 
 interface Exchange {
   readonly state: FakeState;
@@ -66,6 +67,11 @@ const routes: readonly (readonly [method: string, pattern: string, handler: Hand
     "/v1/images",
     ({ state }) => [...state.images].map(([reference, { sizeBytes }]) => image(reference, sizeBytes)),
   ],
+  ["GET", "/v1/tokens/current", currentFakeToken],
+  ["PUT", "/v1/tokens/admin", () => ({ node_id: "n1" })],
+  ["POST", "/v1/tokens", async ({ state, json }) => createFakeToken(state, await json())],
+  ["GET", "/v1/tokens", ({ state, query }) => listFakeTokens(state, query.get("cursor"))],
+  ["DELETE", "/v1/tokens/([^/]+)", ({ state, parts: [id = ""] }) => revokeFakeToken(state, id)],
   ["POST", "/v1/images/pull", pullImage],
   ["POST", "/v1/images/import", importImage],
   ["DELETE", "/v1/images", removeImage],

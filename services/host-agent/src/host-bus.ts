@@ -68,7 +68,9 @@ export class HostBus implements AsyncDisposable {
       bus: this.#connected.promise,
       path: join(directory, "replica.sqlite"),
       onError: (error) => logger.warn({ err: error }, "the feed of the cluster state broke; it starts again"),
-      onStreamReplaced: (lost) => logger.error({ lost: lost.length }, "the state is another than it was"),
+      onStreamLoss: (loss) => logger.error(loss, "the stream had lost facts; who owns them puts them back"),
+      onSetAside: ({ path, reason }) =>
+        logger.error({ path, reason }, "the agent's copy of the state cannot be read; it is set aside"),
     });
     this.#keeper = new StateKeeper({
       ...deps,

@@ -51,7 +51,7 @@ export function prepareDirectories({ dataDir, runDir }: AgentSettings): boolean 
   return isNew;
 }
 
-/** @throws HearthError `conflict` when somebody listens there */
+/** @throws HearthError `conflict` when somebody listens there, `invalid_argument` when the host has no such address */
 export async function assertPortFree(host: string, port: number, setting: string): Promise<void> {
   const server = createServer();
   try {
@@ -59,11 +59,15 @@ export async function assertPortFree(host: string, port: number, setting: string
       server.once("error", reject).listen(port, host, resolve);
     });
   } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code === "EADDRNOTAVAIL") {
+      throw new HearthError("invalid_argument", {
+        message: `This host has no address ${host}; name one that it has with --address.`,
+        details: { field: "address" },
+        cause,
+      });
+    }
     throw new HearthError("conflict", {
-      message:
-        (cause as NodeJS.ErrnoException).code === "EADDRNOTAVAIL"
-          ? `This host has no address ${host}; name one that it has with --address.`
-          : `Something else listens on ${host}:${port}; choose another port with ${setting}.`,
+      message: `Something else listens on ${host}:${port}; choose another port with ${setting}.`,
       details: { host, port, setting },
       cause,
     });

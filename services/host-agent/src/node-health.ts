@@ -29,11 +29,13 @@ export async function checkNode(deps: HealthDeps): Promise<Problems> {
   const { config, roles, limitMs = 2_000 } = deps;
   const bus = deps.bus();
   if (bus === undefined) return { bus: "The bus does not answer." };
-  const ask = (service: string, command: string) => async () => {
-    await bus.request(config.node_id, service, command, {}, { timeoutMs: limitMs });
+  const ask = (service: string, command: string, payload: object) => async () => {
+    await bus.request(config.node_id, service, command, payload, { timeoutMs: limitMs });
   };
   const checks: Record<string, () => Promise<void>> = {
-    ...(roles.includes("worker") ? { images: ask("images", "list"), worker: ask("worker", "list") } : {}),
+    ...(roles.includes("worker")
+      ? { images: ask("images", "list", {}), worker: ask("worker", "list", { limit: 1 }) }
+      : {}),
     ...(roles.includes("api") ? { regional: () => checkApi(config, limitMs) } : {}),
   };
   const answers = await Promise.all(

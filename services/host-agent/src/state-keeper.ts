@@ -42,6 +42,8 @@ export interface StateKeeperDeps extends HostBusDeps {
 const identity = "keeper";
 const writeLimitMs = 5_000;
 const routeLimitMs = 2_000;
+/** So long a state that is gone is left to the first host to make anew; then any member does. */
+const standInMs = 60_000;
 
 export class StateKeeper {
   readonly #deps: StateKeeperDeps;
@@ -55,6 +57,7 @@ export class StateKeeper {
   #connecting: Promise<void> | undefined;
   #bus: Bus | undefined;
   #health: StateHealth | undefined;
+  #seenMs = performance.now();
   #problem: string | undefined;
 
   constructor(deps: StateKeeperDeps) {
@@ -86,6 +89,9 @@ export class StateKeeper {
     }
     if (this.#deps.identity.joined === undefined) await this.#lead(bus);
     this.#health = await stateHealth(bus);
+    if (this.#health !== undefined) this.#seenMs = performance.now();
+    else if (this.#fact?.state === "formed" && performance.now() - this.#seenMs > standInMs)
+      await keepStateStream(bus, clusterSize);
   }
 
   async stop(): Promise<void> {

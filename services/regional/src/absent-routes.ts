@@ -17,11 +17,15 @@ const absent: readonly (readonly [what: string, methods: readonly string[], path
   ["Public addresses", ["DELETE"], "/v1/apps/:app/ip_assignments/*"],
   ["Certificates", ["GET"], "/v1/apps/:app/certificates"],
   ["Certificates", ["GET", "POST", "DELETE"], "/v1/apps/:app/certificates/*"],
-  ["Tokens of an app", ["POST"], "/v1/apps/:app/deploy_token"],
-  ["Tokens", ["GET", "POST"], "/v1/tokens/*"],
+  ["Tokens of other systems", ["POST"], "/v1/tokens/*"],
   ["Asking for a placement", ["POST"], "/v1/platform/placements"],
   ["GraphQL", ["POST"], "/graphql"],
 ];
+
+/** As `METHOD path`. */
+export const absentPaths: readonly string[] = absent.flatMap(([, methods, url]) =>
+  methods.map((method) => `${method} ${url}`),
+);
 
 export function absentRoutes(app: App): void {
   for (const [what, method, url] of absent)

@@ -2,6 +2,8 @@
 import Type from "typebox";
 import type { ApiContext } from "./api-context.ts";
 import { createApp, deleteApp } from "./apps.ts";
+import { authorizeNewApp } from "./authorize.ts";
+import type { Caller } from "./caller.ts";
 import type { StoredApp } from "./cluster-view.ts";
 import type { App } from "./http-server.ts";
 import { AppName, AppParams, answers, closed, OrgSlug, opt } from "./schemas.ts";
@@ -33,10 +35,12 @@ const CreateApp = Type.Object(
 );
 
 export function appsRoutes(app: App, context: ApiContext): void {
-  const { view } = context;
+  const { view, gate } = context;
   const tags = ["apps"];
-  const answer = (stored: StoredApp) => {
-    const machines = view.machines(stored.name).filter(({ record }) => record.state !== "destroyed");
+  const answer = (caller: Caller, stored: StoredApp) => {
+    const machines = caller
+      .visibleMachines(view, stored)
+      .filter(({ record }) => record.state !== "destroyed");
     return {
       id: stored.id,
       name: stored.name,
@@ -64,8 +68,10 @@ export function appsRoutes(app: App, context: ApiContext): void {
       const { app_name, name = app_name, org_slug = "personal", network } = request.body;
       if (name === undefined) throw invalid("app_name", "is missing");
       if (app_name !== undefined && app_name !== name) throw invalid("name", "differs from app_name");
+      const caller = gate.callerOf(request);
+      authorizeNewApp(caller, name, org_slug);
       const created = await createApp(context, { name, orgSlug: org_slug, network: network || "default" });
-      return reply.code(201).send(answer(created));
+      return reply.code(201).send(answer(caller, created));
     },
   );
 
@@ -81,16 +87,18 @@ export function appsRoutes(app: App, context: ApiContext): void {
         }),
       },
     },
-    async ({ query: { org_slug } }) => {
-      const apps = view.apps().filter((each) => !org_slug || each.org_slug === org_slug);
-      return { total_apps: apps.length, apps: apps.map(answer) };
+    async (request) => {
+      const { org_slug } = request.query;
+      const caller = gate.callerOf(request);
+      const apps = caller.visibleApps(view).filter((each) => !org_slug || each.org_slug === org_slug);
+      return { total_apps: apps.length, apps: apps.map((each) => answer(caller, each)) };
     },
   );
 
   app.get(
     "/v1/apps/:app",
     { schema: { tags, summary: "Get an app", params: AppParams, response: answers({ 200: AppAnswer }) } },
-    async ({ params }) => answer(view.app(params.app)),
+    async (request) => answer(gate.callerOf(request), view.app(request.params.app)),
   );
 
   app.delete(

@@ -7,8 +7,9 @@ import { factKeys } from "@hearth/machine";
 import type { ApiContext } from "./api-context.ts";
 import type { StoredApp } from "./cluster-view.ts";
 import { untilMachine } from "./machine-access.ts";
+import { writeFact } from "./write-fact.ts";
 
-const writeLimitMs = 5_000;
+const elsewhereLimitMs = 5_000;
 const destroyLimitMs = 30_000;
 
 export interface NewApp {
@@ -30,13 +31,9 @@ export async function createApp(context: ApiContext, wanted: NewApp): Promise<St
     created_at_ms: nowMs(),
   };
   const key = factKeys.app(wanted.name);
-  const revision = await context
-    .facts()
-    .compareAndSet(key, fact, 0)
-    .catch((thrown: unknown) => {
-      throw HearthError.from(thrown).code === "conflict" ? nameTaken(wanted.name) : thrown;
-    });
-  await view.replica.waitForRevision(key, revision, { timeoutMs: writeLimitMs });
+  await writeFact(context, { key, value: fact, expectedRevision: 0 }).catch((thrown: unknown) => {
+    throw HearthError.from(thrown).code === "conflict" ? nameTaken(wanted.name) : thrown;
+  });
   return fact;
 }
 
@@ -52,10 +49,9 @@ export async function deleteApp(context: ApiContext, name: string, force: boolea
     });
   }
   await Promise.all(machines.map((fact) => destroyed(context, fact.record.id)));
-  for (const { key } of view.replica.list(factKeys.machineName(name, ""))) await context.facts().delete(key);
-  const key = factKeys.app(name);
-  const revision = await context.facts().delete(key);
-  await view.replica.waitForRevision(key, revision, { timeoutMs: writeLimitMs });
+  for (const { key } of view.replica.list(factKeys.machineName(name, "")))
+    await writeFact(context, { key, value: undefined });
+  await writeFact(context, { key: factKeys.app(name), value: undefined });
 }
 
 async function destroyed(context: ApiContext, id: string): Promise<void> {
@@ -79,7 +75,8 @@ async function networkOf(context: ApiContext, orgSlug: string, name: string): Pr
   if (known !== undefined) return known.network;
   const network = drawNumber(context);
   try {
-    await context.facts().compareAndSet(key, { network, created_at_ms: context.nowMs() }, 0);
+    const value = { network, created_at_ms: context.nowMs() };
+    await writeFact(context, { key, value, expectedRevision: 0 });
     return network;
   } catch (thrown) {
     if (HearthError.from(thrown).code !== "conflict") throw thrown;
@@ -98,7 +95,7 @@ function drawNumber({ view, randomBytes }: ApiContext): number {
 }
 
 async function drawnElsewhere({ view }: ApiContext, key: string): Promise<number> {
-  const deadline = AbortSignal.timeout(writeLimitMs);
+  const deadline = AbortSignal.timeout(elsewhereLimitMs);
   const seen = (): number | undefined =>
     (view.replica.get(key)?.value as { network: number } | undefined)?.network;
   return new Promise((resolve, reject) => {

@@ -1,60 +1,58 @@
 /**
- * Who may call: whoever holds an admin token. Existing clients say `Bearer x` or `FlyV1 x`, and what they
- * carry may contain commas, so the token is taken as it stands. Hashes are compared, so that the comparison
- * takes the same time whatever is presented.
- *
- * The token of the host that made the region is good at every API of it: its hash is in cluster state, written by the
- * first API that finds none. The token of another host is good at that host alone.
+ * Who calls. Existing clients say `Bearer x` or `FlyV1 x`; x is the operator's token, which may hold commas and is
+ * taken as it stands, or else signed tokens with commas between them. Of several, those that are good count.
  */
-import { timingSafeEqual } from "node:crypto";
-import { setTimeout as delay } from "node:timers/promises";
-import type { FactStore, Replica } from "@hearth/cluster";
 import { HearthError } from "@hearth/errors";
-import { type AdminTokenFact, factKeys } from "@hearth/machine";
-import { hashToken } from "./config.ts";
+import { Caller, type Credential } from "./caller.ts";
+import type { OperatorTokens } from "./operator-tokens.ts";
+import { refused, type TokenVerifier } from "./token-verify.ts";
 
 const scheme = /^(?:bearer|flyv1)[ \t]+(\S.*)$/i;
-const shareAgainMs = 1_000;
+export const maxTokensARequest = 8;
+const maxHeaderBytes = 16 * 1024;
 
-/** @throws HearthError `unauthenticated` */
-export function authenticate(
-  authorization: string | undefined,
-  isAdminHash: (hash: Buffer) => boolean,
-): void {
-  const token = scheme.exec(authorization?.trim() ?? "")?.[1];
-  if (token !== undefined && isAdminHash(hashToken(token))) return;
-  throw new HearthError("unauthenticated", {
-    message:
-      token === undefined
-        ? "Authenticate: the request has no token; send `Authorization: Bearer <token>`."
-        : "Authenticate: token validation error; send the token that `hearth up` made.",
-  });
-}
+export class Authenticator {
+  readonly #operators: OperatorTokens;
+  readonly #verifier: TokenVerifier;
 
-export function adminHashes(replica: Pick<Replica, "get">, own: Buffer): (hash: Buffer) => boolean {
-  return (hash) => {
-    const fact = replica.get(factKeys.adminToken())?.value as AdminTokenFact | undefined;
-    const first = Buffer.from(fact?.sha256 ?? "", "hex");
-    return timingSafeEqual(hash, own) || (first.length === hash.length && timingSafeEqual(hash, first));
-  };
-}
+  constructor(operators: OperatorTokens, verifier: TokenVerifier) {
+    this.#operators = operators;
+    this.#verifier = verifier;
+  }
 
-/** Resolves when the region has an admin token: this host's, if it had none. */
-export async function shareAdminToken(
-  facts: Pick<FactStore, "compareAndSet">,
-  own: Buffer,
-  signal: AbortSignal,
-): Promise<void> {
-  const fact: AdminTokenFact = { sha256: own.toString("hex") };
-  while (!signal.aborted) {
-    try {
-      await facts.compareAndSet(factKeys.adminToken(), fact, 0);
-      return;
-    } catch (thrown) {
-      const { code, retryable } = HearthError.from(thrown);
-      if (code === "conflict") return;
-      if (!retryable) throw thrown;
-    }
-    await delay(shareAgainMs, undefined, { signal }).catch(() => undefined);
+  /** @throws HearthError `unauthenticated`; where no token is good, with the reason of the first */
+  async authenticate(authorization: string | undefined): Promise<Caller> {
+    const text = scheme.exec(authorization?.trim() ?? "")?.[1];
+    if (text === undefined) throw refused(authorization?.trim() ? "malformed" : "missing");
+    if (text.length > maxHeaderBytes) throw refused("malformed");
+    const operator = this.#operators.find(text);
+    if (operator !== undefined) return new Caller([operator]);
+    const tokens = text
+      .split(",")
+      .map((each) => each.trim().replace(/^flyv1[ \t]+/i, ""))
+      .filter((each) => each !== "");
+    if (tokens.length === 0 || tokens.length > maxTokensARequest) throw refused("malformed");
+    const settled = await Promise.allSettled(tokens.map((each) => this.#credential(each)));
+    const good = settled.flatMap((each) => (each.status === "fulfilled" ? [each.value] : []));
+    if (good.length > 0) return new Caller(good);
+    throw HearthError.from((settled[0] as PromiseRejectedResult).reason);
+  }
+
+  /** The same caller with what is still good of its credentials. @throws as `authenticate`, when nothing is */
+  renew(caller: Caller): Caller {
+    const problems = caller.credentials.map((each) => this.#problem(each));
+    const good = caller.credentials.filter((_, index) => problems[index] === undefined);
+    if (good.length === caller.credentials.length) return caller;
+    if (good.length > 0) return new Caller(good);
+    throw refused(problems[0] ?? "unknown");
+  }
+
+  #problem(credential: Credential) {
+    if (credential.kind === "token") return this.#verifier.problem(credential);
+    return this.#operators.isValid(credential) ? undefined : ("revoked" as const);
+  }
+
+  async #credential(token: string): Promise<Credential> {
+    return this.#operators.find(token) ?? (await this.#verifier.verify(token));
   }
 }

@@ -37,6 +37,8 @@ export class ClusterView {
     this.#replica = replica;
     this.#nowMs = nowMs;
     this.#machines = new MachineIndex(replica);
+    for (const { value } of replica.list(factPrefixes.node)) this.#forget(value as NodeFact);
+    replica.watch(factPrefixes.node, ({ value }) => this.#forget(value as NodeFact | undefined));
   }
 
   get replica(): Replica {
@@ -51,10 +53,7 @@ export class ClusterView {
   app(name: string): StoredApp {
     const found = this.findApp(name);
     if (found !== undefined) return found.value;
-    throw new HearthError("app_not_found", {
-      message: `Could not find App "${name}"; create it first.`,
-      details: { app: name },
-    });
+    throw appNotFound(name);
   }
 
   apps(): StoredApp[] {
@@ -113,6 +112,11 @@ export class ClusterView {
     return this.nodes().filter((node) => this.isNodeFresh(node));
   }
 
+  /** A node that has said again all that is so has said of what it left out that it is gone. */
+  #forget(node: NodeFact | undefined): void {
+    if (node?.restated !== undefined) this.#replica.forget(factKeys.machine(node.node_id, ""), node.restated);
+  }
+
   /** The record as a client reads it: what its node last said, and whether the node can still be heard. */
   recordOf(fact: MachineFact): MachineRecord {
     const node = this.node(fact.node_id);
@@ -121,6 +125,12 @@ export class ClusterView {
     return { ...fact.record, host_status };
   }
 }
+
+export const appNotFound = (name: string): HearthError =>
+  new HearthError("app_not_found", {
+    message: `Could not find App "${name}"; create it first.`,
+    details: { app: name },
+  });
 
 export const machineNotFound = (id: string): HearthError =>
   new HearthError("machine_not_found", {

@@ -26,7 +26,7 @@ const FileAnswer = Type.Object(
 );
 
 export function filesRoutes(app: App, context: ApiContext): void {
-  const { view, access } = context;
+  const { view, access, gate } = context;
   const machine = ({ app: name, id }: { app: string; id: string }) => view.machine(name, id);
 
   app.get(
@@ -43,7 +43,10 @@ export function filesRoutes(app: App, context: ApiContext): void {
     },
     async (request, reply) => {
       const stream = await access.open(machine(request.params), "file-read", request.query);
-      await answerWithStream({ request, reply }, stream, { kind: "bytes", firstWithinMs });
+      await answerWithStream({ request, reply, ended: gate.endedOf(request) }, stream, {
+        kind: "bytes",
+        firstWithinMs,
+      });
     },
   );
 

@@ -9,12 +9,14 @@ import { type Bus, connectBus, FactStore, NatsServer, Replica, type StreamHandle
 import { factKeys } from "@hearth/machine";
 import { createLogger } from "@hearth/telemetry";
 import type FlyAdmin from "fly-admin/dist/client.js";
-import { hashToken } from "./config.ts";
 import { FakeImages } from "./fake-images.ts";
 import { FakeWorker } from "./fake-worker.ts";
+import { sha256 } from "./operator-tokens.ts";
 import { RegionalApi } from "./regional-api.ts";
 import type { SessionLimits } from "./session-sockets.ts";
+import { readSigningKey } from "./signing-key.ts";
 
+export const testRegion = { name: "local", prefix: "fd00:1234:5678::/48" };
 export const testToken = "test-token-0123456789";
 const require = createRequire(import.meta.url);
 const { default: Client } = require("fly-admin/dist/client") as { default: typeof FlyAdmin.default };
@@ -24,6 +26,7 @@ export interface RegionOptions {
   /** Added to the API's clock. */
   readonly skewMs?: () => number;
   readonly sessionLimits?: Partial<SessionLimits>;
+  readonly recheckMs?: number;
 }
 
 export interface NodeOptions {
@@ -36,6 +39,7 @@ export interface TestRegion extends AsyncDisposable {
   readonly bus: Bus;
   readonly facts: FactStore;
   readonly replica: Replica;
+  readonly replicaPath: string;
   /** The first node. */
   readonly worker: FakeWorker;
   readonly images: FakeImages;
@@ -45,6 +49,8 @@ export interface TestRegion extends AsyncDisposable {
   /** With the token, and JSON as Machines API clients send it. */
   call(method: string, path: string, body?: unknown, headers?: Record<string, string>): Promise<Answer>;
   createApp(name: string): Promise<void>;
+  /** Another API process of the region, with a replica and a signing key of its own, and no operator's token. */
+  addApi(nodeId: string): Promise<{ readonly url: string; readonly replica: Replica }>;
 }
 
 export interface Answer {
@@ -63,18 +69,22 @@ export async function startRegion(options: RegionOptions = {}): Promise<TestRegi
   const bus = await connectBus({ servers: server.url, ...login });
   const facts = new FactStore({ bus });
   await facts.start();
-  const replica = new Replica({ bus, path: join(dir, "replica.sqlite") });
+  const replicaPath = join(dir, "replica.sqlite");
+  const replica = new Replica({ bus, path: replicaPath });
   replica.start();
   const logs: Record<string, unknown>[] = [];
   const api = new RegionalApi({
     bus: () => bus,
     facts: () => facts,
     replica,
-    tokenHash: hashToken(testToken),
-    region: { name: "local", prefix: "fd00:1234:5678::/48" },
+    region: testRegion,
+    nodeId: "node1",
+    tokenHash: sha256(testToken),
+    signingKey: await readSigningKey(dir),
     nowMs: () => Date.now() + (options.skewMs?.() ?? 0),
     randomBytes,
     ...(options.sessionLimits === undefined ? {} : { sessionLimits: options.sessionLimits }),
+    ...(options.recheckMs === undefined ? {} : { recheckMs: options.recheckMs }),
     logger: createLogger("regional", {}, { destination: { write: (line) => logs.push(JSON.parse(line)) } }),
   });
   const url = await api.start({ host: "127.0.0.1", port: 0 });
@@ -94,6 +104,32 @@ export async function startRegion(options: RegionOptions = {}): Promise<TestRegi
     await worker.publishNode();
     await until(() => replica.get(factKeys.node(nodeId)) !== undefined, "the node in the replica");
     return { worker, images };
+  };
+
+  const addApi: TestRegion["addApi"] = async (nodeId) => {
+    const own = await mkdtemp(join(dir, "api-"));
+    const copy = new Replica({ bus, path: join(own, "replica.sqlite") });
+    copy.start();
+    const other = new RegionalApi({
+      bus: () => bus,
+      facts: () => facts,
+      replica: copy,
+      nodeId,
+      region: testRegion,
+      tokenHash: undefined,
+      signingKey: await readSigningKey(own),
+      nowMs: () => Date.now() + (options.skewMs?.() ?? 0),
+      randomBytes,
+      logger: createLogger("regional", {}, { level: "silent" }),
+    });
+    const started = await other.start({ host: "127.0.0.1", port: 0 });
+    fakes.push({
+      async stop() {
+        await other.stop();
+        await copy.stop();
+      },
+    });
+    return { url: started, replica: copy };
   };
 
   const call: TestRegion["call"] = async (method, path, body, headers = {}) => {
@@ -118,10 +154,12 @@ export async function startRegion(options: RegionOptions = {}): Promise<TestRegi
     bus,
     facts,
     replica,
+    replicaPath,
     ...first,
     fly: new Client(testToken, { apiUrl: url, graphqlUrl: url }),
     logs,
     addNode,
+    addApi,
     call,
     async createApp(name) {
       const { status, text } = await call("POST", "/v1/apps", { app_name: name, org_slug: "personal" });

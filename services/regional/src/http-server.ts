@@ -13,7 +13,7 @@ import {
   LogController,
 } from "fastify";
 import type Type from "typebox";
-import { authenticate } from "./auth.ts";
+import type { AccessGate } from "./access-gate.ts";
 import { wantsWebSocket } from "./session-sockets.ts";
 import { checkRequest } from "./validation.ts";
 import { wireError } from "./wire-error.ts";
@@ -43,7 +43,7 @@ interface TypeBoxProvider extends FastifyTypeProvider {
 export type App = FastifyInstance<import("node:http").Server, import("node:http").IncomingMessage, import("node:http").ServerResponse, import("fastify").FastifyBaseLogger, TypeBoxProvider>;
 
 export interface HttpServerDeps {
-  readonly isAdminHash: (hash: Buffer) => boolean;
+  readonly gate: Pick<AccessGate, "admit">;
   readonly logger: Logger;
   readonly newRequestId: () => string;
 }
@@ -76,8 +76,7 @@ export function createHttpServer(deps: HttpServerDeps): App {
   }).withTypeProvider<TypeBoxProvider>() as unknown as App;
   app.addHook("onRequest", async (request, reply) => {
     reply.header(requestIdHeader, request.id);
-    if (request.routeOptions.config.open !== true)
-      authenticate(request.headers.authorization, deps.isAdminHash);
+    if (request.routeOptions.config.open !== true) await deps.gate.admit(request, reply);
     // Bytes are bytes: no parser may take them for what the client says they are.
     if (request.routeOptions.config.upload === true)
       request.headers["content-type"] = "application/octet-stream";

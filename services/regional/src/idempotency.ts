@@ -8,6 +8,7 @@ import type { FactStore } from "@hearth/cluster";
 import { HearthError } from "@hearth/errors";
 import type { MachineId } from "@hearth/machine";
 import type { ClusterView } from "./cluster-view.ts";
+import { writeFact } from "./write-fact.ts";
 
 export const idempotencyPrefix = "idempotency.";
 const keptMs = 24 * 3600_000;
@@ -49,17 +50,15 @@ export async function claimKey(
     return { key, revision: held.revision, machineId: fact.machine_id, isReplay: true };
   }
   const value: ClaimFact = { request_hash, machine_id: machineId, taken_at_ms: deps.nowMs() };
-  const revision = await deps.facts().compareAndSet(key, value, held?.revision ?? 0);
+  const revision = await writeFact(deps, { key, value, expectedRevision: held?.revision ?? 0 });
   return { key, revision, machineId, isReplay: false };
 }
 
 export async function releaseClaim(deps: IdempotencyDeps, claim: Claim): Promise<void> {
-  await deps
-    .facts()
-    .compareAndSet(claim.key, undefined, claim.revision)
-    .catch((thrown: unknown) => {
-      if (HearthError.from(thrown).code !== "conflict") throw thrown;
-    });
+  const write = { key: claim.key, value: undefined, expectedRevision: claim.revision };
+  await writeFact(deps, write).catch((thrown: unknown) => {
+    if (HearthError.from(thrown).code !== "conflict") throw thrown;
+  });
 }
 
 /** Forgets what no client retries any more. */

@@ -42,7 +42,7 @@ const Progress = Type.Unknown({
 });
 
 export function imagesRoutes(app: App, context: ApiContext): void {
-  const { view } = context;
+  const { view, gate } = context;
   const ask = (node: NodeFact, command: string, payload: object, timeoutMs: number): Promise<unknown> =>
     context.bus().request(node.node_id, imagesService, command, payload, { timeoutMs });
   const open = (node: NodeFact, command: string, payload: object) =>
@@ -90,7 +90,10 @@ export function imagesRoutes(app: App, context: ApiContext): void {
     async (request, reply) => {
       const { reference, node_id } = request.body;
       const stream = await open(chooseNode(context, node_id), "ensure", { reference });
-      await answerWithStream({ request, reply }, stream, { kind: "lines", firstWithinMs: pullAnswerLimitMs });
+      await answerWithStream({ request, reply, ended: gate.endedOf(request) }, stream, {
+        kind: "lines",
+        firstWithinMs: pullAnswerLimitMs,
+      });
     },
   );
 
@@ -109,7 +112,7 @@ export function imagesRoutes(app: App, context: ApiContext): void {
       const { reference, node_id } = request.query;
       const stream = await open(chooseNode(context, node_id), "import", { reference });
       await upload(request.raw, stream);
-      await answerWithStream({ request, reply }, stream, {
+      await answerWithStream({ request, reply, ended: gate.endedOf(request) }, stream, {
         kind: "lines",
         firstWithinMs: importAnswerLimitMs,
       });

@@ -1,5 +1,6 @@
 /** What a machine did and does: events, versions, processes; and the machines of an organisation. */
 import { HearthError } from "@hearth/errors";
+import type { MachineFact } from "@hearth/machine";
 import Type from "typebox";
 import type { ApiContext } from "./api-context.ts";
 import type { App } from "./http-server.ts";
@@ -26,7 +27,7 @@ type ProcessStat = Type.Static<typeof ProcessStat>;
 const sortable = ["pid", "stime", "rtime", "command", "directory", "cpu", "rss"] as const;
 
 export function inspectRoutes(app: App, context: ApiContext): void {
-  const { view, access } = context;
+  const { view, access, gate } = context;
 
   app.get(
     `${machinePath}/events`,
@@ -122,30 +123,38 @@ export function inspectRoutes(app: App, context: ApiContext): void {
         }),
       },
     },
-    async ({ params, query }) => {
+    async (request) => {
+      const { params, query } = request;
       const { limit = defaultPage, cursor = "", updated_after, ...filter } = query;
       const after = updated_after ? Date.parse(updated_after) : Number.NEGATIVE_INFINITY;
       if (Number.isNaN(after))
         throw new HearthError("invalid_argument", { details: { field: "updated_after" } });
+      const caller = gate.callerOf(request);
       const apps = new Map(
-        view
-          .apps()
+        caller
+          .visibleApps(view)
           .filter(({ org_slug }) => org_slug === params.org)
-          .map((one) => [one.name, one.id]),
+          .map((one) => [one.name, one]),
       );
+      const isVisible = ({ app, record }: MachineFact): boolean => {
+        const of = apps.get(app);
+        return of !== undefined && caller.seesMachine(of, record.id);
+      };
       // The replica lists by key, which is by id.
       const left = view
         .machines()
         .filter(
           (fact) =>
-            apps.has(fact.app) &&
+            isVisible(fact) &&
             fact.record.id > cursor &&
             isWanted(fact, filter) &&
             Date.parse(fact.record.updated_at) > after,
         );
-      const machines = left
-        .slice(0, limit)
-        .map((fact) => ({ app_id: apps.get(fact.app) ?? "", app_name: fact.app, ...view.recordOf(fact) }));
+      const machines = left.slice(0, limit).map((fact) => ({
+        app_id: apps.get(fact.app)?.id ?? "",
+        app_name: fact.app,
+        ...view.recordOf(fact),
+      }));
       const last = machines.at(-1);
       return {
         machines,

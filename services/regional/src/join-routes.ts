@@ -24,8 +24,8 @@ const secretBytes = 32;
 const defaultTtlSeconds = 3600;
 
 export function joinRoutes(app: App, context: ApiContext): void {
-  const perCaller = new RateLimit({ tries: 20, perMs: 60_000 });
-  const together = new RateLimit({ tries: 200, perMs: 60_000 });
+  const perCaller = new RateLimit({ tries: 60, perMs: 60_000 });
+  const together = new RateLimit({ tries: 600, perMs: 60_000 });
 
   app.post(
     "/v1/nodes/join-tokens",

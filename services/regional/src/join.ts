@@ -23,6 +23,8 @@ import type { ApiContext } from "./api-context.ts";
 
 const writeLimitMs = 5_000;
 const clockLimitMs = 5_000;
+/** So long a host may send the same again whose keys are not written yet. */
+const repeatLimitMs = 600_000;
 const lastHostNumber = 65_535;
 const defaultPorts = { api: 4280, bus: 4222, route: 6222 } as const;
 
@@ -42,10 +44,12 @@ export async function joinNode(
   const key = factKeys.join(secretHash(request.secret));
   const { roles } = judgeToken(context, key, request.node_id);
   judgeHost(context, request);
+  judgeKeys(request, roles);
+  const address = hostAddress(request.address ?? callerAddress);
   await useToken(context, key, request.node_id);
   const known = keyOf(context, request.node_id);
   const hostNumber = known?.host_number ?? (await takeNumber(context, request.node_id));
-  const fact = keyFact(request, { roles, hostNumber, callerAddress, nowMs: context.nowMs(), known });
+  const fact = keyFact(request, { roles, hostNumber, address, nowMs: context.nowMs(), known });
   await write(context, factKeys.nodeKey(request.node_id), fact);
   context.logger.info({ node_id: request.node_id, roles, host_number: hostNumber }, "a node has joined");
   return {
@@ -79,11 +83,15 @@ function busServers(context: ApiContext): string[] {
 const keyOf = ({ view }: ApiContext, nodeId: string): NodeKeyFact | undefined =>
   view.replica.get(factKeys.nodeKey(nodeId))?.value as NodeKeyFact | undefined;
 
-function judgeToken({ view, nowMs }: ApiContext, key: string, nodeId: string): JoinFact {
+function judgeToken(context: ApiContext, key: string, nodeId: string): JoinFact {
+  const { view, nowMs } = context;
   const fact = view.replica.get(key)?.value as JoinFact | undefined;
   if (fact === undefined) throw new HearthError("join_token_invalid");
-  if (fact.used_by !== undefined && fact.used_by !== nodeId) throw new HearthError("join_token_used");
-  if (fact.used_by === undefined && fact.expires_at_ms <= nowMs()) {
+  if (fact.used_by !== undefined) {
+    // A node that was removed must not come back with what let it in once.
+    const isRepeat = keyOf(context, nodeId) !== undefined || nowMs() - (fact.used_at_ms ?? 0) < repeatLimitMs;
+    if (fact.used_by !== nodeId || !isRepeat) throw new HearthError("join_token_used");
+  } else if (fact.expires_at_ms <= nowMs()) {
     throw new HearthError("join_token_expired", { details: { expired_at_ms: fact.expires_at_ms } });
   }
   return fact;
@@ -111,6 +119,15 @@ function judgeHost(context: ApiContext, request: JoinRequest): void {
   const isHeard = context.view.node(request.node_id) !== undefined;
   if ((known !== undefined && !isSame) || (known === undefined && isHeard && !isReturning(context, request)))
     throw new HearthError("node_id_taken", { details: { node_id: request.node_id } });
+}
+
+function judgeKeys({ api_key, seal_key }: JoinRequest, roles: readonly NodeRole[]): void {
+  const lacksApi = roles.includes("api") && api_key === undefined;
+  if (!lacksApi && (!roles.includes("bus") || seal_key !== undefined)) return;
+  throw new HearthError("invalid_argument", {
+    message: "The token lets this host be more than it has sent keys for; join with this region's version.",
+    details: { field: lacksApi ? "api_key" : "seal_key" },
+  });
 }
 
 /** A node that was removed has its number still, and may come back under its id. */
@@ -166,24 +183,17 @@ async function takeNumber(context: ApiContext, nodeId: string): Promise<number> 
 interface Granted {
   readonly roles: readonly NodeRole[];
   readonly hostNumber: number;
-  readonly callerAddress: string;
+  readonly address: string;
   readonly nowMs: number;
   readonly known: NodeKeyFact | undefined;
 }
 
 function keyFact(request: JoinRequest, granted: Granted): NodeKeyFact {
-  const { roles, hostNumber, callerAddress, nowMs, known } = granted;
-  const address = hostAddress(request.address ?? callerAddress);
+  const { roles, hostNumber, address, nowMs, known } = granted;
   const { api_key, seal_key, labels } = request;
   const at = (port: number): string => (isIP(address) === 6 ? `[${address}]:${port}` : `${address}:${port}`);
   const isApi = roles.includes("api");
   const isBus = roles.includes("bus");
-  if ((isApi && api_key === undefined) || (isBus && seal_key === undefined)) {
-    throw new HearthError("invalid_argument", {
-      message: "The token lets this host be more than it has sent keys for; join with this region's version.",
-      details: { field: isApi && api_key === undefined ? "api_key" : "seal_key" },
-    });
-  }
   return {
     node_id: request.node_id,
     host_number: hostNumber,

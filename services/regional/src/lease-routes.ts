@@ -13,7 +13,7 @@ const tags = ["leases"];
 const leasePath = "/v1/apps/:app/machines/:id/lease";
 const defaultTtlSeconds = 30;
 const longestTtlSeconds = 86_400;
-/** All callers hold the same token, so a holder who gives no name has none. */
+/** Of a holder who gives no name. */
 const defaultOwner = "api";
 
 const Ttl = Type.Integer({

@@ -38,7 +38,10 @@ export function logsRoutes(app: App, context: ApiContext): void {
       const { params, query } = request;
       const fact = context.view.machine(params.app, params.id);
       const stream = await context.access.open(fact, "logs", query);
-      await answerWithStream({ request, reply }, stream, { kind: "lines", firstWithinMs });
+      await answerWithStream({ request, reply, ended: context.gate.endedOf(request) }, stream, {
+        kind: "lines",
+        firstWithinMs,
+      });
     },
   );
 }

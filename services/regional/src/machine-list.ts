@@ -2,6 +2,7 @@
 import type { MachineFact, MachineRecord } from "@hearth/machine";
 import Type from "typebox";
 import type { ApiContext } from "./api-context.ts";
+import type { Caller } from "./caller.ts";
 import { opt } from "./schemas.ts";
 
 const metadataPrefix = "metadata.";
@@ -24,12 +25,11 @@ export type ListFilter = Type.Static<typeof ListQuery>;
 
 export function listMachines(
   { view }: Pick<ApiContext, "view">,
-  app: string,
-  filter: ListFilter,
+  caller: Caller,
+  { app, filter }: { readonly app: string; readonly filter: ListFilter },
 ): Partial<MachineRecord>[] {
-  view.app(app);
-  return view
-    .machines(app)
+  return caller
+    .visibleMachines(view, view.app(app))
     .filter((fact) => isWanted(fact, filter))
     .map((fact) => view.recordOf(fact))
     .map((record) => (filter.summary === true ? summary(record) : record));

@@ -7,6 +7,7 @@ import type { FactStore } from "@hearth/cluster";
 import { HearthError } from "@hearth/errors";
 import { factKeys, type MachineId, type MachineNameFact } from "@hearth/machine";
 import type { ClusterView, Revised } from "./cluster-view.ts";
+import { writeFact } from "./write-fact.ts";
 
 /** A create that takes longer than this to show its machine has failed. */
 const unknownMachineLimitMs = 60_000;
@@ -34,7 +35,7 @@ export async function takeName(
   const value: MachineNameFact = { machine_id: machineId, taken_at_ms: deps.nowMs() };
   try {
     const key = factKeys.machineName(app, name);
-    const revision = await deps.facts().compareAndSet(key, value, held?.revision ?? 0);
+    const revision = await writeFact(deps, { key, value, expectedRevision: held?.revision ?? 0 });
     return { app, name, value, revision };
   } catch (thrown) {
     const error = HearthError.from(thrown);
@@ -45,12 +46,10 @@ export async function takeName(
 /** After a create that left nothing behind. Somebody else may have the name by now; that is theirs. */
 export async function releaseName(deps: MachineNameDeps, held: HeldName): Promise<void> {
   const key = factKeys.machineName(held.app, held.name);
-  await deps
-    .facts()
-    .compareAndSet(key, undefined, held.revision)
-    .catch((thrown: unknown) => {
-      if (HearthError.from(thrown).code !== "conflict") throw thrown;
-    });
+  const write = { key, value: undefined, expectedRevision: held.revision };
+  await writeFact(deps, write).catch((thrown: unknown) => {
+    if (HearthError.from(thrown).code !== "conflict") throw thrown;
+  });
 }
 
 function isFree(deps: MachineNameDeps, held: MachineNameFact, machineId: MachineId): boolean {

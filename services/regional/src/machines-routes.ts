@@ -47,7 +47,11 @@ export function machinesRoutes(app: App, context: ApiContext): void {
         response: answers({ 200: Type.Array(MachineListed) }),
       },
     },
-    async ({ params, query }) => listMachines(context, params.app, query),
+    async (request) =>
+      listMachines(context, context.gate.callerOf(request), {
+        app: request.params.app,
+        filter: request.query,
+      }),
   );
 
   app.post(

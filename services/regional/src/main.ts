@@ -2,12 +2,12 @@
 import { randomBytes } from "node:crypto";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
-import { type Bus, busLogin, connectBus, type Fact, FactStore, Replica, restoreFacts } from "@hearth/cluster";
+import { type Bus, busLogin, connectBus, FactStore, Replica } from "@hearth/cluster";
 import { HearthError } from "@hearth/errors";
 import { createLogger } from "@hearth/telemetry";
-import { shareAdminToken } from "./auth.ts";
 import { readRegionalConfig } from "./config.ts";
 import { RegionalApi } from "./regional-api.ts";
+import { readSigningKey } from "./signing-key.ts";
 import { releaseStartupMemory } from "./startup-memory.ts";
 
 const stopLimitMs = 4_000;
@@ -15,15 +15,9 @@ const stopLimitMs = 4_000;
 const startedAfterMs = 3_000;
 /** Facts that only the API writes, so it is the API that puts them back. */
 const ownPrefixes = [
-  "app.",
-  "machine-name.",
-  "network.",
-  "idempotency.",
-  "node-key.",
-  "host-number.",
-  "join.",
-  "bus.",
-  "admin-token.",
+  ...["app.", "machine-name.", "network.", "idempotency."],
+  ...["token.", "signing-key.", "admin-token."],
+  ...["node-key.", "host-number.", "join.", "bus."],
 ];
 
 const { node, tokenHash, directory } = readRegionalConfig(process.env);
@@ -33,7 +27,7 @@ for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => 
 
 let connected: { readonly bus: Bus; readonly facts: FactStore } | undefined;
 const connection = () => {
-  if (connected !== undefined) return connected;
+  if (connected?.bus.isConnected === true) return connected;
   throw new HearthError("unavailable", { message: "The bus does not answer; try again in a moment." });
 };
 
@@ -48,9 +42,6 @@ const bus = connectBus({
 bus.then(
   (open) => {
     connected = { bus: open, facts: new FactStore({ bus: open }) };
-    void shareAdminToken(connected.facts, tokenHash, stopping.signal).catch((error: unknown) =>
-      logger.error({ err: error }, "the token of this host could not be shared with the region"),
-    );
   },
   (error: unknown) => {
     if (!stopping.signal.aborted) logger.error({ err: error }, "the bus cannot be reached");
@@ -60,7 +51,14 @@ const replica = new Replica({
   bus,
   path: join(directory, "replica.sqlite"),
   onError: (error) => logger.warn({ err: error }, "the feed of the cluster state broke; it starts again"),
-  onStreamReplaced: (lost) => void putBack(lost),
+  restores: (key) => ownPrefixes.some((prefix) => key.startsWith(prefix)),
+  onStreamLoss: (loss) =>
+    logger.error(loss, "the stream had lost facts; this process put back from its copy what the API owns"),
+  onSetAside: ({ path, reason }) =>
+    logger.error(
+      { path, reason },
+      "the replica's file cannot be read; it is set aside, and a new one is made",
+    ),
 });
 replica.start();
 
@@ -68,8 +66,10 @@ const api = new RegionalApi({
   bus: () => connection().bus,
   facts: () => connection().facts,
   replica,
+  nodeId: node.node_id,
   tokenHash,
   region: { name: node.region, prefix: node.prefix },
+  signingKey: await readSigningKey(directory),
   nowMs: Date.now,
   randomBytes,
   logger,
@@ -87,13 +87,3 @@ await replica.stop();
 await connected?.bus.close();
 logger.info("stopped");
 process.exit(0);
-
-async function putBack(lost: readonly Fact[]): Promise<void> {
-  const own = lost.filter(({ key }) => ownPrefixes.some((prefix) => key.startsWith(prefix)));
-  try {
-    const restored = await restoreFacts(new FactStore({ bus: await bus }), own);
-    logger.error({ restored }, "the stream had lost facts; they were put back from this node's copy");
-  } catch (error) {
-    logger.error({ err: error, lost: own.length }, "the stream lost facts, and they could not be put back");
-  }
-}

@@ -46,7 +46,7 @@ interface Registered {
 
 function registered(): Registered[] {
   const logger = createLogger("test", {}, { level: "silent" });
-  const app = createHttpServer({ isAdminHash: () => true, logger, newRequestId: () => "" });
+  const app = createHttpServer({ gate: { admit: async () => undefined }, logger, newRequestId: () => "" });
   const routes: Registered[] = [];
   app.addHook("onRoute", ({ method, url, schema }) => {
     for (const one of [method].flat())
@@ -173,4 +173,20 @@ test("the nonce of a lease is a parameter of what a lease guards", () => {
       `${method} ${path}`,
     );
   }
+});
+
+test("each operation says the verb that it needs, and how it refuses who lacks it", () => {
+  for (const [method, path, operation] of operations()) {
+    const name = `${method} ${path}`;
+    const { security } = operation as unknown as { security: readonly { token: readonly string[] }[] };
+    if (["/v1/health", "/v1/openapi.json", "/v1/nodes/join"].includes(path))
+      assert.deepEqual(security, [], name);
+    else {
+      assert.equal(security.length, 1, name);
+      assert.deepEqual(operation.responses["403"], { $ref: "#/components/responses/Forbidden" }, name);
+      assert.deepEqual(operation.responses["401"], { $ref: "#/components/responses/Unauthenticated" }, name);
+    }
+  }
+  const exec = document.paths[`${machine}/exec`]?.post as unknown as { security: unknown };
+  assert.deepEqual(exec.security, [{ token: ["exec"] }]);
 });

@@ -4,6 +4,7 @@
  * is too large to be kept in memory by a process that may never be asked.
  */
 import type { App } from "./http-server.ts";
+import { permissionOf } from "./route-permissions.ts";
 import { WireErrorBody } from "./wire-error.ts";
 
 const info = {
@@ -12,6 +13,18 @@ const info = {
   description:
     "Machines from OCI images. Paths, names and states are those of the Machines API; what Hearth adds lies beside them.",
 };
+
+const tokenScheme = {
+  type: "http",
+  scheme: "bearer",
+  bearerFormat: "JWT",
+  description:
+    "The operator's token, or one that `POST /v1/tokens` issued. The verb that an operation needs stands beside it; `FlyV1` in place of `Bearer` is understood too.",
+} as const;
+const refusals = {
+  "401": "The token is missing or no good: `details.reason` says which.",
+  "403": "The token lacks the verb, or has it on something else: `details.verb` and `details.on`.",
+} as const;
 
 export const mediaTypes = { lines: "application/x-ndjson", bytes: "application/octet-stream" } as const;
 
@@ -29,14 +42,16 @@ export async function renderOpenApi(app: App, addRoutes: (app: App) => void): Pr
       openapi: "3.1.0",
       info,
       security: [{ token: [] }],
-      components: { securitySchemes: { token: { type: "http", scheme: "bearer" } } },
+      components: { securitySchemes: { token: tokenScheme } },
     },
     transform: ({ schema, url, route }) => {
       const { upload, answers } = route.config ?? {};
       const bytes = { type: "string", format: "binary" };
+      const verb = permissionOf(String(route.method), url)?.verb;
       return {
         url,
         schema: {
+          ...(verb === undefined ? {} : { security: [{ token: verb === "own" ? [] : [verb] }] }),
           ...schema,
           operationId: operationId(String(route.method), url),
           ...(upload === true ? { consumes: [mediaTypes.bytes], body: bytes } : {}),
@@ -57,6 +72,11 @@ export async function renderOpenApi(app: App, addRoutes: (app: App) => void): Pr
       content: { "application/json": { schema: { $ref: "#/components/schemas/Error" } } },
     },
   };
+  for (const [status, description] of Object.entries(refusals))
+    document.components.responses[refusalName(status)] = {
+      ...document.components.responses.Error,
+      description,
+    };
   document.components.schemas = { Error: JSON.parse(JSON.stringify(WireErrorBody)) };
   // The larger comes first, as it holds the smaller.
   for (const [name, find] of Object.entries(shared)) shareSchema(document, name, find(document.paths));
@@ -78,10 +98,16 @@ const operationId = (method: string, url: string): string =>
     .map((word, index) => (index === 0 ? word : word.charAt(0).toUpperCase() + word.slice(1)))
     .join("");
 
+const refusalName = (status: string): string => (status === "401" ? "Unauthenticated" : "Forbidden");
+
 function tidy(operation: Json): void {
   // An empty body is an empty object, so a body of which nothing is required may be absent.
   const body = operation.requestBody?.content["application/json"]?.schema;
   if (body !== undefined && body.required === undefined) operation.requestBody.required = false;
+  // Where no token is wanted the list is empty.
+  if (operation.security?.length !== 0)
+    for (const status of Object.keys(refusals))
+      operation.responses[status] ??= { $ref: `#/components/responses/${refusalName(status)}` };
   for (const status of Object.keys(operation.responses))
     if (/^[45]XX$/.test(status)) operation.responses[status] = { $ref: "#/components/responses/Error" };
 }

@@ -39,18 +39,24 @@ export function platformRoutes(app: App, context: ApiContext): void {
             bus: Type.Boolean(),
             replica_age_ms: Type.Union([Type.Integer(), Type.Null()]),
             replica_revision: Type.Integer(),
+            restored_facts: Type.Integer({
+              description: "What the bus had lost and this process last put back; 0 when it never had to.",
+            }),
+            restored_at_ms: Type.Union([Type.Integer(), Type.Null()]),
           }),
         },
       },
     },
     async () => {
-      const { ageMs, revision } = view.replica;
+      const { ageMs, revision, restoration } = view.replica;
       const bus = isConnected(context);
       return {
         status: bus ? ("ok" as const) : ("degraded" as const),
         bus,
         replica_age_ms: Number.isFinite(ageMs) ? Math.round(ageMs) : null,
         replica_revision: revision,
+        restored_facts: restoration?.restored ?? 0,
+        restored_at_ms: restoration?.atMs ?? null,
       };
     },
   );
@@ -66,7 +72,7 @@ export function platformRoutes(app: App, context: ApiContext): void {
       },
     },
     async () =>
-      view.nodes().map((node) => ({
+      view.nodes().map(({ restated: _restated, ...node }) => ({
         ...node,
         problems: [...(node.problems ?? [])],
         age_ms: Math.round(view.nodeAgeMs(node)),
@@ -136,7 +142,7 @@ const deafMs = 10_000;
 
 function isConnected({ bus, view }: ApiContext): boolean {
   try {
-    return !bus().connection.isClosed() && view.replica.ageMs < deafMs;
+    return bus().isConnected && view.replica.ageMs < deafMs;
   } catch {
     return false;
   }

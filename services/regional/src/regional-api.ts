@@ -6,8 +6,10 @@ import type { AddressInfo } from "node:net";
 import type { Bus, FactStore, Replica } from "@hearth/cluster";
 import { newInstanceId } from "@hearth/machine";
 import type { Logger } from "@hearth/telemetry";
+import { AccessGate } from "./access-gate.ts";
+import { type AnnounceDeps, announce } from "./announce.ts";
 import type { ApiContext } from "./api-context.ts";
-import { adminHashes } from "./auth.ts";
+import { Authenticator } from "./auth.ts";
 import { ClusterView } from "./cluster-view.ts";
 import { type App, createHttpServer } from "./http-server.ts";
 import { sweepClaims } from "./idempotency.ts";
@@ -15,8 +17,13 @@ import { ImageCheck } from "./image-check.ts";
 import type { Region } from "./join.ts";
 import { MachineAccess } from "./machine-access.ts";
 import { renderOpenApi } from "./openapi.ts";
+import { OperatorTokens } from "./operator-tokens.ts";
 import { registerRoutes } from "./routes.ts";
 import { defaultSessionLimits, type SessionLimits, SessionSockets } from "./session-sockets.ts";
+import type { SigningKey } from "./signing-key.ts";
+import { TokenIndex } from "./token-index.ts";
+import { TokenIssuer } from "./token-issue.ts";
+import { TokenVerifier } from "./token-verify.ts";
 import { WorkerClient } from "./worker-client.ts";
 
 export interface RegionalApiDeps {
@@ -24,19 +31,32 @@ export interface RegionalApiDeps {
   readonly bus: () => Bus;
   readonly facts: () => FactStore;
   readonly replica: Replica;
-  readonly tokenHash: Buffer;
   readonly region: Region;
+  readonly nodeId: string;
+  /** Of the operator's token of this host, where it has one. */
+  readonly tokenHash: Buffer | undefined;
+  readonly signingKey: SigningKey;
   readonly nowMs: () => number;
   readonly randomBytes: (length: number) => Uint8Array;
   readonly logger: Logger;
   readonly sessionLimits?: Partial<SessionLimits>;
+  /** How often sessions are held against the end of their tokens. */
+  readonly recheckMs?: number;
 }
+
+/** On every read: how old what it was answered from may be, in milliseconds. */
+export const replicaAgeHeader = "hearth-replica-age-ms";
+const replicaAge = ({ ageMs }: Replica): string =>
+  Number.isFinite(ageMs) ? `${Math.round(ageMs)}` : "unknown";
 
 const sweepEveryMs = 3600_000;
 
 export class RegionalApi {
   readonly #context: ApiContext;
   readonly #app: App;
+  readonly #announcement: AnnounceDeps;
+  readonly #stopping = new AbortController();
+  #announcing: Promise<void> | undefined;
   #sweeping: NodeJS.Timeout | undefined;
 
   constructor(deps: RegionalApiDeps) {
@@ -44,8 +64,19 @@ export class RegionalApi {
     const worker = new WorkerClient(deps.bus);
     const { logger, nowMs, randomBytes } = deps;
     const sessions = new SessionSockets({ ...defaultSessionLimits, ...deps.sessionLimits });
+    const own = { nodeId: deps.nodeId, hash: deps.tokenHash };
+    const tokens = new TokenIndex(deps.replica);
+    const operators = new OperatorTokens(deps.replica, own);
+    const verifier = new TokenVerifier({ replica: deps.replica, tokens, nowMs });
+    const gate = new AccessGate({
+      ...{ authenticator: new Authenticator(operators, verifier), view },
+      recheckMs: deps.recheckMs,
+    });
+    this.#announcement = { ...deps, operators, own };
+    tokens.watch(() => gate.recheck());
+    operators.watch(() => gate.recheck());
     const server = {
-      isAdminHash: adminHashes(deps.replica, deps.tokenHash),
+      gate,
       logger,
       newRequestId: () => newInstanceId(randomBytes, nowMs),
     };
@@ -54,6 +85,9 @@ export class RegionalApi {
       view,
       worker,
       sessions,
+      gate,
+      tokens,
+      issuer: new TokenIssuer({ ...this.#announcement, tokens, randomBytes }),
       openApi: () => renderOpenApi(createHttpServer(server), (app) => registerRoutes(app, this.#context)),
       access: new MachineAccess(view, worker),
       images: new ImageCheck(deps.bus, (error) =>
@@ -62,14 +96,19 @@ export class RegionalApi {
     };
     this.#app = createHttpServer(server);
     sessions.attach(this.#app);
+    this.#app.addHook("onSend", async (request, reply) => {
+      if (request.method === "GET") reply.header(replicaAgeHeader, replicaAge(deps.replica));
+    });
     registerRoutes(this.#app, this.#context);
   }
 
   /** Resolves with the URL that it listens on. */
   async start(listen: { readonly host: string; readonly port: number }): Promise<string> {
     await this.#app.listen(listen);
+    this.#context.gate.start();
+    this.#announcing = announce(this.#announcement, this.#stopping.signal);
     this.#sweeping = setInterval(() => {
-      sweepClaims(this.#context).catch((error: unknown) =>
+      Promise.all([sweepClaims(this.#context), this.#context.issuer.sweep()]).catch((error: unknown) =>
         this.#context.logger.warn({ err: error }, "sweep"),
       );
     }, sweepEveryMs).unref();
@@ -80,8 +119,11 @@ export class RegionalApi {
   /** Requests under way are cut off: their callers retry, and the next process serves them. */
   async stop(): Promise<void> {
     clearInterval(this.#sweeping);
+    this.#stopping.abort();
+    this.#context.gate.stop();
     this.#context.images.stop();
     await this.#app.close();
+    await this.#announcing;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -19,6 +19,7 @@ import { metadataRoutes } from "./metadata-routes.ts";
 import { openApiRoutes } from "./openapi-routes.ts";
 import { platformRoutes } from "./platform-routes.ts";
 import { sessionRoutes } from "./session-routes.ts";
+import { tokensRoutes } from "./tokens-routes.ts";
 import { waitRoutes } from "./wait-routes.ts";
 
 const all = [
@@ -39,6 +40,7 @@ const all = [
   imagesRoutes,
   platformRoutes,
   joinRoutes,
+  tokensRoutes,
   openApiRoutes,
   absentRoutes,
 ];

@@ -20,7 +20,7 @@ channel (0 stdin, 1 stdout, 2 stderr, 3 status, 4 control, 255 close), then the 
 last frame.`.replaceAll("\n", " ");
 
 export function sessionRoutes(app: App, context: ApiContext): void {
-  const { view, access, sessions } = context;
+  const { view, access, sessions, gate } = context;
   const route = (summary: string, start: Type.TSchema) => ({
     schema: {
       tags: ["machines"],
@@ -41,24 +41,27 @@ export function sessionRoutes(app: App, context: ApiContext): void {
     const { app: appName, id } = request.params as Type.Static<typeof MachineParams>;
     const fact = view.machine(appName, id);
     const beganMs = context.nowMs();
-    await sessions.accept(request, reply, async (relay: SessionRelay, start: unknown) => {
-      const { by, error } = await relay.run(async () => {
-        const checked = checkRequest(schema, "body", start);
-        if ("error" in checked) throw checked.error;
-        return access.open(fact, name, checked.value as Parameters<typeof access.open<Name>>[2]);
-      });
-      request.log.info(
-        {
-          route: request.routeOptions.url,
-          app: appName,
-          machine_id: id,
-          ended_by: by,
-          ms: context.nowMs() - beganMs,
-          ...(error === undefined ? {} : { code: error.code }),
-        },
-        "session",
-      );
-    });
+    await sessions.accept(
+      { request, reply, ended: gate.endedOf(request) },
+      async (relay: SessionRelay, start: unknown) => {
+        const { by, error } = await relay.run(async () => {
+          const checked = checkRequest(schema, "body", start);
+          if ("error" in checked) throw checked.error;
+          return access.open(fact, name, checked.value as Parameters<typeof access.open<Name>>[2]);
+        });
+        request.log.info(
+          {
+            route: request.routeOptions.url,
+            app: appName,
+            machine_id: id,
+            ended_by: by,
+            ms: context.nowMs() - beganMs,
+            ...(error === undefined ? {} : { code: error.code }),
+          },
+          "session",
+        );
+      },
+    );
   };
 
   app.get(

@@ -35,6 +35,13 @@ interface Upgrade {
   readonly head: Buffer;
 }
 
+export interface Admission {
+  readonly request: FastifyRequest;
+  readonly reply: FastifyReply;
+  /** Aborts when the caller's token is over; then the session is too. */
+  readonly ended: AbortSignal;
+}
+
 /** Given to the HTTP server: what wants another protocol, such as h2c, is served as the plain request it also is. */
 export const wantsWebSocket = ({ method, headers }: IncomingMessage): boolean =>
   method === "GET" && headers.upgrade?.toLowerCase() === "websocket";
@@ -68,8 +75,7 @@ export class SessionSockets {
    * @throws HearthError before the upgrade, while the request can still be answered
    */
   async accept(
-    request: FastifyRequest,
-    reply: FastifyReply,
+    { request, reply, ended }: Admission,
     serve: (relay: SessionRelay, start: unknown) => Promise<void>,
   ): Promise<void> {
     const upgrade = this.#upgrades.get(request.raw);
@@ -94,16 +100,23 @@ export class SessionSockets {
       // What ws finds wrong it answers with a close of its own.
       socket.on("error", (error) => request.log.info({ err: error }, "a session's socket broke"));
       this.#watch(socket);
-      this.#awaitStart(socket, serve);
+      this.#awaitStart(socket, ended, serve);
     });
   }
 
-  #awaitStart(socket: WebSocket, serve: (relay: SessionRelay, start: unknown) => Promise<void>): void {
+  #awaitStart(
+    socket: WebSocket,
+    ended: AbortSignal,
+    serve: (relay: SessionRelay, start: unknown) => Promise<void>,
+  ): void {
     const begin = (): SessionRelay => {
       clearTimeout(limit);
       socket.off("message", first);
       const relay = new SessionRelay(socket);
       this.#open.set(socket, relay);
+      const end = (): void => relay.fail(HearthError.from(ended.reason));
+      if (ended.aborted) end();
+      else ended.addEventListener("abort", end, { once: true });
       return relay;
     };
     const { startWithinMs } = this.#limits;
@@ -113,6 +126,7 @@ export class SessionSockets {
     const limit = setTimeout(() => begin().fail(late), startWithinMs);
     const first = (data: RawData, isBinary: boolean): void => {
       const relay = begin();
+      if (ended.aborted) return;
       try {
         void serve(relay, readStart(data as Buffer, isBinary));
       } catch (error) {

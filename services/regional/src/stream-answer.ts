@@ -19,6 +19,8 @@ export interface StreamForm {
 export interface Exchange {
   readonly request: FastifyRequest;
   readonly reply: FastifyReply;
+  /** Aborts when the caller's token is over; a stream of lines says so. */
+  readonly ended: AbortSignal;
 }
 
 const newline = new Uint8Array([0x0a]);
@@ -26,7 +28,7 @@ const types = { lines: "application/x-ndjson", bytes: "application/octet-stream"
 
 /** The reply is sent when this resolves. @throws what the stream failed with before it had said anything */
 export async function answerWithStream(
-  { request, reply }: Exchange,
+  { request, reply, ended }: Exchange,
   stream: BusStream,
   form: StreamForm,
 ): Promise<void> {
@@ -34,6 +36,7 @@ export async function answerWithStream(
   const leave = (): void => stream.fail(left.reason);
   left.addEventListener("abort", leave, { once: true });
   if (left.aborted) leave();
+  ended.addEventListener("abort", () => stream.fail(ended.reason), { once: true });
   const first = await firstMessage(stream, form.firstWithinMs);
   reply.hijack();
   reply.raw.writeHead(200, { "content-type": types[form.kind], [requestIdHeader]: request.id });

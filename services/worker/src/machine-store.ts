@@ -76,6 +76,21 @@ export class MachineStore {
     return this.#deps.database.prepare("SELECT * FROM machines ORDER BY created_ms, rowid").all().map(rowOf);
   }
 
+  /** The first machines behind `after`, by id. */
+  page(
+    after: string,
+    limit: number,
+    { app, includeDestroyed }: { readonly app: string | undefined; readonly includeDestroyed: boolean },
+  ): MachineRow[] {
+    return this.#deps.database
+      .prepare(
+        `SELECT * FROM machines WHERE machine_id > ?1 AND (?2 IS NULL OR app = ?2) AND (?3 OR state <> 'destroyed')
+         ORDER BY machine_id LIMIT ?4`,
+      )
+      .all(after, app ?? null, includeDestroyed ? 1 : 0, limit)
+      .map(rowOf);
+  }
+
   /** Call inside a transaction of the caller, with `published` after its commit. */
   insert(row: MachineRow, events: readonly NewEvent[]): void {
     crashPoint("insert machine", "before");

@@ -3,6 +3,7 @@ import type { FactStore, NodeConfig } from "@hearth/cluster";
 import { factKeys, type NodeFact } from "@hearth/machine";
 import type { Logger } from "@hearth/telemetry";
 import { cpuOvercommit } from "./admission.ts";
+import type { Restatement } from "./restatement.ts";
 import type { Clock } from "./worker-deps.ts";
 
 export interface NodeFactsDeps {
@@ -14,6 +15,7 @@ export interface NodeFactsDeps {
   readonly free: () => number;
   readonly machines: () => number;
   readonly problems: () => readonly string[];
+  readonly restatement: Pick<Restatement, "look" | "restated">;
 }
 
 const version = "0.1.0";
@@ -37,9 +39,12 @@ export class NodeFacts {
   }
 
   async #run(): Promise<void> {
-    const { facts, clock, everyMs, config, logger } = this.#deps;
+    const { facts, clock, everyMs, config, logger, restatement } = this.#deps;
     const { signal } = this.#stopping;
     while (!signal.aborted) {
+      await restatement
+        .look()
+        .catch((error: unknown) => logger.warn({ err: error }, "the bus does not say what it still has"));
       try {
         await facts.publish(factKeys.node(config.node_id), this.#fact());
       } catch (error) {
@@ -51,6 +56,7 @@ export class NodeFacts {
 
   #fact(): NodeFact {
     const { config, clock, free, machines, problems } = this.#deps;
+    const { restated } = this.#deps.restatement;
     const free_memory_mb = Math.max(0, free()); // its look at the tables may find the first problem
     return {
       node_id: config.node_id,
@@ -68,6 +74,7 @@ export class NodeFacts {
       ],
       ...(problems().length === 0 ? {} : { problems: problems() }),
       published_at_ms: clock.nowMs(),
+      ...(restated === undefined ? {} : { restated }),
     };
   }
 }

@@ -1,8 +1,10 @@
 import { crashPoint } from "./crash-point.ts";
 import type { WorkerDeps } from "./worker-deps.ts";
 
+type PublishedFacts = Pick<WorkerDeps["facts"], "publish" | "delete">;
+
 /** The facts of a worker, with the places where it may die around each publication. */
-export function withCrashPoints(facts: WorkerDeps["facts"]): WorkerDeps["facts"] {
+export function withCrashPoints(facts: PublishedFacts): PublishedFacts {
   return {
     publish: async (...fact) => {
       crashPoint("publish fact", "before");

@@ -17,7 +17,7 @@ export interface Clock {
 export interface WorkerDeps {
   readonly config: NodeConfig;
   readonly bus: Bus;
-  readonly facts: Pick<FactStore, "publish" | "delete">;
+  readonly facts: Pick<FactStore, "publish" | "delete" | "isIntact" | "position">;
   readonly makeVmm: () => Vmm;
   readonly network: Pick<NetworkExecutor, "applySlot" | "removeSlot" | "removeElements">;
   readonly images: ImagesClient;

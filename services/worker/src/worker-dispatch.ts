@@ -15,6 +15,8 @@ export interface DispatchDeps {
 }
 
 const answeredEvents = 20;
+const listedMachines = 50;
+const listedBytes = 512 * 1024;
 const explainedRuns = 10;
 
 export async function dispatch(
@@ -54,13 +56,9 @@ export async function dispatch(
     case "get":
       return answer(store.get(command.request.machine_id));
     case "list": {
-      const { app, include_destroyed = false } = command.request;
-      return store
-        .all()
-        .filter(
-          (row) => (app === undefined || row.app === app) && (include_destroyed || row.state !== "destroyed"),
-        )
-        .map((row) => answer(row).record);
+      const { app, include_destroyed = false, after = "", limit = listedMachines } = command.request;
+      const rows = store.page(after, limit, { app, includeDestroyed: include_destroyed });
+      return fitting(rows.map((row) => answer(row).record));
     }
     case "events": {
       const { machine_id, limit = answeredEvents } = command.request;
@@ -90,4 +88,13 @@ export async function dispatch(
     case "file-rename":
       return await guests.rename(command.request, signal);
   }
+}
+
+/** As many as one message of the bus carries with ease, and at least one. */
+function fitting<T>(records: readonly T[]): T[] {
+  let bytes = 0;
+  return records.filter((record, index) => {
+    bytes += Buffer.byteLength(JSON.stringify(record));
+    return index === 0 || bytes <= listedBytes;
+  });
 }

@@ -91,6 +91,21 @@ describe("a worker", { skip, timeout: 120_000 }, () => {
     assert.deepEqual(await worker.command("list", {}), []);
   });
 
+  test("machines are listed page by page, each of them in one message of the bus", async () => {
+    await using worker = await startWorker();
+    const env = { LARGE: "x".repeat(60_000) };
+    for (let count = 0; count < 20; count += 1) await worker.create({ env }, false);
+    const pages: string[][] = [];
+    for (let after: string | undefined; ; after = pages.at(-1)?.at(-1)) {
+      const page = await worker.command("list", after === undefined ? {} : { after });
+      if ((page as unknown[]).length === 0) break;
+      pages.push((page as { id: string }[]).map(({ id }) => id));
+    }
+    assert.equal(new Set(pages.flat()).size, 20);
+    assert.ok(pages.length >= 3, "60 KB each");
+    assert.equal(((await worker.command("list", { limit: 1 })) as unknown[]).length, 1);
+  });
+
   test("an update is another version of the same machine", async () => {
     await using worker = await startWorker();
     const { record } = await worker.create();

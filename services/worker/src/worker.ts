@@ -38,6 +38,7 @@ import { MachineStore } from "./machine-store.ts";
 import { NodeFacts } from "./node-facts.ts";
 import { OrphanSweep } from "./orphan-sweep.ts";
 import { withCrashPoints } from "./published-facts.ts";
+import { Restatement } from "./restatement.ts";
 import { RunEngine } from "./run-engine.ts";
 import { runHistory } from "./run-history.ts";
 import { type RunParts, slotOf } from "./run-parts.ts";
@@ -165,6 +166,15 @@ export class Worker {
         this.#draining ? 0 : this.#health.guard(() => this.#admission.free(this.#store.all()).memory_mb, 0),
       problems: () => this.#health.problems,
       machines: () => this.#store.all().filter(({ state }) => state !== "destroyed").length,
+      restatement: new Restatement({
+        facts: deps.facts,
+        outbox: this.#outbox,
+        republish: () => {
+          this.#health.check();
+          this.#store.republish();
+        },
+        logger,
+      }),
     });
     this.#parts = {
       config,
@@ -199,7 +209,6 @@ export class Worker {
     const { bus, config, bootId } = this.#deps;
     this.#outbox.start();
     await takeOver({ parts: this.#parts, engine: this.#engine, bootId });
-    this.#store.republish();
     for (const { machineId } of this.#store.all()) {
       this.#actor(machineId);
       this.#checks.follow(machineId);

@@ -6,6 +6,8 @@ import { type DrillNode, eventually, readLines } from "./drill-node.ts";
 import { type DrillMachine, newDrillMachine, type Operation, recordOf } from "./operations.ts";
 
 export const convergeMs = 60_000;
+/** From the acknowledgement of a fact to a replica that has it on its disk. */
+const toldMs = 5_000;
 /** A recovery visits about as many points; a later number is a recovery that was not killed. */
 export const recoveryVisits = 24;
 
@@ -79,11 +81,36 @@ export async function violated(
 ): Promise<string | undefined> {
   const { differences } = await node.inspect();
   if (differences.length > 0) return `differences: ${JSON.stringify(differences)}`;
-  const listed = (await node.command("list", { include_destroyed: true })) as { id: string }[];
-  const times = listed.filter((one) => one.id === id).length;
+  const times = (await listed(node)).filter((one) => one === id).length;
   if (times !== 1) return `it is listed ${times} times`;
   if (vm !== undefined && vmOf(node, id) !== vm) return "it has another virtual machine than before";
-  return undefined;
+  return untold(node, id);
+}
+
+/** The ids of all machines that the worker answers with, page by page. */
+async function listed(node: DrillNode): Promise<string[]> {
+  const ids: string[] = [];
+  for (;;) {
+    const request = { include_destroyed: true, ...(ids.length === 0 ? {} : { after: ids.at(-1) }) };
+    const page = (await node.command("list", request)) as { id: string }[];
+    if (page.length === 0) return ids;
+    ids.push(...page.map((one) => one.id));
+  }
+}
+
+/** With nothing left to send, the cluster has the machine as its worker has it; of one that is gone, nothing. */
+async function untold(node: DrillNode, id: string): Promise<string | undefined> {
+  const told = async (): Promise<true | undefined> => {
+    const rows = node.rows("SELECT machine_id, revision, state FROM machines");
+    const row = rows.find(({ machine_id }) => machine_id === id);
+    const fact = node.fact(id);
+    if (fact === undefined) return row === undefined || row.state === "destroyed" ? true : undefined;
+    return fact.revision === row?.revision && fact.record.state === row.state ? true : undefined;
+  };
+  return eventually("the cluster knows the machine as it is", told, toldMs).then(
+    () => undefined,
+    () => `the cluster was told something else: ${JSON.stringify(node.fact(id))?.slice(0, 300)}`,
+  );
 }
 
 /**

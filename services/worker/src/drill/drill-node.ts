@@ -10,8 +10,14 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { setTimeout as delay } from "node:timers/promises";
-import { type Bus, connectBus, NatsServer, type NodeConfig, serveStreams } from "@hearth/cluster";
-import type { Inspection, NodeImage, WorkerCommandName } from "@hearth/machine";
+import { type Bus, connectBus, NatsServer, type NodeConfig, Replica, serveStreams } from "@hearth/cluster";
+import {
+  factKeys,
+  type Inspection,
+  type MachineFact,
+  type NodeImage,
+  type WorkerCommandName,
+} from "@hearth/machine";
 import { NetworkExecutor, parseClusterPrefix, planSlot } from "@hearth/network";
 import { readHostInventory } from "../host-inventory.ts";
 import { HostPaths } from "../host-paths.ts";
@@ -43,30 +49,45 @@ export class DrillNode {
   readonly holders = new Set<string>();
   readonly #output: string[] = [];
   #made:
-    | { program: string; server: NatsServer; bus: Bus; config: NodeConfig; serving: AsyncDisposable }
+    | {
+        program: string;
+        server: NatsServer | undefined;
+        bus: Bus;
+        replica: Replica;
+        config: NodeConfig;
+        serving: AsyncDisposable;
+      }
     | undefined;
   #child: ChildProcess | undefined;
   #boot = 1;
 
   readonly #limits: Partial<WorkerLimits>;
 
-  constructor(driver: Driver, limits: Partial<WorkerLimits> = {}) {
+  readonly #nats: NodeConfig["nats"] | undefined;
+
+  /** @param nats the bus of a region that the node joins; it starts a server of its own when absent */
+  constructor(driver: Driver, limits: Partial<WorkerLimits> = {}, nats?: NodeConfig["nats"]) {
     this.driver = driver;
     this.#limits = limits;
+    this.#nats = nats;
   }
 
   async start(makeImage: (dir: string) => DrillImage): Promise<void> {
     const login = { user: "drill", pass: randomBytes(12).toString("hex") };
-    const server = new NatsServer({ dir: join(this.#dir, "nats"), port: await freePort(), ...login });
-    await server.start();
-    const bus = await connectBus({ servers: server.url, ...login });
+    const server =
+      this.#nats === undefined
+        ? new NatsServer({ dir: join(this.#dir, "nats"), port: await freePort(), ...login })
+        : undefined;
+    await server?.start();
+    const nats = this.#nats ?? { servers: [server?.url ?? ""], ...login };
+    const bus = await connectBus(nats);
     const { image, assets } = makeImage(this.#dir);
     const config: NodeConfig = {
       ...{ region: "local", node_id: `d${randomBytes(6).toString("hex")}`, prefix: "fd12:3456:789a::/48" },
       host_number: 1 + (randomBytes(2).readUInt16BE() % 65_000),
       data_dir: join(this.#dir, "data"),
       run_dir: join(this.#dir, "run"),
-      nats: { servers: [server.url], ...login },
+      nats,
       api: { host: "127.0.0.1", port: 0 },
       assets,
       accelerator: "tcg",
@@ -75,7 +96,10 @@ export class DrillNode {
     };
     writeFileSync(join(this.#dir, "node.json"), JSON.stringify(config));
     const program = await bundleDrillWorker(this.#dir);
-    this.#made = { program, server, bus, config, serving: this.#serveImages(bus, config.node_id, image) };
+    const replica = new Replica({ bus, path: join(this.#dir, "replica.sqlite") });
+    replica.start();
+    const serving = this.#serveImages(bus, config.node_id, image);
+    this.#made = { program, server, bus, replica, config, serving };
     await this.#applyNode();
     await bus.flush();
     await this.startWorker();
@@ -130,6 +154,13 @@ export class DrillNode {
     await armed;
   }
 
+  /** With the order `stamp`: each commit from now on. */
+  onCommitted(told: (committedNs: bigint) => void): void {
+    this.#child?.on("message", (message: { readonly committedNs?: string }) => {
+      if (message.committedNs !== undefined) told(BigInt(message.committedNs));
+    });
+  }
+
   async endWorker(signal: NodeJS.Signals): Promise<void> {
     if (!this.workerLives || this.#child === undefined) return;
     const exited = once(this.#child, "exit", { signal: AbortSignal.timeout(startLimitMs) });
@@ -158,6 +189,12 @@ export class DrillNode {
       timeoutMs: commandLimitMs,
       signal: died.signal,
     });
+  }
+
+  /** What the cluster knows of the machine. */
+  fact(machineId: string): MachineFact | undefined {
+    const key = factKeys.machine(this.config.node_id, machineId);
+    return this.#parts().replica.get(key)?.value as MachineFact | undefined;
   }
 
   get paths(): HostPaths {
@@ -199,8 +236,9 @@ export class DrillNode {
       for (const tap of inventory.network.taps) execFileSync("ip", ["link", "del", tap]);
       await this.#network.removeNode(made.config.node_id);
       await made.serving[Symbol.asyncDispose]();
+      await made.replica.stop();
       await made.bus.close();
-      await made.server.stop();
+      await made.server?.stop();
     }
     rmSync(this.#dir, { recursive: true, force: true });
   }

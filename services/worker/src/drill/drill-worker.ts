@@ -19,10 +19,15 @@ export type DrillOrder =
       readonly kind: "throw";
       readonly faults: readonly { readonly point: string; readonly code: HearthErrorCode }[];
     }
+  /** Says to its parent when each change of a machine was committed, in nanoseconds of the host's monotonic clock. */
+  | { readonly kind: "stamp" }
   /** Dies at the `nth` visit of any point from now on. */
   | { readonly kind: "die"; readonly nth: number };
 
 const [, , configPath, driver, agent = "", bootId = "boot-1", limits = "{}", dieAt = ""] = process.argv;
+
+/** The first point after the commit of a change, before its fact is sent. */
+const committedPoint = "publish change.before";
 
 function die(): never {
   process.kill(process.pid, "SIGKILL");
@@ -41,6 +46,12 @@ function obey(order: DrillOrder): void {
       const code = left.get(point);
       left.delete(point);
       if (code !== undefined) throw new HearthError(code, { message: `A drill says that ${point} failed.` });
+    });
+    return;
+  }
+  if (order.kind === "stamp") {
+    armCrashPoints((point) => {
+      if (point === committedPoint) process.send?.({ committedNs: String(process.hrtime.bigint()) });
     });
     return;
   }

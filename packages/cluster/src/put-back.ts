@@ -1,0 +1,69 @@
+/** Puts back into the stream what only a replica still has, by the rules of fact-version.ts. */
+import { HearthError } from "@hearth/errors";
+import {
+  JetStreamApiError,
+  type JetStreamClient,
+  type JetStreamManager,
+  type StoredMsg,
+} from "@nats-io/jetstream";
+import { isPutBackOver, putBackHeaders, type StoredVersion, versionOf } from "./fact-version.ts";
+import { noMessageFound, statePrefix, stateStream, wrongLastSequence } from "./facts.ts";
+import type { ReplicaFact } from "./replica-store.ts";
+
+const together = 32;
+const attempts = 20;
+
+export interface PutBackDeps {
+  readonly client: JetStreamClient;
+  readonly manager: JetStreamManager;
+  /** The stream that is there now. */
+  readonly stream: string;
+}
+
+/** @returns those that were put back; the others had been overtaken */
+export async function putBackFacts(
+  deps: PutBackDeps,
+  lost: readonly ReplicaFact[],
+  signal: AbortSignal,
+): Promise<ReplicaFact[]> {
+  const restored: ReplicaFact[] = [];
+  for (let from = 0; from < lost.length && !signal.aborted; from += together)
+    await Promise.all(
+      lost.slice(from, from + together).map(async (fact) => {
+        if (await putBackFact(deps, fact)) restored.push(fact);
+      }),
+    );
+  return restored;
+}
+
+async function putBackFact(deps: PutBackDeps, fact: ReplicaFact): Promise<boolean> {
+  const isDeleted = fact.value === undefined;
+  let there: StoredVersion | undefined;
+  for (let attempt = 0; attempt < attempts; attempt += 1) {
+    try {
+      await deps.client.publish(statePrefix + fact.key, isDeleted ? "" : JSON.stringify(fact.value), {
+        headers: putBackHeaders(isDeleted, fact.origin),
+        expect: { lastSubjectSequence: there?.sequence ?? 0 },
+      });
+      return true;
+    } catch (error) {
+      if (!(error instanceof JetStreamApiError) || error.code !== wrongLastSequence) throw error;
+    }
+    const message = await messageOf(deps.manager, fact.key);
+    there = message === undefined ? undefined : versionOf(storedMessage(message), deps.stream);
+    if (!isPutBackOver(fact.origin, there)) return false;
+  }
+  throw new HearthError("conflict", { message: `The key ${fact.key} never stood still.` });
+}
+
+/** The newest message of a key, from the leader of the stream. */
+export async function messageOf(manager: JetStreamManager, key: string): Promise<StoredMsg | undefined> {
+  try {
+    return (await manager.streams.getMessage(stateStream, { last_by_subj: statePrefix + key })) ?? undefined;
+  } catch (error) {
+    if (error instanceof JetStreamApiError && error.code === noMessageFound) return undefined;
+    throw error;
+  }
+}
+
+export const storedMessage = ({ seq, header, time }: StoredMsg) => ({ seq, headers: header, time });
