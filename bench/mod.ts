@@ -3,13 +3,17 @@ import { measureFacts } from "./src/facts.ts";
 import { measureIdleMemory } from "./src/idle-memory.ts";
 import { measureJournal } from "./src/journal.ts";
 import { measureLifecycle } from "./src/lifecycle.ts";
+import { measurePlacement } from "./src/placement.ts";
 import { measureWorkerStart } from "./src/worker-start.ts";
 
-const benches: Readonly<Record<string, (runs: number) => Promise<Record<string, unknown>>>> = {
+const benches: Readonly<
+  Record<string, (runs: number, flags: readonly string[]) => Promise<Record<string, unknown>>>
+> = {
   facts: measureFacts,
   journal: measureJournal,
   lifecycle: measureLifecycle,
   "idle-memory": measureIdleMemory,
+  placement: measurePlacement,
   "worker-start": measureWorkerStart,
 };
 
@@ -20,7 +24,7 @@ if (bench === undefined || !Number.isInteger(runs) || runs < 1) {
   process.stderr.write(`usage: npm run bench -- <${Object.keys(benches).join(" | ")}> [--runs=N] [--json]\n`);
   process.exitCode = 2;
 } else {
-  const result = await bench(runs);
+  const result = await bench(runs, flags);
   if (flags.includes("--json")) process.stdout.write(`${JSON.stringify(result)}\n`);
   else for (const [key, value] of Object.entries(result)) console.log(`${key}: ${JSON.stringify(value)}`);
 }

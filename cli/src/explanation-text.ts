@@ -3,20 +3,21 @@ import { HearthError } from "@hearth/errors";
 import type { MachineExplanation, MachineRun, RunStep } from "@hearth/machine";
 import type { Machine } from "@hearth/sdk";
 import { formatTable } from "./output.ts";
+import { placementText } from "./placement-text.ts";
 
 const barWidth = 24;
 const startKind = "machine-start";
 
 export function explanationText(
   machine: Pick<Machine, "id" | "name" | "events">,
-  { state, runs }: MachineExplanation,
+  { state, runs, placement }: MachineExplanation,
 ): string {
   const [newest] = runs;
   const start = runs.find(({ kind }) => kind === startKind);
   // What it is doing, or failed to do, is worth a table of its own; a stop that went well is not.
   const shown =
     newest !== start && newest !== undefined && newest.state !== "done" ? [newest, start] : [start];
-  const why = sentences(machine, state, newest, start);
+  const why = [...sentences(machine, state, newest, start), ...placementText(placement)];
   const parts = [`${machine.name} (${machine.id}) is ${state}.\n${why.map((line) => `${line}\n`).join("")}`];
   for (const run of shown) if (run !== undefined) parts.push(runText(run));
   const tail = start?.state === "failed" ? (start.error?.console_tail ?? "") : "";

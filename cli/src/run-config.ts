@@ -17,6 +17,8 @@ export interface RunOptions extends EnvOptions {
   readonly restart?: RestartOption;
   readonly region?: string;
   readonly metadata?: readonly string[];
+  readonly nodeLabel?: readonly string[];
+  readonly antiAffinity?: boolean;
   readonly stopSignal?: string;
   readonly stopTimeout?: number;
   readonly json?: boolean;
@@ -46,6 +48,7 @@ export async function machineOf(
   const { memory, cpus, entrypoint, name, region, tty = false, rm = false, detach = false } = options;
   const env = await readEnvOptions(options, lookUp);
   const metadata = parsePairs("--metadata", options.metadata);
+  const labels = parsePairs("--node-label", options.nodeLabel);
   // In the foreground the end of the program is the answer, so it does not begin again unless that is asked for.
   const restart = options.restart ?? (detach && !rm ? undefined : { policy: "no" as const });
   const init = {
@@ -70,6 +73,10 @@ export async function machineOf(
       ...unlessEmpty("init", init),
       ...unlessEmpty("guest", guest),
       ...unlessEmpty("metadata", metadata),
+      ...unlessEmpty("placement", {
+        ...unlessEmpty("labels", labels),
+        ...(options.antiAffinity === true ? { anti_affinity: true } : {}),
+      }),
       ...unlessEmpty("stop_config", stop),
       ...(restart === undefined ? {} : { restart }),
       ...(rm ? { auto_destroy: true } : {}),

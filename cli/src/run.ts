@@ -34,6 +34,8 @@ export function define(command: Command, context: Context): void {
     .option("--stop-signal <signal>", "what asks its program to end")
     .option("--stop-timeout <seconds>", "how long that may take", parseCount)
     .option("--region <region>", "where it runs")
+    .option("--node-label <NAME=value>", "only on a node that has this label", repeated)
+    .option("--anti-affinity", "never beside another machine of the app on one node")
     .option("-l, --metadata <NAME=value>", "a mark on the machine", repeated)
     .addOption(jsonOption())
     .addHelpText(
@@ -78,7 +80,7 @@ async function run(
     if (options.rm === true) await client.machines.destroy(target, { force: true });
     throw startFailure(HearthError.from(error));
   }
-  if (json) printJson(await client.machines.get(target));
+  if (json) printJson({ ...(await client.machines.get(target)), placement: machine.placement });
   else printLine(machine.id);
 }
 

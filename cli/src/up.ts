@@ -2,13 +2,14 @@
 import type { AgentStatus } from "@hearth/host-agent";
 import type { Command } from "commander";
 import type { Context } from "./context.ts";
-import { jsonOption, parsePositive } from "./options.ts";
+import { jsonOption, parsePositive, repeated } from "./options.ts";
 import { note, printJson, printJsonLine, printLine } from "./output.ts";
 
 interface Options {
   readonly foreground?: boolean;
   readonly region?: string;
   readonly address?: string;
+  readonly label?: readonly string[];
   readonly timeout?: number;
   readonly json?: boolean;
 }
@@ -20,6 +21,7 @@ export function define(command: Command, context: Context): void {
     .option("--foreground", "stay, log to stderr, and take Hearth down on ctrl-C")
     .option("--region <name>", "the region of this node")
     .option("--address <ip>", "where other hosts reach this one; Hearth then listens there (HEARTH_ADDRESS)")
+    .option("--label <name=value>", "what machines may ask of this node", repeated)
     .option("--timeout <seconds>", "how long it may take to become ready (60)", parsePositive)
     .addOption(jsonOption())
     .addHelpText(
@@ -34,11 +36,12 @@ When Hearth is up already, it says so and does nothing.`,
 
 async function upHere(options: Options, context: Context): Promise<void> {
   const { up } = await import("@hearth/host-agent");
-  const { foreground = false, region, address, timeout, json = false } = options;
+  const { foreground = false, region, address, label, timeout, json = false } = options;
   const agent = {
     detach: !foreground,
     ...(region === undefined ? {} : { region }),
     ...(address === undefined ? {} : { address }),
+    ...(label === undefined ? {} : { labels: label.join(",") }),
     ...(timeout === undefined ? {} : { timeoutMs: timeout * 1000 }),
     onProgress: ({ problems: [problem] }: AgentStatus) => {
       if (problem !== undefined) note(`hearth: waiting: ${problem}`);

@@ -20,7 +20,8 @@ export {
 export { NatsServer, type NatsServerOptions } from "./src/nats-server.ts";
 export { busLogin, NodeConfig, readNodeConfig } from "./src/node-config.ts";
 export { Outbox, type OutboxOptions } from "./src/outbox.ts";
-export { Replica, type ReplicaOptions, type StreamLoss, type WaitOptions } from "./src/replica.ts";
+export { Replica } from "./src/replica.ts";
+export type { Arrival, ReplicaOptions, StreamLoss, WaitOptions } from "./src/replica-options.ts";
 export type { Fact, Restoration, SetAside } from "./src/replica-store.ts";
 export {
   keepStateStream,

@@ -1,5 +1,5 @@
 /** Shapes of the API that are not those of a machine; the machine's are in @hearth/machine. */
-import type { MachineConfigInput, MachineRecord } from "@hearth/machine";
+import type { MachineConfigInput, MachineRecord, PlacementReport } from "@hearth/machine";
 
 export interface App {
   readonly id: string;
@@ -17,7 +17,11 @@ export interface FieldWarning {
   readonly message: string;
 }
 
-export type Machine = MachineRecord & { readonly warnings?: readonly FieldWarning[] };
+export type Machine = MachineRecord & {
+  readonly warnings?: readonly FieldWarning[];
+  /** In the answer to a create: how the node was chosen. */
+  readonly placement?: PlacementReport;
+};
 /** From a list over all apps. */
 export type AppMachine = Machine & { readonly app_name: string };
 

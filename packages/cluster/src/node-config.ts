@@ -43,6 +43,10 @@ export const NodeConfig = Type.Object(
     accelerator: Type.Union([Type.Literal("kvm"), Type.Literal("tcg")]),
     /** What machines may use together. */
     capacity: Type.Object({ cpus: Type.Integer(), memory_mb: Type.Integer() }, closed),
+    /** Virtual processors for each of the node's; 16 when absent. */
+    cpu_overcommit: Type.Optional(Type.Integer({ minimum: 1, maximum: 1024 })),
+    /** What an operator says of the node, for machines that ask for it; checked by whoever writes this file. */
+    labels: Type.Optional(Type.Record(Type.String(), Type.String())),
     /** Resolvers that guests are given. */
     nameservers: Type.Array(Type.String()),
     /** Sentences about what is not enforced on this host. */

@@ -7,7 +7,8 @@ import { DatabaseSync } from "node:sqlite";
 import { test } from "node:test";
 import type { Bus } from "./bus.ts";
 import { FactStore, type Written } from "./facts.ts";
-import { Replica, type ReplicaOptions, type StreamLoss } from "./replica.ts";
+import { Replica } from "./replica.ts";
+import type { ReplicaOptions, StreamLoss } from "./replica-options.ts";
 import { startTestServer, type TestServer } from "./test-server.ts";
 
 const timeoutMs = 15_000;

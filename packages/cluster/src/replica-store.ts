@@ -5,7 +5,7 @@
  * made anew from the stream; it is kept for a person to look at, because the stream may have lost what it holds.
  */
 import { existsSync, renameSync } from "node:fs";
-import { DatabaseSync } from "node:sqlite";
+import { DatabaseSync, type SQLOutputValue, type StatementSync } from "node:sqlite";
 import type { FactVersion } from "./fact-version.ts";
 
 /** One key as the cluster last had it. A deleted key keeps its revision, and `value` is undefined. */
@@ -20,6 +20,9 @@ export interface ReplicaFact extends Fact {
   /** Where and when it was first written. */
   readonly origin: FactVersion;
 }
+
+/** A fact as it is written: the text that came is the text that is kept. `null` is a deletion. */
+export type FactRow = Omit<ReplicaFact, "value"> & { readonly text: string | null };
 
 export interface ReplicaPosition {
   /** Which stream the revisions belong to; a stream that was made anew counts from 1 again. */
@@ -46,6 +49,8 @@ const tables = `
     key TEXT PRIMARY KEY, value TEXT, revision INTEGER NOT NULL,
     clock INTEGER NOT NULL, stream TEXT NOT NULL, origin INTEGER NOT NULL
   ) STRICT;
+  CREATE INDEX IF NOT EXISTS fact_revision ON fact (revision);
+  CREATE INDEX IF NOT EXISTS fact_clock ON fact (clock);
   CREATE TABLE IF NOT EXISTS position (
     id INTEGER PRIMARY KEY CHECK (id = 1), stream TEXT NOT NULL, revision INTEGER NOT NULL, checked_at INTEGER NOT NULL
   ) STRICT;
@@ -62,25 +67,68 @@ const upgradeFrom1 = `
 export class ReplicaStore {
   readonly #database: DatabaseSync;
   readonly #facts: readonly ReplicaFact[];
+  readonly #get: StatementSync;
   /** Where a copy that could not be read is now. */
   readonly setAside: SetAside | undefined;
 
-  /** Throws what SQLite throws when no file can be made here. */
-  constructor(path: string) {
+  /**
+   * Throws what SQLite throws when no file can be made here.
+   * @param unread prefixes of facts that are not among those of `facts`
+   */
+  constructor(path: string, unread: readonly string[] = []) {
     try {
-      [this.#database, this.#facts] = open(path);
+      [this.#database, this.#facts] = open(path, unread);
     } catch (error) {
       if (!existsSync(path) || !isUnreadable(error)) throw error;
       const aside = `${path}.unreadable-${Date.now()}`;
       for (const end of ["-wal", "-shm", ""]) if (existsSync(path + end)) renameSync(path + end, aside + end);
       this.setAside = { path: aside, reason: error instanceof Error ? error.message : String(error) };
-      [this.#database, this.#facts] = open(path);
+      [this.#database, this.#facts] = open(path, unread);
     }
+    this.#get = this.#database.prepare("SELECT * FROM fact WHERE key = ?");
   }
 
   /** As they were when the file was opened. */
   facts(): readonly ReplicaFact[] {
     return this.#facts;
+  }
+
+  get(key: string): ReplicaFact | undefined {
+    const row = this.#get.get(key);
+    return row === undefined ? undefined : factOf(row);
+  }
+
+  /** Facts with a value. Without an order the table is read from its beginning to its end, which is faster. */
+  *scan(prefix: string, { byKey }: { readonly byKey: boolean }): Iterable<ReplicaFact> {
+    // The plus keeps SQLite from its index, by which each row would be looked up on its own.
+    const [key, order] = byKey ? ["key", "ORDER BY key"] : ["+key", ""];
+    yield* this.#select(`${key} >= ? AND ${key} < ? AND value IS NOT NULL ${order}`, prefix, after(prefix));
+  }
+
+  /** Facts and deletions of the stream that there is, the newest first. */
+  newest(from: number, count: number): ReplicaFact[] {
+    return [...this.#select("revision > 0 ORDER BY revision DESC LIMIT ? OFFSET ?", count, from)];
+  }
+
+  /** What the stream does not have. */
+  lost(): Iterable<ReplicaFact> {
+    return this.#select("revision = 0");
+  }
+
+  olderThan(revision: number, prefix: string): ReplicaFact[] {
+    return [...this.#select("key >= ? AND key < ? AND revision < ?", prefix, after(prefix), revision)];
+  }
+
+  /** The latest of all the clocks that facts were written by. */
+  get clock(): number {
+    return Number(this.#database.prepare("SELECT max(clock) AS clock FROM fact").get()?.clock ?? 0);
+  }
+
+  /** One transaction: the stream has nothing after this revision, and the position is another one. */
+  lose(cut: number, position: ReplicaPosition): void {
+    this.#transact(position, () => {
+      this.#database.prepare("UPDATE fact SET revision = 0 WHERE revision > ?").run(cut);
+    });
   }
 
   position(): ReplicaPosition | undefined {
@@ -94,16 +142,20 @@ export class ReplicaStore {
   }
 
   /** One transaction: the facts and the position they lead to. */
-  save(facts: readonly ReplicaFact[], position: ReplicaPosition, forgotten: readonly string[] = []): void {
-    this.#database.exec("BEGIN IMMEDIATE");
-    try {
+  save(facts: readonly FactRow[], position: ReplicaPosition, forgotten: readonly string[] = []): void {
+    this.#transact(position, () => {
       const put = this.#database.prepare("INSERT OR REPLACE INTO fact VALUES (?, ?, ?, ?, ?, ?)");
-      for (const { key, value, revision, origin } of facts) {
-        const text = value === undefined ? null : JSON.stringify(value);
+      for (const { key, text, revision, origin } of facts)
         put.run(key, text, revision, origin.clock, origin.stream, origin.revision);
-      }
       const remove = this.#database.prepare("DELETE FROM fact WHERE key = ?");
       for (const key of forgotten) remove.run(key);
+    });
+  }
+
+  #transact(position: ReplicaPosition, work: () => void): void {
+    this.#database.exec("BEGIN IMMEDIATE");
+    try {
+      work();
       this.#database
         .prepare("INSERT OR REPLACE INTO position (id, stream, revision, checked_at) VALUES (1, ?, ?, ?)")
         .run(position.stream, position.revision, Math.round(position.checkedAtMs));
@@ -112,6 +164,11 @@ export class ReplicaStore {
       if (this.#database.isTransaction) this.#database.exec("ROLLBACK");
       throw error;
     }
+  }
+
+  *#select(where: string, ...values: (string | number)[]): Iterable<ReplicaFact> {
+    const rows = this.#database.prepare(`SELECT * FROM fact WHERE ${where}`).iterate(...values);
+    for (const row of rows) yield factOf(row);
   }
 
   restoration(): Restoration | undefined {
@@ -130,7 +187,7 @@ export class ReplicaStore {
 
 class UnknownSchema extends Error {}
 
-function open(path: string): [DatabaseSync, ReplicaFact[]] {
+function open(path: string, unread: readonly string[]): [DatabaseSync, ReplicaFact[]] {
   const database = new DatabaseSync(path);
   try {
     // An acknowledged regional write counts on this copy, so a commit has to be on the disk.
@@ -142,7 +199,7 @@ function open(path: string): [DatabaseSync, ReplicaFact[]] {
     if (isUsed && database.prepare("PRAGMA quick_check(1)").get()?.quick_check !== "ok")
       throw new UnknownSchema("SQLite finds it damaged.");
     database.exec(`BEGIN; ${isUsed && found === 0 ? upgradeFrom1 : ""} ${tables} COMMIT;`);
-    return [database, readFacts(database)];
+    return [database, readFacts(database, unread)];
   } catch (error) {
     database.close();
     throw error;
@@ -153,22 +210,31 @@ const isVersion1 = (database: DatabaseSync): boolean =>
   database.prepare("SELECT group_concat(name) AS names FROM pragma_table_info('fact')").get()?.names ===
   "key,value,revision";
 
-function readFacts(database: DatabaseSync): ReplicaFact[] {
+function readFacts(database: DatabaseSync, unread: readonly string[]): ReplicaFact[] {
+  const read = unread.map(() => "NOT (key >= ? AND key < ?)").join(" AND ") || "1";
+  const bounds = unread.flatMap((prefix) => [prefix, after(prefix)]);
   // Most facts come from one stream, and its name is kept once.
   const streams = new Map<string, string>();
-  const rows = database.prepare("SELECT * FROM fact").all();
-  return rows.map((row) => {
-    const name = String(row.stream);
-    const stream = streams.get(name) ?? name;
-    streams.set(name, stream);
-    return {
-      key: String(row.key),
-      value: row.value === null ? undefined : JSON.parse(String(row.value)),
-      revision: Number(row.revision),
-      origin: { stream, revision: Number(row.origin), clock: Number(row.clock) },
-    };
-  });
+  return database
+    .prepare(`SELECT * FROM fact WHERE ${read}`)
+    .all(...bounds)
+    .map((row) => {
+      const fact = factOf(row);
+      const stream = streams.get(fact.origin.stream) ?? fact.origin.stream;
+      streams.set(stream, stream);
+      return { ...fact, origin: { ...fact.origin, stream } };
+    });
 }
+
+const factOf = (row: Record<string, SQLOutputValue>): ReplicaFact => ({
+  key: String(row.key),
+  value: row.value === null ? undefined : JSON.parse(String(row.value)),
+  revision: Number(row.revision),
+  origin: { stream: String(row.stream), revision: Number(row.origin), clock: Number(row.clock) },
+});
+
+/** The first text that sorts after all that begin with the prefix. Keys are ASCII. */
+const after = (prefix: string): string => `${prefix}\u{10ffff}`;
 
 /** SQLITE_CORRUPT, SQLITE_NOTADB, a value that is no JSON, or tables of another version. */
 function isUnreadable(error: unknown): boolean {

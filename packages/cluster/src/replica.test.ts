@@ -4,7 +4,8 @@ import { test } from "node:test";
 import { HearthError } from "@hearth/errors";
 import type { Bus } from "./bus.ts";
 import { FactStore } from "./facts.ts";
-import { Replica, type ReplicaOptions } from "./replica.ts";
+import { Replica } from "./replica.ts";
+import type { ReplicaOptions } from "./replica-options.ts";
 import { startTestServer } from "./test-server.ts";
 
 const code = (expected: string) => (error: unknown) =>

@@ -22,64 +22,47 @@ import {
   jetstreamManager,
 } from "@nats-io/jetstream";
 import type { Bus } from "./bus.ts";
+import { FactShelf } from "./fact-shelf.ts";
 import { tombstoneHeader, versionOf } from "./fact-version.ts";
 import { ensureStateStream, statePrefix, stateStream, streamIdentity, type Written } from "./facts.ts";
 import { putBackFacts } from "./put-back.ts";
+import type { Arrival, ReplicaOptions, WaitOptions } from "./replica-options.ts";
 import {
   type Fact,
+  type FactRow,
   type ReplicaFact,
   type ReplicaPosition,
   ReplicaStore,
   type Restoration,
-  type SetAside,
 } from "./replica-store.ts";
 import { findCut } from "./stream-check.ts";
 import { until } from "./until.ts";
 
-export interface ReplicaOptions {
-  /** A promise when the service starts with the bus down; see `retryUntil` of `connectBus`. */
-  readonly bus: Bus | Promise<Bus>;
-  /** The SQLite file. */
-  readonly path: string;
-  /** Copies of the stream, if this replica has to make it. */
-  readonly streamReplicas?: number;
-  readonly retryMs?: number;
-  /** How often the copy is compared with the stream's last revision. */
-  readonly checkMs?: number;
-  readonly onError?: (error: unknown) => void;
-  /** Which keys this process may write, and therefore puts back when the stream has lost them; none when absent. */
-  readonly restores?: (key: string) => boolean;
-  /** How long nothing is settled after a loss, so that every other copy can put back what it has. */
-  readonly settleMs?: number;
-  readonly onStreamLoss?: (loss: StreamLoss) => void;
-  /** The file could not be read, and the copy begins anew. */
-  readonly onSetAside?: (aside: SetAside) => void;
+interface Received extends Arrival {
+  readonly fact: ReplicaFact;
+  readonly text: string | null;
 }
 
-export interface StreamLoss {
-  /** Another stream, or the same one without its end. */
-  readonly kind: "replaced" | "shortened";
-  /** What only this copy had, deletions included. */
-  readonly lost: number;
-  /** Of these, what this process may write, and put back; the rest had been overtaken. */
-  readonly restored: number;
-  readonly overtaken: number;
-}
-
-export interface WaitOptions {
-  readonly timeoutMs: number;
-  readonly signal?: AbortSignal;
-}
+/** A feed that was not confirmed for so long may bring what is old. */
+const liveLimitMs = 5_000;
+/** A copy that begins with nothing has the whole region to fetch. */
+const pulledAtOnce = 2_000;
 
 export class Replica {
   readonly #options: ReplicaOptions;
-  readonly #facts = new Map<string, ReplicaFact>();
-  readonly #watchers = new Set<(fact: Fact) => void>();
+  readonly #shelf: FactShelf;
+  readonly #watchers = new Set<(fact: Fact, arrival: Arrival) => void>();
   readonly #waiters = new Set<() => void>();
   readonly #stopping = new AbortController();
   #store: ReplicaStore | undefined;
   #position: ReplicaPosition = { stream: "", revision: 0, checkedAtMs: Number.NEGATIVE_INFINITY };
-  #batch: ReplicaFact[] = [];
+  #batch: Received[] = [];
+  /** What the stream has beyond this revision was published while this copy followed. */
+  #liveAfter = Number.POSITIVE_INFINITY;
+  /** Monotonic: when the stream last answered. */
+  #confirmedAtMs = Number.NEGATIVE_INFINITY;
+  /** By prefix: after which word of its owner older facts were forgotten last. */
+  readonly #forgotten = new Map<string, string>();
   #restoration: Restoration | undefined;
   #verified: { readonly bus: Bus; readonly connections: number } | undefined;
   #settledAtMs = 0;
@@ -89,13 +72,14 @@ export class Replica {
 
   constructor(options: ReplicaOptions) {
     this.#options = options;
+    this.#shelf = new FactShelf(options.onDisk ?? []);
   }
 
   /** Reads the disk and begins to follow the stream; does not wait for the bus. */
   start(): void {
-    const store = new ReplicaStore(this.#options.path);
+    const store = new ReplicaStore(this.#options.path, this.#options.onDisk);
     this.#store = store;
-    for (const fact of store.facts()) this.#facts.set(fact.key, fact);
+    this.#shelf.open(store);
     const saved = store.position();
     if (saved !== undefined)
       this.#position = { ...saved, checkedAtMs: saved.checkedAtMs || Number.NEGATIVE_INFINITY };
@@ -108,6 +92,7 @@ export class Replica {
     this.#stopping.abort();
     await this.#loop;
     this.#flush();
+    this.#shelf.close();
     this.#store?.close();
     this.#store = undefined;
   }
@@ -117,22 +102,24 @@ export class Replica {
   }
 
   get(key: string): Fact | undefined {
-    const fact = this.#facts.get(key);
+    const fact = this.#shelf.get(key);
     return fact?.value === undefined ? undefined : fact;
   }
 
   /** Facts whose key starts with the prefix, by key. */
   list(prefix: string): Fact[] {
-    const found = [...this.#facts.values()].filter(
-      (fact) => fact.key.startsWith(prefix) && fact.value !== undefined,
-    );
-    return found.sort((a, b) => (a.key < b.key ? -1 : 1));
+    return this.#shelf.list(prefix);
+  }
+
+  /** The same in no order, and one after another where the prefix is one of `onDisk`. Not across an `await`. */
+  scan(prefix: string): Iterable<Fact> {
+    return this.#shelf.scan(prefix);
   }
 
   /** Every change from now on under the prefix; a deletion has no value. A watcher must not throw. */
-  watch(prefix: string, onChange: (fact: Fact) => void): Disposable {
-    const watcher = (fact: Fact): void => {
-      if (fact.key.startsWith(prefix)) onChange(fact);
+  watch(prefix: string, onChange: (fact: Fact, arrival: Arrival) => void): Disposable {
+    const watcher = (fact: Fact, arrival: Arrival): void => {
+      if (fact.key.startsWith(prefix)) onChange(fact, arrival);
     };
     this.#watchers.add(watcher);
     return { [Symbol.dispose]: () => void this.#watchers.delete(watcher) };
@@ -174,13 +161,13 @@ export class Replica {
     await until(this.#waiters, options, { key, revision }, () => {
       if (stream !== "" && stream !== this.#position.stream)
         throw new HearthError("unavailable", { message: "The stream was replaced; read again." });
-      return (this.#facts.get(key)?.revision ?? 0) >= revision || this.#position.revision >= revision;
+      return this.#position.revision >= revision || (this.#shelf.get(key)?.revision ?? 0) >= revision;
     });
   }
 
   /** Resolves when this write, or a later one of the key, is on disk here, on whichever stream. */
   async waitForWrite({ key, clock }: Pick<Written, "key" | "clock">, options: WaitOptions): Promise<void> {
-    await until(this.#waiters, options, { key }, () => (this.#facts.get(key)?.origin.clock ?? 0) >= clock);
+    await until(this.#waiters, options, { key }, () => (this.#shelf.get(key)?.origin.clock ?? 0) >= clock);
   }
 
   /**
@@ -189,17 +176,20 @@ export class Replica {
    */
   forget(prefix: string, said: { readonly stream: string; readonly revision: number }): void {
     if (said.stream !== this.#position.stream || this.#position.revision < said.revision) return;
-    const old = [...this.#facts.values()].filter(
-      ({ key, revision }) => revision < said.revision && key.startsWith(prefix),
-    );
+    // Its next word is most often that it has said nothing again, and then there is nothing older.
+    const word = `${said.stream}/${said.revision}`;
+    if (this.#forgotten.get(prefix) === word) return;
+    const old = this.#store?.olderThan(said.revision, prefix) ?? [];
     const gone = old.filter(({ value, revision }) => value !== undefined || revision === 0);
-    if (gone.length === 0) return;
-    this.#save(
-      [],
-      gone.map(({ key }) => key),
-    );
-    for (const { key } of gone) this.#facts.delete(key);
-    for (const { key } of gone) this.#tell({ key, value: undefined, revision: this.#position.revision });
+    if (gone.length > 0)
+      this.#save(
+        [],
+        gone.map(({ key }) => key),
+      );
+    this.#forgotten.set(prefix, word);
+    for (const { key } of gone) this.#shelf.delete(key);
+    for (const { key } of gone)
+      this.#tell({ key, value: undefined, revision: this.#position.revision }, { isLive: false });
   }
 
   async #run(): Promise<void> {
@@ -222,14 +212,16 @@ export class Replica {
     const { connections } = bus;
     const manager = await jetstreamManager(connection, { timeout: 2_000 });
     await ensureStateStream(manager, this.#options.streamReplicas ?? 1);
-    for (const { origin } of this.#facts.values()) bus.clock.see(origin.clock);
+    bus.clock.see(this.#store?.clock ?? 0);
     await this.#adopt(manager, bus, signal);
+    this.#confirm((await manager.streams.info(stateStream)).state.last_seq, { isAfterGap: true });
     const consumer = await jetstream(connection).consumers.get(stateStream, {
       deliver_policy: DeliverPolicy.StartSequence,
       opt_start_seq: this.#position.revision + 1,
     });
     this.#broken = undefined;
     const messages = await consumer.consume({
+      max_messages: pulledAtOnce,
       // What comes over a new connection is of a stream that has not been looked at.
       callback: (message) => {
         if (bus.connections === connections) this.#receive(message, bus);
@@ -251,6 +243,7 @@ export class Replica {
         throwIfElsewhere();
         if (streamIdentity(info) !== this.#position.stream || state.last_seq < this.#position.revision)
           throw new HearthError("unavailable", { message: "Another stream, or one that has lost its end." });
+        this.#confirm(state.last_seq, { isAfterGap: !this.#isConfirmed() });
         if (state.last_seq === this.#position.revision) {
           this.#position = { ...this.#position, checkedAtMs: askedAtMs };
           stalledAt = -1;
@@ -274,20 +267,26 @@ export class Replica {
     const stream = streamIdentity(info);
     const known = this.#position;
     const isReplaced = known.stream !== stream;
-    const cut = isReplaced ? 0 : await findCut(manager, this.#facts.values(), known);
+    const cut = isReplaced
+      ? 0
+      : await findCut(manager, (from, count) => this.#store?.newest(from, count) ?? [], known);
     if (cut !== undefined) this.#lose(stream, cut);
     if (cut !== undefined && known.stream !== "") {
       bus.clock.jump();
       this.#settledAtMs = performance.now() + (this.#options.settleMs ?? 2_000);
     }
-    const lost = [...this.#facts.values()].filter(({ revision }) => revision === 0);
-    if (cut === undefined && lost.length === 0) return;
-    const own = lost.filter(({ key }) => this.#options.restores?.(key) === true);
+    let lost = 0;
+    const own: ReplicaFact[] = [];
+    for (const fact of this.#store?.lost() ?? []) {
+      lost += 1;
+      if (this.#options.restores?.(fact.key) === true) own.push(fact);
+    }
+    if (cut === undefined && lost === 0) return;
     const client = manager.jetstream();
     const restored = await putBackFacts({ client, manager, stream }, own, signal);
     if (signal.aborted) return;
     const kind = isReplaced ? "replaced" : "shortened";
-    const counts = { lost: lost.length, restored: restored.length, overtaken: own.length - restored.length };
+    const counts = { lost, restored: restored.length, overtaken: own.length - restored.length };
     if (restored.length > 0) {
       this.#restoration = { atMs: Date.now(), restored: restored.length };
       this.#store?.noteRestoration(this.#restoration);
@@ -303,29 +302,38 @@ export class Replica {
 
   /** What is not in the stream stays readable, with revision 0, so that any message of the stream replaces it. */
   #lose(stream: string, cut: number): void {
-    const kept = [...this.#facts.values()]
-      .filter(({ revision }) => revision > cut)
-      .map((fact) => ({ ...fact, revision: 0 }));
     const before = this.#position;
     this.#position = { stream, revision: cut, checkedAtMs: before.checkedAtMs };
     try {
-      this.#save(kept);
+      this.#store?.lose(cut, this.#savedPosition());
     } catch (error) {
       this.#position = before;
       throw error;
     }
-    for (const fact of kept) this.#facts.set(fact.key, fact);
+    this.#shelf.lose(cut);
+    this.#forgotten.clear();
     for (const waiter of [...this.#waiters]) waiter();
   }
 
+  #confirm(lastRevision: number, { isAfterGap }: { readonly isAfterGap: boolean }): void {
+    if (isAfterGap) this.#liveAfter = lastRevision;
+    this.#confirmedAtMs = performance.now();
+  }
+
+  #isConfirmed(): boolean {
+    return performance.now() - this.#confirmedAtMs <= liveLimitMs;
+  }
+
   #receive(message: JsMsg, bus: Bus): void {
-    const last = this.#batch.at(-1)?.revision ?? this.#position.revision;
+    const last = this.#batch.at(-1)?.fact.revision ?? this.#position.revision;
     if (message.seq <= last || this.#broken !== undefined || this.#stopping.signal.aborted) return;
     const key = message.subject.slice(statePrefix.length);
     const { stream, revision, clock } = versionOf(message, this.#position.stream);
     bus.clock.see(clock);
-    const origin = { stream, revision, clock };
-    this.#batch.push({ key, value: this.#valueOf(message), revision: message.seq, origin });
+    const { text, value } = this.#read(message);
+    const fact = { key, value, revision: message.seq, origin: { stream, revision, clock } };
+    const isLive = message.seq > this.#liveAfter && this.#isConfirmed();
+    this.#batch.push({ fact, text, isLive });
     this.#flushing ??= setImmediate(() => this.#flush());
   }
 
@@ -334,13 +342,15 @@ export class Replica {
   }
 
   /** A value that cannot be read counts as none: one bad writer must not stop every replica for ever. */
-  #valueOf(message: JsMsg): unknown {
-    if (message.headers?.has(tombstoneHeader)) return undefined;
+  #read(message: JsMsg): { readonly text: string | null; readonly value: unknown } {
+    const none = { text: null, value: undefined };
+    if (message.headers?.has(tombstoneHeader)) return none;
     try {
-      return message.json();
+      const text = message.string();
+      return { text, value: JSON.parse(text) };
     } catch (error) {
       this.#options.onError?.(error);
-      return undefined;
+      return none;
     }
   }
 
@@ -348,32 +358,35 @@ export class Replica {
     clearImmediate(this.#flushing);
     this.#flushing = undefined;
     const batch = this.#batch;
-    const last = batch.at(-1);
+    const last = batch.at(-1)?.fact;
     if (last === undefined) return;
     this.#batch = [];
     const before = this.#position;
     this.#position = { ...before, revision: last.revision };
     try {
-      this.#save(batch);
+      this.#save(batch.map(({ fact: { key, revision, origin }, text }) => ({ key, text, revision, origin })));
     } catch (error) {
       // A full disk, say. What is not on disk is not shown; the feed starts again from what is.
       this.#position = before;
       this.#broken = { error };
       return;
     }
-    for (const fact of batch) this.#facts.set(fact.key, fact);
-    for (const fact of batch) this.#tell(fact);
+    for (const { fact } of batch) this.#shelf.put(fact);
+    for (const { fact, isLive } of batch) this.#tell(fact, { isLive });
     for (const waiter of [...this.#waiters]) waiter();
   }
 
-  #tell(fact: Fact): void {
-    for (const watcher of this.#watchers) watcher(fact);
+  #tell(fact: Fact, arrival: Arrival): void {
+    for (const watcher of this.#watchers) watcher(fact, arrival);
   }
 
-  #save(facts: readonly ReplicaFact[], forgotten: readonly string[] = []): void {
+  #save(rows: readonly FactRow[], forgotten: readonly string[] = []): void {
+    this.#store?.save(rows, this.#savedPosition(), forgotten);
+  }
+
+  #savedPosition(): ReplicaPosition {
     const { checkedAtMs } = this.#position;
-    const position = { ...this.#position, checkedAtMs: Number.isFinite(checkedAtMs) ? checkedAtMs : 0 };
-    this.#store?.save(facts, position, forgotten);
+    return { ...this.#position, checkedAtMs: Number.isFinite(checkedAtMs) ? checkedAtMs : 0 };
   }
 }
 

@@ -15,17 +15,22 @@ const together = 32;
 /** Then the whole stream is read again, which is always right. */
 const longestLook = 20_000;
 
-/** @returns the revision up to which the stream has everything; undefined when it has lost nothing */
+/**
+ * @param newest the replica's facts of this stream, the newest first
+ * @returns the revision up to which the stream has everything; undefined when it has lost nothing
+ */
 export async function findCut(
   manager: JetStreamManager,
-  facts: Iterable<ReplicaFact>,
+  newest: (from: number, count: number) => readonly ReplicaFact[],
   at: { readonly stream: string; readonly revision: number },
 ): Promise<number | undefined> {
-  const newest = [...facts].filter(({ revision }) => revision > 0).sort((a, b) => b.revision - a.revision);
   let isLost = false;
+  let looked = 0;
   // Most often the first one is there, and the look is over.
-  for (let from = 0; from < newest.length && from < longestLook; from += from === 0 ? 1 : together) {
-    const some = newest.slice(from, from === 0 ? 1 : from + together);
+  while (looked < longestLook) {
+    const some = newest(looked, looked === 0 ? 1 : together);
+    if (some.length === 0) break;
+    looked += some.length;
     const messages = await Promise.all(some.map(({ key }) => messageOf(manager, key)));
     for (const [index, fact] of some.entries()) {
       const message = messages[index];
@@ -35,5 +40,5 @@ export async function findCut(
       if (there === undefined || there.sequence <= at.revision) isLost = true;
     }
   }
-  return newest.length === 0 ? undefined : 0;
+  return looked === 0 ? undefined : 0;
 }

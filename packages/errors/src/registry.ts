@@ -73,6 +73,16 @@ export const errorRegistry = {
   ),
   lease_not_found: entry(404, false, "The machine has no lease; acquire one first."),
   insufficient_capacity: entry(409, true, "No node has room for this machine; stop one or ask for less."),
+  reservation_expired: entry(
+    409,
+    true,
+    "The room that was held for this machine was held too long and given back; reserve again.",
+  ),
+  reservation_not_held: entry(
+    409,
+    false,
+    "No reservation with this fence is held here: it was used, or another took its place; reserve again.",
+  ),
   update_rolled_back: entry(
     409,
     false,

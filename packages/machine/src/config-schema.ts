@@ -4,6 +4,7 @@
  */
 import Type from "typebox";
 import { DurationInput } from "./duration.ts";
+import { PlacementConfig } from "./placement.ts";
 
 const closed = { additionalProperties: false } as const;
 const opt = Type.Optional;
@@ -164,6 +165,7 @@ export const MachineConfigInput = Type.Object(
     containers: opt(Type.Array(Type.Unknown())),
     volumes: opt(Type.Array(Type.Unknown())),
     rootfs: opt(Type.Object({ persist: open, size_gb: int }, closed)),
+    placement: opt(PlacementConfig),
     cache_drive: opt(Type.Object({ size_mb: int }, closed)),
   },
   closed,

@@ -46,6 +46,7 @@ const actedOn: ReadonlySet<string> = new Set([
   "metadata",
   "files",
   "stop_config",
+  "placement",
 ]);
 
 /** The fields of a configuration that are stored but have no effect yet, sorted. */

@@ -1,5 +1,7 @@
 /** What a machine's worker did for it, run by run and step by step, as the API answers it. Times are RFC 3339. */
 
+import type { PlacementReport } from "./placement.ts";
+
 export const runStates = ["running", "undoing", "done", "failed"] as const;
 export const runStepStates = ["begun", "done", "failed", "undone"] as const;
 
@@ -49,4 +51,6 @@ export interface MachineExplanation {
   readonly state: string;
   /** Newest first. */
   readonly runs: readonly MachineRun[];
+  /** How its node was chosen; absent for a machine of an earlier version. */
+  readonly placement?: PlacementReport;
 }

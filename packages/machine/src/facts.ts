@@ -3,6 +3,7 @@
  * truth: it is read to choose and to answer, never to act without asking the owner.
  */
 import type { InstanceId } from "./ids.ts";
+import type { NodeLabels } from "./placement.ts";
 import type { MachineRecord } from "./record.ts";
 
 export const factKeys = {
@@ -79,8 +80,20 @@ export interface NodeFact {
   readonly accelerator: "kvm" | "tcg";
   readonly total_cpus: number;
   readonly total_memory_mb: number;
-  /** What the worker would still admit. */
+  /** Cold: what the worker would still admit, of memory and of virtual processors. */
   readonly free_memory_mb: number;
+  readonly free_cpus?: number;
+  /** Held now for machines that are about to be committed; not part of what is free. */
+  readonly reserved_memory_mb?: number;
+  readonly reserved_cpus?: number;
+  /** Hot: machines that wait, booted, for somebody to take them. 0 until a worker keeps such. */
+  readonly hot_slots?: number;
+  /** How many virtual processors one of the node's stands for. Memory is never promised twice. */
+  readonly cpu_overcommit?: number;
+  /** What an operator says of the node, for machines that ask for it. */
+  readonly labels?: NodeLabels;
+  /** Images of its machines, as their configurations name them; the newest ones. */
+  readonly images?: readonly string[];
   readonly machines: number;
   /** Sentences about what is not enforced on this host. */
   readonly warnings: readonly string[];
@@ -110,4 +123,14 @@ export interface MachineNameFact {
 export interface MachineAnswer {
   readonly record: MachineRecord;
   readonly revision: number;
+}
+
+/** What a worker answers to `reserve`. */
+export interface ReserveAnswer {
+  /** Grows with each reservation of this worker's database; never used twice. */
+  readonly fence: number;
+  readonly ttl_ms: number;
+  /** What is left besides. */
+  readonly free_memory_mb: number;
+  readonly free_cpus: number;
 }

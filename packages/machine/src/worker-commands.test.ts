@@ -26,6 +26,7 @@ test("a commit carries what parseMachineConfig answers", () => {
     network: 7,
     config,
     launch: true,
+    fence: 7,
   };
   assert.deepEqual(parseWorkerCommand("commit", request), { name: "commit", request });
 });

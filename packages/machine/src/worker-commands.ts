@@ -6,6 +6,7 @@ import { HearthError } from "@hearth/errors";
 import Type from "typebox";
 import Value from "typebox/value";
 import { MachineConfigInput } from "./config-schema.ts";
+import { PlacementReport } from "./placement.ts";
 import { GuestPath } from "./worker-streams.ts";
 
 const closed = { additionalProperties: false } as const;
@@ -23,9 +24,18 @@ const guest = Type.Object(
   closed,
 );
 
+/** Longer than any caller takes from a reservation to its commit. */
+export const maxReservationMs = 300_000;
+
 export const workerCommands = {
-  /** Holds room for a machine until `expires_at_ms`; `commit` turns it into the machine. */
-  reserve: Type.Object({ machine_id: machineId, guest, expires_at_ms: Type.Integer({ minimum: 0 }) }, closed),
+  /**
+   * Holds room for a machine for so long, by the worker's own clock; `commit` turns it into the machine. Answers a
+   * ReserveAnswer. A second one for the same machine takes the place of the first.
+   */
+  reserve: Type.Object(
+    { machine_id: machineId, guest, ttl_ms: Type.Integer({ minimum: 1, maximum: maxReservationMs }) },
+    closed,
+  ),
   commit: Type.Object(
     {
       machine_id: machineId,
@@ -36,6 +46,10 @@ export const workerCommands = {
       network: Type.Integer({ minimum: 1, maximum: 2 ** 32 - 1 }),
       config: MachineConfigInput,
       launch: Type.Boolean(),
+      /** Of the reservation that this turns into a machine. */
+      fence: Type.Integer({ minimum: 1 }),
+      /** How this node was chosen; kept to explain it. */
+      placement: opt(PlacementReport),
       lease_ttl_ms: opt(limitMs),
     },
     closed,

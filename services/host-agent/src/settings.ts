@@ -5,6 +5,8 @@
 import { isIP } from "node:net";
 import { join, resolve } from "node:path";
 import { HearthError } from "@hearth/errors";
+import type { NodeLabels } from "@hearth/machine";
+import { labelsText, readCpuOvercommit, readLabels } from "./placement-settings.ts";
 
 export interface AgentSettings {
   /** Absolute. What must survive a reboot. */
@@ -21,6 +23,10 @@ export interface AgentSettings {
   readonly routePort: number;
   /** What the host was given before, or `local`, when absent. */
   readonly region?: string;
+  /** What the host was given before when absent. */
+  readonly labels?: NodeLabels;
+  /** Virtual processors for each of the host's; the worker's own default when absent. */
+  readonly cpuOvercommit?: number;
   readonly assetsDir: string;
   /** The folder of `services/`. */
   readonly servicesDir: string;
@@ -34,6 +40,8 @@ export interface AgentOptions {
   readonly apiPort?: number;
   readonly address?: string;
   readonly region?: string;
+  /** `name=value`, with commas between them. */
+  readonly labels?: string;
 }
 
 /** Only right in the process of a command: an agent that runs from its bundle is told by its environment. */
@@ -56,7 +64,11 @@ export function readSettings(
   const address = options.address ?? (env.HEARTH_ADDRESS || undefined);
   if (address !== undefined && !isReachable(address))
     throw invalid("HEARTH_ADDRESS", `${address} is no address of this host that other hosts could reach`);
+  const labels = options.labels ?? (env.HEARTH_LABELS || undefined);
+  const cpuOvercommit = readCpuOvercommit(env.HEARTH_CPU_OVERCOMMIT);
   return Object.freeze({
+    ...(labels === undefined ? {} : { labels: readLabels(labels) }),
+    ...(cpuOvercommit === undefined ? {} : { cpuOvercommit }),
     dataDir: resolve(options.dataDir ?? env.HEARTH_DATA_DIR ?? "/var/lib/hearth"),
     runDir,
     apiHost: "127.0.0.1",
@@ -81,6 +93,8 @@ export function settingsEnvironment(settings: AgentSettings): Record<string, str
     HEARTH_ROUTE_PORT: String(settings.routePort),
     ...(settings.address === undefined ? {} : { HEARTH_ADDRESS: settings.address }),
     ...(settings.region === undefined ? {} : { HEARTH_REGION: settings.region }),
+    ...(settings.labels === undefined ? {} : { HEARTH_LABELS: labelsText(settings.labels) }),
+    HEARTH_CPU_OVERCOMMIT: String(settings.cpuOvercommit ?? ""),
     HEARTH_ASSETS: settings.assetsDir,
     HEARTH_SERVICES: settings.servicesDir,
     HEARTH_BUNDLES: settings.bundlesDir,

@@ -38,9 +38,7 @@ export function appsRoutes(app: App, context: ApiContext): void {
   const { view, gate } = context;
   const tags = ["apps"];
   const answer = (caller: Caller, stored: StoredApp) => {
-    const machines = caller
-      .visibleMachines(view, stored)
-      .filter(({ record }) => record.state !== "destroyed");
+    const machines = caller.visibleMachines(view, stored).filter(({ state }) => state !== "destroyed");
     return {
       id: stored.id,
       name: stored.name,

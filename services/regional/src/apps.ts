@@ -41,14 +41,14 @@ export async function createApp(context: ApiContext, wanted: NewApp): Promise<St
 export async function deleteApp(context: ApiContext, name: string, force: boolean): Promise<void> {
   const { view } = context;
   view.app(name);
-  const machines = view.machines(name).filter(({ record }) => record.state !== "destroyed");
+  const machines = view.machineSummaries(name).filter(({ state }) => state !== "destroyed");
   if (machines.length > 0 && !force) {
     throw new HearthError("conflict", {
       message: `The app "${name}" still has ${machines.length} machines; destroy them first, or delete with force=true.`,
-      details: { app: name, machines: machines.map(({ record }) => record.id) },
+      details: { app: name, machines: machines.map(({ id }) => id) },
     });
   }
-  await Promise.all(machines.map((fact) => destroyed(context, fact.record.id)));
+  await Promise.all(machines.map(({ id }) => destroyed(context, id)));
   for (const { key } of view.replica.list(factKeys.machineName(name, "")))
     await writeFact(context, { key, value: undefined });
   await writeFact(context, { key: factKeys.app(name), value: undefined });

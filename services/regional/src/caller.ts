@@ -2,8 +2,9 @@
  * Who calls: the credentials of one request, each with its scope. A request may bring several tokens, as clients of
  * the field do; it may do what any one of them permits, and never what only two of them together would.
  */
-import type { MachineFact, TokenScope, TokenVerb } from "@hearth/machine";
+import type { TokenScope, TokenVerb } from "@hearth/machine";
 import type { ClusterView, StoredApp } from "./cluster-view.ts";
+import type { MachineSummary } from "./machine-index.ts";
 import { type AppRef, describeScope, holdsApp, permitsMachine } from "./token-scope.ts";
 
 export type Credential = OperatorCredential | TokenCredential;
@@ -55,8 +56,8 @@ export class Caller {
   }
 
   /** The machines of an app that this caller is told of. */
-  visibleMachines(view: ClusterView, app: AppRef): MachineFact[] {
-    return view.machines(app.name).filter(({ record }) => this.seesMachine(app, record.id));
+  visibleMachines(view: ClusterView, app: AppRef): MachineSummary[] {
+    return view.machineSummaries(app.name).filter(({ id }) => this.seesMachine(app, id));
   }
 
   get scopeText(): string {

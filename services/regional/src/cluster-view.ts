@@ -11,10 +11,11 @@ import {
   type MachineRecord,
   type NodeFact,
 } from "@hearth/machine";
-import { MachineIndex } from "./machine-index.ts";
+import { MachineIndex, type MachineSummary } from "./machine-index.ts";
+import { NodeIndex, type NodeIndexClocks, nodeFactLimitMs } from "./node-index.ts";
 
-/** A node that has not said anything for so long is not scheduled on, and its machines are doubtful. */
-export const nodeFactLimitMs = 15_000;
+/** Of more, people should know: logs of two hosts no longer tell one story, and leases of machines end early or late. */
+const skewWarningMs = 5_000;
 
 /** An app with what only the API needs to know of it. */
 export interface StoredApp extends AppFact {
@@ -29,14 +30,14 @@ export interface Revised<T> {
 
 export class ClusterView {
   readonly #replica: Replica;
-  readonly #nowMs: () => number;
-  readonly #machines: MachineIndex;
+  readonly machineIndex: MachineIndex;
+  readonly nodeIndex: NodeIndex;
 
   /** @param replica already started */
-  constructor(replica: Replica, nowMs: () => number) {
+  constructor(replica: Replica, clocks: NodeIndexClocks) {
     this.#replica = replica;
-    this.#nowMs = nowMs;
-    this.#machines = new MachineIndex(replica);
+    this.machineIndex = new MachineIndex(replica);
+    this.nodeIndex = new NodeIndex(replica, clocks);
     for (const { value } of replica.list(factPrefixes.node)) this.#forget(value as NodeFact);
     replica.watch(factPrefixes.node, ({ value }) => this.#forget(value as NodeFact | undefined));
   }
@@ -61,7 +62,7 @@ export class ClusterView {
   }
 
   findMachine(id: string): MachineFact | undefined {
-    return this.#machines.find(id);
+    return this.machineIndex.find(id);
   }
 
   /** @throws HearthError `app_not_found`, `machine_not_found`, `invalid_argument` for what is no id */
@@ -79,12 +80,23 @@ export class ClusterView {
   }
 
   machines(app?: string): MachineFact[] {
-    return app === undefined ? this.#machines.all() : this.#machines.ofApp(app);
+    if (app !== undefined) return this.machineIndex.ofApp(app);
+    return this.machineIndex.summaries().flatMap(({ id }) => this.findMachine(id) ?? []);
+  }
+
+  /** What lists choose by, by id; a whole record is read from the disk. */
+  machineSummaries(app?: string): MachineSummary[] {
+    return this.machineIndex.summaries(app);
+  }
+
+  /** How many machines of the app each node has, without those that are destroyed. */
+  machinesPerNode(app: string): ReadonlyMap<string, number> {
+    return this.machineIndex.perNode(app);
   }
 
   /** Each change of the machine from now on; undefined when it is gone. A watcher must not throw. */
   watchMachine(id: string, onChange: (fact: MachineFact | undefined) => void): Disposable {
-    return this.#machines.watch(id, onChange);
+    return this.machineIndex.watch(id, onChange);
   }
 
   machineName(app: string, name: string): Revised<MachineNameFact> | undefined {
@@ -99,12 +111,20 @@ export class ClusterView {
     return this.#replica.get(factKeys.node(id))?.value as NodeFact | undefined;
   }
 
-  /** A clock that runs ahead on the other host makes an age negative; that is fresh. */
-  nodeAgeMs(node: NodeFact): number {
-    return Math.max(0, this.#nowMs() - node.published_at_ms);
+  /** Since this process heard it, on a monotonic clock; infinite when it never did. */
+  nodeAgeMs(node: Pick<NodeFact, "node_id">): number {
+    return this.nodeIndex.ageMs(node.node_id);
   }
 
-  isNodeFresh(node: NodeFact): boolean {
+  /** What an operator should know of a node's clock. */
+  clockWarning({ node_id }: NodeFact): string | undefined {
+    const skewMs = this.nodeIndex.clockSkewMs(node_id);
+    if (Math.abs(skewMs) <= skewWarningMs) return undefined;
+    const seconds = Math.round(Math.abs(skewMs) / 1000);
+    return `Its clock is ${seconds} s ${skewMs > 0 ? "ahead of" : "behind"} that of this API process; set both by NTP.`;
+  }
+
+  isNodeFresh(node: Pick<NodeFact, "node_id">): boolean {
     return this.nodeAgeMs(node) <= nodeFactLimitMs;
   }
 
@@ -120,9 +140,9 @@ export class ClusterView {
   /** The record as a client reads it: what its node last said, and whether the node can still be heard. */
   recordOf(fact: MachineFact): MachineRecord {
     const node = this.node(fact.node_id);
-    const host_status =
-      node !== undefined && this.isNodeFresh(node) ? fact.record.host_status : "unreachable";
-    return { ...fact.record, host_status };
+    if (node !== undefined && this.isNodeFresh(node)) return fact.record;
+    // A process that has just begun to listen cannot tell a silent node from one whose next word is to come.
+    return { ...fact.record, host_status: this.nodeIndex.isListeningLong ? "unreachable" : "unknown" };
   }
 }
 

@@ -3,6 +3,7 @@ import { type MachineExplanation, machineStates, runStates, runStepStates } from
 import Type from "typebox";
 import type { ApiContext } from "./api-context.ts";
 import type { App } from "./http-server.ts";
+import { PlacementAnswer } from "./machine-schemas.ts";
 import { answers, closed, MachineParams, opt } from "./schemas.ts";
 
 const Instant = Type.String({ format: "date-time" });
@@ -41,6 +42,7 @@ const Explanation = Type.Object({
     }),
     { description: "Newest first." },
   ),
+  placement: opt(PlacementAnswer),
 });
 
 export function explainRoutes(app: App, { view, access }: ApiContext): void {

@@ -56,6 +56,7 @@ export class FakeWorker {
   readonly #options: FakeWorkerOptions;
   readonly #serving: Serving[];
   #events = 0;
+  #fence = 0;
 
   constructor(options: FakeWorkerOptions) {
     this.#options = options;
@@ -106,7 +107,11 @@ export class FakeWorker {
     if (refusal !== undefined) throw refusal;
     switch (command.name) {
       case "reserve":
-        return {};
+        this.#fence += 1;
+        return {
+          ...{ fence: this.#fence, ttl_ms: command.request.ttl_ms, free_cpus: 64 },
+          free_memory_mb: this.#options.freeMemoryMb ?? 4096,
+        };
       case "commit":
         return this.#commit(command.request);
       case "update":

@@ -12,7 +12,7 @@ import type FlyAdmin from "fly-admin/dist/client.js";
 import { FakeImages } from "./fake-images.ts";
 import { FakeWorker } from "./fake-worker.ts";
 import { sha256 } from "./operator-tokens.ts";
-import { RegionalApi } from "./regional-api.ts";
+import { RegionalApi, regionalOnDisk } from "./regional-api.ts";
 import type { SessionLimits } from "./session-sockets.ts";
 import { readSigningKey } from "./signing-key.ts";
 
@@ -25,6 +25,8 @@ export interface RegionOptions {
   readonly streams?: Readonly<Record<string, StreamHandler>>;
   /** Added to the API's clock. */
   readonly skewMs?: () => number;
+  /** The monotonic clock by which nodes are heard; it stands still unless a test moves it. */
+  readonly monotonicMs?: () => number;
   readonly sessionLimits?: Partial<SessionLimits>;
   readonly recheckMs?: number;
 }
@@ -70,8 +72,9 @@ export async function startRegion(options: RegionOptions = {}): Promise<TestRegi
   const facts = new FactStore({ bus });
   await facts.start();
   const replicaPath = join(dir, "replica.sqlite");
-  const replica = new Replica({ bus, path: replicaPath });
+  const replica = new Replica({ bus, path: replicaPath, onDisk: regionalOnDisk });
   replica.start();
+  await until(() => Number.isFinite(replica.ageMs), "a replica that follows");
   const logs: Record<string, unknown>[] = [];
   const api = new RegionalApi({
     bus: () => bus,
@@ -82,6 +85,7 @@ export async function startRegion(options: RegionOptions = {}): Promise<TestRegi
     tokenHash: sha256(testToken),
     signingKey: await readSigningKey(dir),
     nowMs: () => Date.now() + (options.skewMs?.() ?? 0),
+    monotonicMs: options.monotonicMs ?? (() => 0),
     randomBytes,
     ...(options.sessionLimits === undefined ? {} : { sessionLimits: options.sessionLimits }),
     ...(options.recheckMs === undefined ? {} : { recheckMs: options.recheckMs }),
@@ -108,8 +112,9 @@ export async function startRegion(options: RegionOptions = {}): Promise<TestRegi
 
   const addApi: TestRegion["addApi"] = async (nodeId) => {
     const own = await mkdtemp(join(dir, "api-"));
-    const copy = new Replica({ bus, path: join(own, "replica.sqlite") });
+    const copy = new Replica({ bus, path: join(own, "replica.sqlite"), onDisk: regionalOnDisk });
     copy.start();
+    await until(() => Number.isFinite(copy.ageMs), "a replica that follows");
     const other = new RegionalApi({
       bus: () => bus,
       facts: () => facts,
@@ -119,6 +124,7 @@ export async function startRegion(options: RegionOptions = {}): Promise<TestRegi
       tokenHash: undefined,
       signingKey: await readSigningKey(own),
       nowMs: () => Date.now() + (options.skewMs?.() ?? 0),
+      monotonicMs: options.monotonicMs ?? (() => 0),
       randomBytes,
       logger: createLogger("regional", {}, { level: "silent" }),
     });

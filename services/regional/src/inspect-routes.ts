@@ -1,9 +1,9 @@
 /** What a machine did and does: events, versions, processes; and the machines of an organisation. */
 import { HearthError } from "@hearth/errors";
-import type { MachineFact } from "@hearth/machine";
 import Type from "typebox";
 import type { ApiContext } from "./api-context.ts";
 import type { App } from "./http-server.ts";
+import type { MachineSummary } from "./machine-index.ts";
 import { isWanted } from "./machine-list.ts";
 import { MachineAnswerBody, MachineEventAnswer } from "./machine-schemas.ts";
 import { answers, closed, MachineParams, opt } from "./schemas.ts";
@@ -136,25 +136,21 @@ export function inspectRoutes(app: App, context: ApiContext): void {
           .filter(({ org_slug }) => org_slug === params.org)
           .map((one) => [one.name, one]),
       );
-      const isVisible = ({ app, record }: MachineFact): boolean => {
+      const isVisible = ({ app, id }: MachineSummary): boolean => {
         const of = apps.get(app);
-        return of !== undefined && caller.seesMachine(of, record.id);
+        return of !== undefined && caller.seesMachine(of, id);
       };
-      // The replica lists by key, which is by id.
       const left = view
-        .machines()
-        .filter(
-          (fact) =>
-            isVisible(fact) &&
-            fact.record.id > cursor &&
-            isWanted(fact, filter) &&
-            Date.parse(fact.record.updated_at) > after,
-        );
-      const machines = left.slice(0, limit).map((fact) => ({
-        app_id: apps.get(fact.app)?.id ?? "",
-        app_name: fact.app,
-        ...view.recordOf(fact),
-      }));
+        .machineSummaries()
+        .filter((one) => isVisible(one) && one.id > cursor && isWanted(one, filter) && one.updatedMs > after);
+      const machines = left
+        .slice(0, limit)
+        .flatMap(({ id }) => view.findMachine(id) ?? [])
+        .map((fact) => ({
+          app_id: apps.get(fact.app)?.id ?? "",
+          app_name: fact.app,
+          ...view.recordOf(fact),
+        }));
       const last = machines.at(-1);
       return {
         machines,

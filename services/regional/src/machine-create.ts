@@ -8,15 +8,16 @@ import {
   type MachineRecord,
   newInstanceId,
   newMachineId,
+  type PlacementReport,
   parseMachineConfig,
 } from "@hearth/machine";
 import type { ApiContext } from "./api-context.ts";
-import { nodeFactLimitMs, type StoredApp } from "./cluster-view.ts";
+import type { StoredApp } from "./cluster-view.ts";
 import { type Claim, claimKey, releaseClaim } from "./idempotency.ts";
 import { untilMachine } from "./machine-access.ts";
 import { generateName, type HeldName, releaseName, takeName } from "./machine-name.ts";
 import { placeMachine } from "./place-machine.ts";
-import { type PlacementRequest, rankNodes } from "./placement.ts";
+import type { PlacementRequest } from "./placement.ts";
 
 const replayLimitMs = 15_000;
 const nameAttempts = 5;
@@ -31,22 +32,32 @@ export interface CreateRequest {
   readonly idempotency?: { readonly key: string; readonly body: unknown } | undefined;
 }
 
+export interface Created {
+  readonly record: MachineRecord;
+  /** Absent when a retry was answered with the machine of the first request. */
+  readonly placement?: PlacementReport;
+}
+
 export async function createMachine(
   context: ApiContext,
   appName: string,
   request: CreateRequest,
-): Promise<MachineRecord> {
+): Promise<Created> {
   const app = context.view.app(appName);
   const config = parseMachineConfig(request.config);
   const fresh = newMachineId(context.randomBytes);
   const claim =
     request.idempotency && (await claimKey(context, { app: app.name, ...request.idempotency }, fresh));
-  if (claim?.isReplay) return replayed(context, claim);
+  if (claim?.isReplay) return { record: await replayed(context, claim) };
   let held: HeldName | undefined;
   try {
     held = await holdName(context, app, request.name, fresh);
     const { cpus, memory_mb } = config.guest;
-    const placement: PlacementRequest = { region: request.region, cpus, memoryMb: memory_mb };
+    const { labels, anti_affinity } = config.placement ?? {};
+    const wanted: PlacementRequest = {
+      ...{ region: request.region, cpus, memoryMb: memory_mb, image: config.image },
+      ...{ labels, antiAffinity: anti_affinity },
+    };
     const machine = {
       machine_id: fresh,
       instance_id: newInstanceId(context.randomBytes, context.nowMs),
@@ -57,26 +68,15 @@ export async function createMachine(
       launch: request.launch,
       ...(request.leaseTtlMs === undefined ? {} : { lease_ttl_ms: request.leaseTtlMs }),
     };
-    const placed = await placeMachine(context, machine, placement, ranking(context, app, placement));
-    return await context.access.settleNew(placed.answer);
+    const { view, worker, images } = context;
+    const deps = { worker, images, nodes: view.nodeIndex };
+    const { answer, report } = await placeMachine(deps, machine, wanted, view.machinesPerNode(app.name));
+    return { record: await context.access.settleNew(answer), placement: report };
   } catch (thrown) {
     const error = HearthError.from(thrown);
     if (error.details?.in_doubt !== true) await giveBack(context, claim, held);
     throw error;
   }
-}
-
-function ranking(context: ApiContext, app: StoredApp, placement: PlacementRequest) {
-  const { view } = context;
-  const perNode = new Map<string, number>();
-  for (const { node_id, record } of view.machines(app.name))
-    if (record.state !== "destroyed") perNode.set(node_id, (perNode.get(node_id) ?? 0) + 1);
-  const nodes = view.nodes().map((node) => ({
-    node,
-    ageMs: view.nodeAgeMs(node),
-    machinesOfApp: perNode.get(node.node_id) ?? 0,
-  }));
-  return rankNodes(nodes, placement, nodeFactLimitMs);
 }
 
 async function holdName(

@@ -1,43 +1,83 @@
 /**
- * The machines of the region by id and by app. A key names the node that published it, and the bus lets a node
- * publish under its own name only; what a body says of another node is not believed. Of two nodes that both claim a
- * machine, the one counts that its placement names, or that was known first where it never moved.
+ * The machines of the region by id and by app. Of each it holds what lists and placement choose by; the record stays
+ * in the replica until somebody asks for it.
+ *
+ * A key names the node that published it, and the bus lets a node publish under its own name only; what a body says
+ * of another node is not believed. Of two nodes that both claim a machine, the one counts that its placement names,
+ * or that was known first where it never moved.
  */
 import type { Fact, Replica } from "@hearth/cluster";
-import { factKeys, factPrefixes, type MachineFact } from "@hearth/machine";
+import { factKeys, factPrefixes, type MachineFact, type MachineState } from "@hearth/machine";
+
+export interface MachineSummary {
+  readonly id: string;
+  readonly app: string;
+  readonly nodeId: string;
+  readonly region: string;
+  readonly state: MachineState;
+  readonly updatedMs: number;
+  /** Of the fact in the replica. */
+  readonly factRevision: number;
+}
+
+interface MachinesOfApp {
+  readonly ids: Set<string>;
+  /** Machines that are not destroyed, by node. */
+  readonly perNode: Map<string, number>;
+}
 
 type Watcher = (fact: MachineFact | undefined) => void;
 
+const none: ReadonlyMap<string, number> = new Map();
+const byRevision = (a: MachineSummary, b: MachineSummary): number => a.factRevision - b.factRevision;
+
 export class MachineIndex {
-  readonly #replica: Replica;
-  /** By id: the facts that there are, the one that was known first being first. */
-  readonly #claims = new Map<string, MachineFact[]>();
-  readonly #ofApp = new Map<string, Set<string>>();
+  readonly #replica: Pick<Replica, "get" | "scan" | "watch">;
+  /** The one that counts. */
+  readonly #machines = new Map<string, MachineSummary>();
+  /** Of machines that several nodes claim: all claims, the one that was known first being first. */
+  readonly #contested = new Map<string, readonly MachineSummary[]>();
+  readonly #apps = new Map<string, MachinesOfApp>();
   readonly #watchers = new Map<string, Set<Watcher>>();
+  /** One string for each name that a million machines say. */
+  readonly #names = new Map<string, string>();
 
   /** @param replica already started */
-  constructor(replica: Replica) {
+  constructor(replica: Pick<Replica, "get" | "scan" | "watch">) {
     this.#replica = replica;
-    for (const fact of replica.list(factPrefixes.machine).sort((a, b) => a.revision - b.revision))
-      this.#take(fact);
-    replica.watch(factPrefixes.machine, (fact) => this.#take(fact));
-    replica.watch(factPrefixes.placement, ({ key }) => this.#tell(key.slice(factPrefixes.placement.length)));
+    for (const fact of replica.scan(factPrefixes.machine)) this.take(fact);
+    for (const [id, claims] of [...this.#contested]) this.#settle(id, [...claims].sort(byRevision));
+    replica.watch(factPrefixes.machine, (fact) => this.take(fact));
+    replica.watch(factPrefixes.placement, ({ key }) => {
+      const id = key.slice(factPrefixes.placement.length);
+      this.#settle(id, this.#claimsOf(id));
+      this.#tell(id);
+    });
+  }
+
+  get size(): number {
+    return this.#machines.size;
   }
 
   find(id: string): MachineFact | undefined {
-    const claims = this.#claims.get(id);
-    if (claims === undefined || claims.length === 1) return claims?.[0];
-    const placed = this.#replica.get(factKeys.placement(id))?.value as { node_id: string } | undefined;
-    return claims.find(({ node_id }) => node_id === placed?.node_id) ?? claims[0];
+    const found = this.#machines.get(id);
+    return found && (this.#replica.get(factKeys.machine(found.nodeId, id))?.value as MachineFact | undefined);
   }
 
-  all(): MachineFact[] {
-    return [...this.#claims.keys()].sort().map((id) => this.find(id) as MachineFact);
+  /** By id. */
+  summaries(app?: string): MachineSummary[] {
+    if (app === undefined)
+      return [...this.#machines.keys()].sort().flatMap((id) => this.#machines.get(id) ?? []);
+    return [...(this.#apps.get(app)?.ids ?? [])].sort().flatMap((id) => this.#machines.get(id) ?? []);
   }
 
   ofApp(app: string): MachineFact[] {
-    const found = [...(this.#ofApp.get(app) ?? [])].sort().map((id) => this.find(id) as MachineFact);
-    return found.filter((fact) => fact.app === app);
+    return this.summaries(app).flatMap(({ id }) => this.find(id) ?? []);
+  }
+
+  /** How many machines of the app each node has, without those that are destroyed. */
+  perNode(app: string): ReadonlyMap<string, number> {
+    return this.#apps.get(app)?.perNode ?? none;
   }
 
   watch(id: string, onChange: Watcher): Disposable {
@@ -51,27 +91,83 @@ export class MachineIndex {
     };
   }
 
-  #take({ key, value }: Fact): void {
-    const [, nodeId, id] = key.split(".");
-    if (nodeId === undefined || id === undefined) return;
+  take({ key, value, revision }: Fact): void {
+    const [, nodeId, keyId] = key.split(".");
+    if (nodeId === undefined || keyId === undefined) return;
     const fact = value as MachineFact | undefined;
-    const others = (this.#claims.get(id) ?? []).filter(({ node_id }) => node_id !== nodeId);
-    if (fact === undefined || fact.node_id !== nodeId || fact.record.id !== id) this.#set(id, others);
+    const isBelieved = fact !== undefined && fact.node_id === nodeId && fact.record.id === keyId;
+    const claims = this.#claimsOf(keyId);
+    const others = claims.filter((claim) => claim.nodeId !== nodeId);
+    // The id of the record, because the one cut out of the key would keep the whole key in memory.
+    const id = isBelieved ? fact.record.id : keyId;
+    if (!isBelieved) this.#settle(id, others);
     else {
-      const known = this.#claims.get(id)?.findIndex(({ node_id }) => node_id === nodeId) ?? -1;
-      this.#set(id, known < 0 ? [...others, fact] : others.toSpliced(known, 0, fact));
+      const known = claims.findIndex((claim) => claim.nodeId === nodeId);
+      const at = known < 0 ? others.length : known;
+      this.#settle(id, others.toSpliced(at, 0, this.#summaryOf(fact, revision)));
     }
     this.#tell(id);
   }
 
-  #set(id: string, claims: MachineFact[]): void {
-    for (const { app } of this.#claims.get(id) ?? []) this.#ofApp.get(app)?.delete(id);
-    if (claims.length === 0) this.#claims.delete(id);
-    else this.#claims.set(id, claims);
-    for (const { app } of claims) {
-      const ids = this.#ofApp.get(app) ?? new Set();
-      this.#ofApp.set(app, ids.add(id));
+  #claimsOf(id: string): readonly MachineSummary[] {
+    const only = this.#machines.get(id);
+    return this.#contested.get(id) ?? (only === undefined ? [] : [only]);
+  }
+
+  #settle(id: string, claims: readonly MachineSummary[]): void {
+    const before = this.#machines.get(id);
+    if (claims.length > 1) this.#contested.set(id, claims);
+    else this.#contested.delete(id);
+    const after = this.#winner(id, claims);
+    if (after === undefined) this.#machines.delete(id);
+    else this.#machines.set(id, after);
+    if (before !== undefined) this.#leave(before, after);
+    if (after !== undefined) this.#enter(after);
+  }
+
+  #winner(id: string, claims: readonly MachineSummary[]): MachineSummary | undefined {
+    if (claims.length <= 1) return claims[0];
+    const placed = this.#replica.get(factKeys.placement(id))?.value as { node_id: string } | undefined;
+    return claims.find(({ nodeId }) => nodeId === placed?.node_id) ?? claims[0];
+  }
+
+  #enter({ app, id, nodeId, state }: MachineSummary): void {
+    const there = this.#apps.get(app) ?? { ids: new Set(), perNode: new Map() };
+    this.#apps.set(app, there);
+    there.ids.add(id);
+    if (state !== "destroyed") there.perNode.set(nodeId, (there.perNode.get(nodeId) ?? 0) + 1);
+  }
+
+  #leave({ app, id, nodeId, state }: MachineSummary, next: MachineSummary | undefined): void {
+    const there = this.#apps.get(app);
+    if (there === undefined) return;
+    const left = (there.perNode.get(nodeId) ?? 0) - 1;
+    if (state !== "destroyed") {
+      if (left > 0) there.perNode.set(nodeId, left);
+      else there.perNode.delete(nodeId);
     }
+    if (next?.app === app) return;
+    there.ids.delete(id);
+    if (there.ids.size === 0) this.#apps.delete(app);
+  }
+
+  #summaryOf({ app, node_id, record }: MachineFact, factRevision: number): MachineSummary {
+    return {
+      id: record.id,
+      app: this.#name(app),
+      nodeId: this.#name(node_id),
+      region: this.#name(record.region),
+      state: this.#name(record.state) as MachineState,
+      updatedMs: Date.parse(record.updated_at),
+      factRevision,
+    };
+  }
+
+  #name(text: string): string {
+    const known = this.#names.get(text);
+    if (known !== undefined) return known;
+    this.#names.set(text, text);
+    return text;
   }
 
   #tell(id: string): void {

@@ -1,8 +1,9 @@
 /** Lists of machines, of an app or of an organisation, from the replica. */
-import type { MachineFact, MachineRecord } from "@hearth/machine";
+import type { MachineRecord } from "@hearth/machine";
 import Type from "typebox";
 import type { ApiContext } from "./api-context.ts";
 import type { Caller } from "./caller.ts";
+import type { MachineSummary } from "./machine-index.ts";
 import { opt } from "./schemas.ts";
 
 const metadataPrefix = "metadata.";
@@ -30,21 +31,25 @@ export function listMachines(
 ): Partial<MachineRecord>[] {
   return caller
     .visibleMachines(view, view.app(app))
-    .filter((fact) => isWanted(fact, filter))
+    .filter((one) => isWanted(one, filter))
+    .flatMap(({ id }) => view.findMachine(id) ?? [])
+    .filter(({ record }) => hasMetadata(record, filter))
     .map((fact) => view.recordOf(fact))
     .map((record) => (filter.summary === true ? summary(record) : record));
 }
 
-export function isWanted({ record }: MachineFact, filter: ListFilter): boolean {
-  const states = filter.state ? filter.state.split(",").map((state) => state.trim()) : [];
-  if (states.length > 0 && !states.includes(record.state)) return false;
-  if (record.state === "destroyed" && filter.include_deleted !== true && !states.includes("destroyed"))
-    return false;
-  if (filter.region && filter.region !== record.region) return false;
-  return Object.entries(filter)
-    .filter(([name]) => name.startsWith(metadataPrefix))
-    .every(([name, value]) => record.config.metadata?.[name.slice(metadataPrefix.length)] === value);
+/** What can be told without the record. */
+export function isWanted({ state, region }: MachineSummary, filter: ListFilter): boolean {
+  const states = filter.state ? filter.state.split(",").map((each) => each.trim()) : [];
+  if (states.length > 0 && !states.includes(state)) return false;
+  if (state === "destroyed" && filter.include_deleted !== true && !states.includes("destroyed")) return false;
+  return !filter.region || filter.region === region;
 }
+
+const hasMetadata = ({ config: { metadata } }: MachineRecord, filter: ListFilter): boolean =>
+  Object.entries(filter)
+    .filter(([name]) => name.startsWith(metadataPrefix))
+    .every(([name, value]) => metadata?.[name.slice(metadataPrefix.length)] === value);
 
 function summary(record: MachineRecord): Partial<MachineRecord> {
   const {

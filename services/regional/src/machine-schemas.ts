@@ -58,6 +58,26 @@ export const MachineAnswerBody = Type.Object({
   warnings: opt(Type.Array(Warning)),
 });
 
+export const PlacementAnswer = Type.Object(
+  {
+    node_id: opt(Type.String()),
+    nodes: Type.Integer({ description: "How many nodes there are." }),
+    considered: Type.Array(
+      Type.Object({ node_id: Type.String(), code: Type.String(), reason: Type.String() }),
+      { description: "At most 20: those that were asked first, then those that their facts decided about." },
+    ),
+    passed_over: Type.Record(Type.String(), Type.Integer(), {
+      description: "How many nodes, by code; in a region of more than 256 only those that were looked at.",
+    }),
+  },
+  { description: "How the node was chosen, and why not another." },
+);
+
+export const CreatedMachine = Type.Intersect([
+  MachineAnswerBody,
+  Type.Object({ placement: opt(PlacementAnswer) }),
+]);
+
 /** With `summary`, what is long is left out. */
 export const MachineListed = Type.Partial(MachineAnswerBody);
 

@@ -7,7 +7,13 @@ import type { App } from "./http-server.ts";
 import { LeaseHeaders, leaseNonce } from "./lease-header.ts";
 import { createMachine } from "./machine-create.ts";
 import { ListQuery, listMachines } from "./machine-list.ts";
-import { CreateMachine, MachineAnswerBody, MachineListed, UpdateMachine } from "./machine-schemas.ts";
+import {
+  CreatedMachine,
+  CreateMachine,
+  MachineAnswerBody,
+  MachineListed,
+  UpdateMachine,
+} from "./machine-schemas.ts";
 import { warningsOf } from "./machine-warnings.ts";
 import { AppParams, answers, closed, MachineParams, Ok, opt } from "./schemas.ts";
 import { invalid } from "./validation.ts";
@@ -64,13 +70,13 @@ export function machinesRoutes(app: App, context: ApiContext): void {
         params: AppParams,
         headers: CreateHeaders,
         body: CreateMachine,
-        response: answers({ 200: MachineAnswerBody }),
+        response: answers({ 200: CreatedMachine }),
       },
     },
     async ({ params, body, headers }) => {
       const { name, region, config, skip_launch, lease_ttl } = body;
       const key = headers[idempotencyHeader];
-      const record = await createMachine(context, params.app, {
+      const { record, placement } = await createMachine(context, params.app, {
         name,
         region: region || undefined,
         config,
@@ -78,7 +84,7 @@ export function machinesRoutes(app: App, context: ApiContext): void {
         leaseTtlMs: lease_ttl === undefined ? undefined : lease_ttl * 1000,
         idempotency: key === undefined ? undefined : { key, body },
       });
-      return withWarnings(record, body);
+      return { ...withWarnings(record, body), ...(placement === undefined ? {} : { placement }) };
     },
   );
 

@@ -6,7 +6,7 @@ import { type Bus, busLogin, connectBus, FactStore, Replica } from "@hearth/clus
 import { HearthError } from "@hearth/errors";
 import { createLogger } from "@hearth/telemetry";
 import { readRegionalConfig } from "./config.ts";
-import { RegionalApi } from "./regional-api.ts";
+import { RegionalApi, regionalOnDisk } from "./regional-api.ts";
 import { readSigningKey } from "./signing-key.ts";
 import { releaseStartupMemory } from "./startup-memory.ts";
 
@@ -50,6 +50,7 @@ bus.then(
 const replica = new Replica({
   bus,
   path: join(directory, "replica.sqlite"),
+  onDisk: regionalOnDisk,
   onError: (error) => logger.warn({ err: error }, "the feed of the cluster state broke; it starts again"),
   restores: (key) => ownPrefixes.some((prefix) => key.startsWith(prefix)),
   onStreamLoss: (loss) =>

@@ -1,6 +1,8 @@
 /** The platform: whether this process serves, the nodes as they last spoke, and the regions that they make. */
+import type { NodeFact } from "@hearth/machine";
 import Type from "typebox";
 import type { ApiContext } from "./api-context.ts";
+import type { ClusterView } from "./cluster-view.ts";
 import type { App } from "./http-server.ts";
 import { answers, closed, opt } from "./schemas.ts";
 
@@ -11,16 +13,51 @@ const NodeAnswer = Type.Object({
   accelerator: Type.Enum(["kvm", "tcg"]),
   total_cpus: Type.Integer(),
   total_memory_mb: Type.Integer(),
-  free_memory_mb: Type.Integer(),
+  free_memory_mb: Type.Integer({ description: "Cold: what it would still admit." }),
+  free_cpus: Type.Union([Type.Integer(), Type.Null()], {
+    description: "Virtual CPUs that it would still admit; null when it does not say.",
+  }),
+  reserved_memory_mb: Type.Integer({ description: "Held now for machines about to be made; not in `free`." }),
+  reserved_cpus: Type.Integer(),
+  hot_slots: Type.Integer({ description: "Machines that wait booted. 0: this version keeps none." }),
+  cpu_overcommit: Type.Union([Type.Integer(), Type.Null()], {
+    description: "Virtual CPUs for each of the node's. Memory is never promised twice.",
+  }),
+  labels: Type.Record(Type.String(), Type.String()),
+  images: Type.Array(Type.String(), { description: "Images of its machines; the newest ones." }),
+  cordoned: Type.Boolean(),
+  draining: Type.Boolean(),
   machines: Type.Integer(),
   warnings: Type.Array(Type.String()),
   problems: Type.Array(Type.String(), {
     description: "What does not work now; then it takes no new machine.",
   }),
   published_at_ms: Type.Integer(),
-  age_ms: Type.Integer({ description: "Since it was last heard." }),
+  age_ms: Type.Union([Type.Integer(), Type.Null()], {
+    description: "Since this process last heard it; null when it has not yet.",
+  }),
+  clock_skew_ms: Type.Integer({ description: "How far its clock is ahead of that of this process." }),
   schedulable: Type.Boolean({ description: "Whether new machines may go there." }),
 });
+
+function nodeAnswer(
+  view: ClusterView,
+  { restated: _restated, ...node }: NodeFact,
+): Type.Static<typeof NodeAnswer> {
+  const { cordoned = false, draining = false } = view.nodeIndex.policy(node.node_id) ?? {};
+  const { problems = [], images = [] } = node;
+  const clock = view.clockWarning(node);
+  const ageMs = view.nodeAgeMs(node);
+  return {
+    ...{ free_cpus: null, reserved_memory_mb: 0, reserved_cpus: 0, hot_slots: 0, cpu_overcommit: null },
+    ...{ ...node, labels: { ...node.labels }, images: [...images], cordoned, draining },
+    warnings: [...node.warnings, ...(clock === undefined ? [] : [clock])],
+    problems: [...problems],
+    age_ms: Number.isFinite(ageMs) ? Math.round(ageMs) : null,
+    clock_skew_ms: Math.round(view.nodeIndex.clockSkewMs(node.node_id)),
+    schedulable: view.isNodeFresh(node) && problems.length === 0 && !cordoned && !draining,
+  };
+}
 
 export function platformRoutes(app: App, context: ApiContext): void {
   const { view } = context;
@@ -71,13 +108,7 @@ export function platformRoutes(app: App, context: ApiContext): void {
         response: answers({ 200: Type.Array(NodeAnswer) }),
       },
     },
-    async () =>
-      view.nodes().map(({ restated: _restated, ...node }) => ({
-        ...node,
-        problems: [...(node.problems ?? [])],
-        age_ms: Math.round(view.nodeAgeMs(node)),
-        schedulable: view.isNodeFresh(node) && (node.problems ?? []).length === 0,
-      })),
+    async () => view.nodes().map((node) => nodeAnswer(view, node)),
   );
 
   app.get(

@@ -37,6 +37,8 @@ export interface RegionalApiDeps {
   readonly tokenHash: Buffer | undefined;
   readonly signingKey: SigningKey;
   readonly nowMs: () => number;
+  /** What ages of facts are measured by; the process's own when absent. */
+  readonly monotonicMs?: () => number;
   readonly randomBytes: (length: number) => Uint8Array;
   readonly logger: Logger;
   readonly sessionLimits?: Partial<SessionLimits>;
@@ -48,6 +50,8 @@ export interface RegionalApiDeps {
 export const replicaAgeHeader = "hearth-replica-age-ms";
 const replicaAge = ({ ageMs }: Replica): string =>
   Number.isFinite(ageMs) ? `${Math.round(ageMs)}` : "unknown";
+/** Kinds of facts of which there is at least one a machine: the replica reads them from its disk. */
+export const regionalOnDisk = ["machine.", "machine-name.", "idempotency."] as const;
 
 const sweepEveryMs = 3600_000;
 
@@ -60,7 +64,10 @@ export class RegionalApi {
   #sweeping: NodeJS.Timeout | undefined;
 
   constructor(deps: RegionalApiDeps) {
-    const view = new ClusterView(deps.replica, deps.nowMs);
+    const view = new ClusterView(deps.replica, {
+      nowMs: deps.nowMs,
+      monotonicMs: deps.monotonicMs ?? (() => performance.now()),
+    });
     const worker = new WorkerClient(deps.bus);
     const { logger, nowMs, randomBytes } = deps;
     const sessions = new SessionSockets({ ...defaultSessionLimits, ...deps.sessionLimits });

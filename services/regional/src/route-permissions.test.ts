@@ -87,8 +87,9 @@ before(async () => {
   const tokens = new TokenIndex(replica);
   const operators = new OperatorTokens(replica, { nodeId: "test", hash: undefined });
   const verifier = new TokenVerifier({ replica, tokens, nowMs: Date.now });
+  const clocks = { nowMs: Date.now, monotonicMs: () => performance.now() };
   const authenticator = new Authenticator(operators, verifier);
-  const gate = new AccessGate({ authenticator, view: new ClusterView(replica, Date.now) });
+  const gate = new AccessGate({ authenticator, view: new ClusterView(replica, clocks) });
   const logger = createLogger("test", {}, { level: "silent" });
   app = createHttpServer({ gate, logger, newRequestId: () => "id" });
   app.addHook("onRoute", (route) => {

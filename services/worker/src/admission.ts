@@ -1,21 +1,20 @@
 /**
  * What this node still takes, from its own tables and nothing else.
  *
- * Memory is never promised twice. Processors are, up to `cpuOvercommit`. A machine counts while it is wanted
+ * Memory is never promised twice. Processors are, up to the node's ratio. A machine counts while it is wanted
  * running or its VM still is; a reservation counts until its deadline, or until its machine is there.
  */
 import type { DatabaseSync } from "node:sqlite";
 import { HearthError } from "@hearth/errors";
-import { crashPoint } from "./crash-point.ts";
 import type { MachineRow } from "./machine-row.ts";
+import { Reservations, type Shape } from "./reservations.ts";
 
-export interface Shape {
-  readonly cpus: number;
-  readonly memory_mb: number;
+/** How many virtual processors one processor of the node stands for, unless its config says otherwise. */
+export const defaultCpuOvercommit = 16;
+
+export interface Capacity extends Shape {
+  readonly cpu_overcommit?: number | undefined;
 }
-
-/** How many virtual processors one processor of the node stands for. */
-export const cpuOvercommit = 16;
 
 /** A machine that may go back to another version needs room for the larger of the two. */
 function shapeOf({ config, rollback }: MachineRow): Shape {
@@ -30,24 +29,26 @@ const counts = (row: MachineRow): boolean =>
   row.handle !== null || (row.desired === "started" && row.state !== "failed");
 
 export class Admission {
-  readonly #database: DatabaseSync;
-  readonly #capacity: Shape;
-  readonly #nowMs: () => number;
+  readonly #capacity: Capacity;
+  readonly reservations: Reservations;
 
-  constructor(database: DatabaseSync, capacity: Shape, nowMs: () => number) {
-    this.#database = database;
+  constructor(database: DatabaseSync, capacity: Capacity, nowMs: () => number) {
     this.#capacity = capacity;
-    this.#nowMs = nowMs;
+    this.reservations = new Reservations(database, nowMs);
+  }
+
+  get cpuOvercommit(): number {
+    return this.#capacity.cpu_overcommit ?? defaultCpuOvercommit;
   }
 
   /** @param except whose own share does not count */
   free(machines: readonly MachineRow[], except?: string): Shape {
     let { cpus, memory_mb } = this.#capacity;
-    cpus *= cpuOvercommit;
+    cpus *= this.cpuOvercommit;
     const counted = machines.filter((row) => row.machineId !== except && counts(row));
-    const reserved = this.#reservations().filter(
-      ({ machine_id }) => machine_id !== except && !counted.some((row) => row.machineId === machine_id),
-    );
+    const reserved = this.reservations
+      .held()
+      .filter(({ machineId }) => machineId !== except && !counted.some((row) => row.machineId === machineId));
     for (const used of [...counted.map(shapeOf), ...reserved]) {
       cpus -= used.cpus;
       memory_mb -= used.memory_mb;
@@ -66,29 +67,13 @@ export class Admission {
     });
   }
 
-  reserve(machineId: string, { cpus, memory_mb }: Shape, expiresAtMs: number): void {
-    crashPoint("reserve", "before");
-    this.#database
-      .prepare(
-        "INSERT OR REPLACE INTO reservations (machine_id, cpus, memory_mb, expires_at_ms) VALUES (?, ?, ?, ?)",
-      )
-      .run(machineId, cpus, memory_mb, expiresAtMs);
-  }
-
-  settle(machineId: string): void {
-    this.#database.prepare("DELETE FROM reservations WHERE machine_id = ?").run(machineId);
-  }
-
-  /** Forgets what has expired. */
-  #reservations(): (Shape & { readonly machine_id: string })[] {
-    this.#database.prepare("DELETE FROM reservations WHERE expires_at_ms <= ?").run(this.#nowMs());
-    return this.#database
-      .prepare("SELECT machine_id, cpus, memory_mb FROM reservations")
-      .all()
-      .map((row) => ({
-        machine_id: String(row.machine_id),
-        cpus: Number(row.cpus),
-        memory_mb: Number(row.memory_mb),
-      }));
+  /** What is held now, for machines that are not there yet. */
+  reserved(): Shape {
+    let [cpus, memory_mb] = [0, 0];
+    for (const held of this.reservations.held()) {
+      cpus += held.cpus;
+      memory_mb += held.memory_mb;
+    }
+    return { cpus, memory_mb };
   }
 }

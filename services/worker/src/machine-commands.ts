@@ -14,11 +14,13 @@ import {
   type MachineState,
   nextState,
   parseMachineConfig,
+  type ReserveAnswer,
   type WorkerRequest,
 } from "@hearth/machine";
 import type { Admission } from "./admission.ts";
 import { commitIntent } from "./journal.ts";
 import { existing, MachineLeases, withNonce } from "./machine-leases.ts";
+import { keepPlacement } from "./machine-placements.ts";
 import type { MachineRow } from "./machine-row.ts";
 import type { Change, MachineStore, NewEvent } from "./machine-store.ts";
 import type { SlotNumbers } from "./slot-numbers.ts";
@@ -38,6 +40,18 @@ type Target = { readonly machine_id: string; readonly nonce?: string };
 
 const byUser = (type: NewEvent["type"]): NewEvent => ({ type, source: "user" });
 
+/** Of two creates that come at once, each of the API's processes knows only its own. */
+function refuseCompany(machines: readonly MachineRow[], { app, machine_id }: WorkerRequest<"commit">): void {
+  const other = machines.find(
+    (row) => row.app === app && row.machineId !== machine_id && row.state !== "destroyed",
+  );
+  if (other === undefined) return;
+  throw new HearthError("insufficient_capacity", {
+    message: `The node has the machine ${other.machineId} of the app ${app}, and this one asks for a node without; add a node or leave anti_affinity out.`,
+    details: { app, machine_id: other.machineId },
+  });
+}
+
 /** Without `force`, only a machine at rest is destroyed. */
 const atRest: ReadonlySet<MachineState> = new Set(["created", "stopped", "suspended", "failed"]);
 
@@ -56,14 +70,21 @@ export class MachineCommands {
     });
   }
 
-  reserve({ machine_id, guest, expires_at_ms }: WorkerRequest<"reserve">) {
+  /** @throws HearthError `insufficient_capacity`; `conflict` for a machine that is there already */
+  reserve({ machine_id, guest, ttl_ms }: WorkerRequest<"reserve">): ReserveAnswer {
     const { database, store, admission } = this.#deps;
     return commitIntent(database, () => {
+      const known = store.find(machine_id);
+      if (known !== undefined && known.state !== "destroyed")
+        throw new HearthError("conflict", {
+          message: "The machine is on this node already; nothing is reserved for it.",
+          details: { machine_id, state: known.state },
+        });
       const machines = store.all();
       admission.admit(machines, machine_id, guest);
-      admission.reserve(machine_id, guest, expires_at_ms);
+      const fence = admission.reservations.hold(machine_id, guest, ttl_ms);
       const { cpus, memory_mb } = admission.free(machines);
-      return { expires_at_ms, free_cpus: cpus, free_memory_mb: memory_mb };
+      return { fence, ttl_ms, free_cpus: cpus, free_memory_mb: memory_mb };
     });
   }
 
@@ -74,6 +95,8 @@ export class MachineCommands {
       const known = store.find(request.machine_id);
       if (known !== undefined) return sameInstance(known, request.instance_id);
       const machines = store.all();
+      if (config.placement?.anti_affinity) refuseCompany(machines, request);
+      admission.reservations.use(request.machine_id, request.fence);
       if (request.launch) admission.admit(machines, request.machine_id, config.guest);
       const machineId = request.machine_id as MachineId;
       const instanceId = request.instance_id as InstanceId;
@@ -108,7 +131,7 @@ export class MachineCommands {
         updatedMs: nowMs(),
       };
       store.insert(made, [{ type: "launch", source: "flyd", status: "created" }]);
-      admission.settle(request.machine_id);
+      if (request.placement !== undefined) keepPlacement(database, made.machineId, request.placement);
       return made;
     });
     store.published(row.machineId);

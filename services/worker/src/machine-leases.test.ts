@@ -5,6 +5,7 @@ import { describe, test } from "node:test";
 import { HearthError, type HearthErrorCode } from "@hearth/errors";
 import { type LeaseData, type MachineAnswer, newInstanceId, type WorkerCommandName } from "@hearth/machine";
 import { agentProgram } from "./testing/agent-guest.ts";
+import { createBy } from "./testing/create-by.ts";
 import { startWorker, type WorkerFixture } from "./testing/worker-fixture.ts";
 
 const skip = existsSync(agentProgram) ? false : "the guest agent is not built";
@@ -142,7 +143,7 @@ describe("leases at the worker", { skip, timeout: 120_000 }, () => {
       ...{ machine_id: "000102030405aa", instance_id: instance(), app: "web", name: "one", region: "local" },
       ...{ network: 7, config, launch: false, lease_ttl_ms: 60_000 },
     };
-    const create = async () => ((await worker.command("commit", commit)) as MachineAnswer).record.nonce;
+    const create = async () => ((await createBy(worker.command, commit)) as MachineAnswer).record.nonce;
     const nonce = await create();
     assert.match(nonce ?? "", /^[0-9a-f]{16}$/);
     assert.equal(await create(), nonce);

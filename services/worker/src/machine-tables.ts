@@ -1,5 +1,6 @@
 import type { DatabaseSync } from "node:sqlite";
 import { addColumn } from "./journal.ts";
+import { makePlacementTable } from "./machine-placements.ts";
 
 /** Makes the tables of machines beside those of the journal, when there are none. */
 export function makeMachineTables(database: DatabaseSync): void {
@@ -57,6 +58,9 @@ export function makeMachineTables(database: DatabaseSync): void {
     ) STRICT;
     CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
   `);
+  makePlacementTable(database);
+  // What an earlier version held has a fence that no commit presents, and runs out by itself.
+  addColumn(database, "reservations", "fence", "INTEGER NOT NULL DEFAULT 0");
   addColumn(database, "machines", "cordoned", "INTEGER NOT NULL DEFAULT 0");
   addColumn(database, "machines", "rollback", "TEXT");
   addColumn(database, "machines", "started_ms", "INTEGER");

@@ -2,7 +2,9 @@
 import type { FactStore, NodeConfig } from "@hearth/cluster";
 import { factKeys, type NodeFact } from "@hearth/machine";
 import type { Logger } from "@hearth/telemetry";
-import { cpuOvercommit } from "./admission.ts";
+import { defaultCpuOvercommit } from "./admission.ts";
+import type { MachineRow } from "./machine-row.ts";
+import type { Shape } from "./reservations.ts";
 import type { Restatement } from "./restatement.ts";
 import type { Clock } from "./worker-deps.ts";
 
@@ -12,10 +14,35 @@ export interface NodeFactsDeps {
   readonly clock: Clock;
   readonly logger: Logger;
   readonly everyMs: number;
-  readonly free: () => number;
-  readonly machines: () => number;
+  readonly load: () => NodeLoad;
   readonly problems: () => readonly string[];
   readonly restatement: Pick<Restatement, "look" | "restated">;
+}
+
+export interface NodeLoad {
+  readonly free: Shape;
+  readonly reserved: Shape;
+  /** Without those that are destroyed. */
+  readonly machines: number;
+  readonly images: readonly string[];
+}
+
+/** What is said while the tables cannot be read. */
+export const noLoad: NodeLoad = {
+  free: { cpus: 0, memory_mb: 0 },
+  reserved: { cpus: 0, memory_mb: 0 },
+  machines: 0,
+  images: [],
+};
+
+/** The fact is sent every few seconds, so it stays short. */
+const toldImages = 64;
+
+/** Images that machines of this node hold, so that another one of the same need not wait for it. */
+export function imagesOf(rows: readonly MachineRow[]): string[] {
+  const held = rows.filter(({ image, state }) => image !== null && state !== "destroyed");
+  const newestFirst = held.toSorted((a, b) => b.createdMs - a.createdMs).map(({ config }) => config.image);
+  return [...new Set(newestFirst)].slice(0, toldImages).sort();
 }
 
 const version = "0.1.0";
@@ -55,9 +82,10 @@ export class NodeFacts {
   }
 
   #fact(): NodeFact {
-    const { config, clock, free, machines, problems } = this.#deps;
+    const { config, clock, load, problems } = this.#deps;
+    const { free, reserved, machines, images } = load(); // its look at the tables may find the first problem
     const { restated } = this.#deps.restatement;
-    const free_memory_mb = Math.max(0, free()); // its look at the tables may find the first problem
+    const cpu_overcommit = config.cpu_overcommit ?? defaultCpuOvercommit;
     return {
       node_id: config.node_id,
       region: config.region,
@@ -65,11 +93,18 @@ export class NodeFacts {
       accelerator: config.accelerator,
       total_cpus: config.capacity.cpus,
       total_memory_mb: config.capacity.memory_mb,
-      free_memory_mb,
-      machines: machines(),
+      free_memory_mb: Math.max(0, free.memory_mb),
+      free_cpus: Math.max(0, free.cpus),
+      reserved_memory_mb: reserved.memory_mb,
+      reserved_cpus: reserved.cpus,
+      hot_slots: 0,
+      cpu_overcommit,
+      labels: config.labels ?? {},
+      images,
+      machines,
       warnings: [
         ...config.warnings,
-        `Processors are shared: up to ${cpuOvercommit} virtual ones for each of the host's.`,
+        `Processors are shared: up to ${cpu_overcommit} virtual ones for each of the host's.`,
         "Virtual machine monitors run as the worker's own user, without a cgroup of their own.",
       ],
       ...(problems().length === 0 ? {} : { problems: problems() }),

@@ -1,5 +1,5 @@
 /** The one place where a command of a worker becomes a call: every name, exhaustively. */
-import type { Inspection, MachineAnswer, MachineRun, WorkerCommand } from "@hearth/machine";
+import type { Inspection, MachineAnswer, MachineRun, PlacementReport, WorkerCommand } from "@hearth/machine";
 import type { GuestCommands } from "./guest-commands.ts";
 import type { MachineCommands } from "./machine-commands.ts";
 import type { MachineRow } from "./machine-row.ts";
@@ -11,6 +11,7 @@ export interface DispatchDeps {
   readonly store: MachineStore;
   readonly answer: (row: MachineRow) => MachineAnswer;
   readonly explain: (machineId: string, limit: number) => readonly MachineRun[];
+  readonly placementOf: (machineId: string) => PlacementReport | undefined;
   readonly inspect: () => Promise<Inspection>;
 }
 
@@ -20,7 +21,7 @@ const listedBytes = 512 * 1024;
 const explainedRuns = 10;
 
 export async function dispatch(
-  { commands, guests, store, answer, explain, inspect }: DispatchDeps,
+  { commands, guests, store, answer, explain, placementOf, inspect }: DispatchDeps,
   command: WorkerCommand,
   signal: AbortSignal,
 ): Promise<unknown> {
@@ -71,7 +72,11 @@ export async function dispatch(
     case "explain": {
       const { machine_id, limit = explainedRuns } = command.request;
       const { state } = store.get(machine_id);
-      return { machine_id, state, runs: explain(machine_id, limit) };
+      const placement = placementOf(machine_id);
+      return {
+        ...{ machine_id, state, runs: explain(machine_id, limit) },
+        ...(placement === undefined ? {} : { placement }),
+      };
     }
     case "inspect":
       return await inspect();

@@ -14,13 +14,13 @@ import {
   newInstanceId,
   parseWorkerCommand,
   type WorkerCommand,
-  type WorkerCommandName,
   workerCommandNames,
 } from "@hearth/machine";
 import { parseClusterPrefix } from "@hearth/network";
 import { Admission } from "./admission.ts";
 import { ChangeWatch } from "./change-watch.ts";
 import { CheckSet } from "./check-set.ts";
+import { noting, starting } from "./command-kinds.ts";
 import { consoleTail } from "./console-tail.ts";
 import { DatabaseHealth } from "./database-health.ts";
 import { drainMachines, parseStopAll } from "./drain.ts";
@@ -32,10 +32,11 @@ import type { LiveMachine } from "./live-machine.ts";
 import { LiveSet } from "./live-set.ts";
 import { MachineActor } from "./machine-actor.ts";
 import { MachineCommands } from "./machine-commands.ts";
+import { placementOf } from "./machine-placements.ts";
 import { factOf, privateAddress, recordOf } from "./machine-record.ts";
 import type { MachineRow } from "./machine-row.ts";
 import { MachineStore } from "./machine-store.ts";
-import { NodeFacts } from "./node-facts.ts";
+import { imagesOf, NodeFacts, type NodeLoad, noLoad } from "./node-facts.ts";
 import { OrphanSweep } from "./orphan-sweep.ts";
 import { withCrashPoints } from "./published-facts.ts";
 import { Restatement } from "./restatement.ts";
@@ -140,7 +141,11 @@ export class Worker {
       addressOf: (row) => privateAddress(identity, row),
       logger,
     });
-    this.#admission = new Admission(database, config.capacity, nowMs);
+    this.#admission = new Admission(
+      database,
+      { ...config.capacity, cpu_overcommit: config.cpu_overcommit },
+      nowMs,
+    );
     const answer = (row: MachineRow): MachineAnswer => ({
       record: recordOf(identity, row, this.#store.events(row.machineId, publishedEvents)),
       revision: row.revision,
@@ -162,10 +167,8 @@ export class Worker {
       clock,
       logger,
       everyMs: limits.nodeFactEveryMs,
-      free: () =>
-        this.#draining ? 0 : this.#health.guard(() => this.#admission.free(this.#store.all()).memory_mb, 0),
+      load: () => this.#health.guard(() => this.#load(), noLoad),
       problems: () => this.#health.problems,
-      machines: () => this.#store.all().filter(({ state }) => state !== "destroyed").length,
       restatement: new Restatement({
         facts: deps.facts,
         outbox: this.#outbox,
@@ -276,6 +279,7 @@ export class Worker {
         answer: this.#answer,
         explain: (machineId, limit) =>
           runHistory(this.#database, machineId, { limit, nowMs: this.#deps.clock.nowMs() }),
+        placementOf: (machineId) => placementOf(this.#database, machineId),
         inspect: () => this.#inspect(),
       },
       command,
@@ -325,6 +329,17 @@ export class Worker {
     }
   }
 
+  #load(): NodeLoad {
+    const rows = this.#store.all();
+    const nothing = { cpus: 0, memory_mb: 0 };
+    return {
+      free: this.#draining ? nothing : this.#admission.free(rows),
+      reserved: this.#admission.reserved(),
+      machines: rows.filter(({ state }) => state !== "destroyed").length,
+      images: imagesOf(rows),
+    };
+  }
+
   #changed(machineId: string): void {
     this.#actor(machineId).wake();
     this.#checks.follow(machineId);
@@ -363,25 +378,6 @@ export class Worker {
     return this.#store.get(machineId);
   }
 }
-
-/** What may put something on the host, or take it away. */
-const starting: ReadonlySet<WorkerCommandName> = new Set([
-  "reserve",
-  "commit",
-  "update",
-  "start",
-  "stop",
-  "restart",
-  "destroy",
-]);
-/** What changes only the record. */
-const noting: ReadonlySet<WorkerCommandName> = new Set([
-  "set-metadata",
-  "lease-acquire",
-  "lease-release",
-  "cordon",
-  "uncordon",
-]);
 
 /** Unique to this database for ever: a new one must not repeat the message ids of an old one. */
 function ownerId(database: DatabaseSync, randomBytes: (length: number) => Uint8Array): string {

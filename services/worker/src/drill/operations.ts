@@ -2,6 +2,7 @@
 import { randomBytes } from "node:crypto";
 import { HearthError } from "@hearth/errors";
 import { type MachineRecord, newInstanceId, newMachineId } from "@hearth/machine";
+import { createBy } from "../testing/create-by.ts";
 import { type DrillNode, eventually } from "./drill-node.ts";
 
 export interface DrillMachine {
@@ -35,7 +36,7 @@ export const newDrillMachine = (config: object = {}): DrillMachine => ({
 });
 
 const commit = (node: DrillNode, { id, instanceId, config }: DrillMachine, launch: boolean) =>
-  node.command("commit", {
+  createBy((name, request) => node.command(name, request), {
     ...{ machine_id: id, instance_id: instanceId, app: "drill", name: `m${id}`, region: "local" },
     ...{ network: 7, config, launch },
   });

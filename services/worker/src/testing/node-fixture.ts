@@ -28,6 +28,7 @@ import {
 } from "@hearth/machine";
 import { NetworkExecutor, parseClusterPrefix, tapPrefix } from "@hearth/network";
 import { busyboxRootfs } from "./busybox-rootfs.ts";
+import { createBy } from "./create-by.ts";
 import { freePort } from "./free-port.ts";
 
 const repository = join(import.meta.dirname, "../../../..");
@@ -139,7 +140,7 @@ export async function startNode(): Promise<TestNode> {
     },
     command: (name, request) => bus.request(config.node_id, "worker", name, request, { timeoutMs }),
     create: async (machineConfig = {}) =>
-      (await node.command("commit", {
+      (await createBy(node.command, {
         ...{
           machine_id: newMachineId(randomBytes),
           instance_id: newInstanceId(randomBytes, () => Date.now()),

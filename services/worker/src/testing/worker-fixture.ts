@@ -33,6 +33,7 @@ import type { ImagesClient } from "../images-client.ts";
 import { Worker } from "../worker.ts";
 import type { WorkerDeps } from "../worker-deps.ts";
 import { agentGuests, SocketSimVmm } from "./agent-guest.ts";
+import { createBy } from "./create-by.ts";
 import { freePort } from "./free-port.ts";
 
 export const testImage = "local/box:1";
@@ -173,11 +174,15 @@ export async function startWorker(
     },
     command: (name, request) => bus.request(config.node_id, "worker", name, request, { timeoutMs }),
     create: async (machineConfig = {}, launch = true) => {
-      const instance_id = newInstanceId(randomBytes, () => Date.now());
-      return (await fixture.command("commit", {
-        ...{ machine_id: newMachineId(randomBytes), instance_id, app: "web", name: "one", region: "local" },
-        ...{ network: 7, config: { image: testImage, ...machineConfig }, launch },
-      })) as MachineAnswer;
+      const commit = {
+        ...{
+          machine_id: newMachineId(randomBytes),
+          instance_id: newInstanceId(randomBytes, () => Date.now()),
+        },
+        ...{ app: "web", name: "one", region: "local", network: 7, launch },
+        config: { image: testImage, ...machineConfig },
+      };
+      return (await createBy(fixture.command, commit)) as MachineAnswer;
     },
     until: (id, wanted) => untilFact(replica, factKeys.machine(config.node_id, id), wanted, log),
     state: (id, state) => fixture.until(id, ({ record }) => record.state === state),
