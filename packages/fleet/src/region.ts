@@ -1,7 +1,9 @@
 /** The region that the hosts of a fleet form: the first makes it with `hearth up`, the others join with a token each. */
 import { openAsBlob, readFileSync } from "node:fs";
 import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import { HearthError } from "@hearth/errors";
+import { askAgent } from "./agent-state.ts";
 import type { FleetHost } from "./fleet-host.ts";
 
 export interface RegionPlan {
@@ -18,6 +20,7 @@ export interface Answer {
 }
 
 const callLimitMs = 90_000;
+const settleLimitMs = 90_000;
 
 export class Region {
   readonly hosts: readonly FleetHost[];
@@ -45,6 +48,40 @@ export class Region {
       onStep(`hearth join on ${host.name}`);
       await this.join(host);
     }
+    onStep("waiting until every host is ready");
+    await this.settled();
+  }
+
+  /**
+   * Resolves when every host that is up is ready, and all copies of the state are whole.
+   * @throws HearthError `deadline_exceeded` saying what is not
+   */
+  async settled(limitMs = settleLimitMs): Promise<void> {
+    const endMs = Date.now() + limitMs;
+    for (;;) {
+      const unsettled = (await Promise.all(this.hosts.map((host) => this.#unsettled(host)))).flat();
+      if (unsettled.length === 0) return;
+      if (Date.now() > endMs)
+        throw new HearthError("deadline_exceeded", {
+          message: `The region has not settled within ${limitMs} ms: ${unsettled.join(" ")}`,
+        });
+      await delay(100);
+    }
+  }
+
+  async #unsettled(host: FleetHost): Promise<string[]> {
+    if (!host.isUp) return [];
+    const agent = await askAgent(host.files.runDir);
+    if (agent === undefined) return [`The agent of ${host.name} does not answer.`];
+    const resting = agent.services.filter(({ state }) => state !== "running");
+    const copies = agent.bus?.current_copies;
+    return [
+      ...(agent.state === "ready" ? [] : [`${host.name} is ${agent.state}: ${agent.problems.join(" ")}`]),
+      ...resting.map(({ name, state }) => `${name} on ${host.name} is ${state}.`),
+      ...(this.buses.length > 1 && copies !== undefined && copies < this.buses.length
+        ? [`${host.name} sees ${copies} whole copies of the state.`]
+        : []),
+    ];
   }
 
   /** Brings a host in that is not in yet. */
@@ -55,7 +92,7 @@ export class Region {
       ...(this.buses.includes(host) ? ["--bus"] : []),
     ];
     const token = await succeed(first ?? host, ["token", "node", ...roles]);
-    await succeed(host, ["join", token.trim(), "--address", host.address]);
+    await succeed(host, ["join", "-", "--address", host.address], token.trim());
   }
 
   /** Brings a host that is in the region back, from whatever became of it. */
@@ -115,8 +152,8 @@ export class Region {
   }
 }
 
-async function succeed(host: FleetHost, args: readonly string[]): Promise<string> {
-  const { code, stdout, stderr } = await host.hearth(args);
+async function succeed(host: FleetHost, args: readonly string[], input = ""): Promise<string> {
+  const { code, stdout, stderr } = await host.hearth(args, input);
   if (code === 0) return stdout;
   const message = `\`hearth ${args[0]}\` on ${host.name} ended with ${code}: ${stderr.trim()}`;
   throw new HearthError("internal", { message });
