@@ -87,11 +87,15 @@ export async function runProgram(argv: readonly string[]): Promise<number> {
     await flushOutputs();
     return context.exitCode;
   } catch (thrown) {
-    const code = fail(thrown, context, chosen, command?.opts().json === true);
+    const code = fail(thrown, context, chosen, wantsJson(command));
     await flushOutputs();
     return code;
   }
 }
+
+/** Given before a subcommand or after it. */
+const wantsJson = (command: Command | undefined): boolean =>
+  [command, ...(command?.commands ?? [])].some((each) => each?.opts().json === true);
 
 function entryOf(argv: readonly string[]): Entry | undefined {
   const words = argv.filter((word) => !word.startsWith("-"));

@@ -49,7 +49,7 @@ export class FleetHost implements Port, AsyncDisposable {
     this.name = `${underlay.claim.name}-${this.port}`;
     this.mac = `02:68:66:00:00:${number.toString(16).padStart(2, "0")}`;
     this.address = underlay.addressOf(number);
-    this.files = hostFiles(join(underlay.claim.directory, this.port));
+    this.files = hostFiles(underlay.claim.directory, this.port);
   }
 
   /** Of the API of this host, if it has one. */

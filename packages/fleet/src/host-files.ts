@@ -22,14 +22,18 @@ export interface HostFiles {
   readonly runDir: string;
   /** Runs what it is given on the host, or a shell. */
   readonly enterPath: string;
+  /** The operator's, which is on the first host alone; it is there when the region is. */
+  readonly tokenPath: string;
 }
 
-export function hostFiles(directory: string): HostFiles {
+export function hostFiles(fleetDirectory: string, port: string): HostFiles {
+  const directory = join(fleetDirectory, port);
   return {
     directory,
     dataDir: join(directory, "data"),
     runDir: join(directory, "run"),
     enterPath: join(directory, "enter"),
+    tokenPath: join(fleetDirectory, "h1/data/token"),
   };
 }
 
@@ -81,8 +85,15 @@ function linkAssets(directory: string, bootId: string): void {
   }
 }
 
-/** What a host's processes are told, beside what every process of this machine has. */
-export function hostEnvironment({ directory, dataDir, runDir }: HostFiles): Record<string, string> {
+/** What a command on a host is told, beside what every process of this machine has. */
+export function hostEnvironment(files: HostFiles): Record<string, string> {
+  const token = existsSync(files.tokenPath)
+    ? { HEARTH_TOKEN: readFileSync(files.tokenPath, "utf8").trim() }
+    : {};
+  return { ...directories(files), ...token };
+}
+
+function directories({ directory, dataDir, runDir }: HostFiles): Record<string, string> {
   return {
     HEARTH_DATA_DIR: dataDir,
     HEARTH_RUN_DIR: runDir,
@@ -91,12 +102,13 @@ export function hostEnvironment({ directory, dataDir, runDir }: HostFiles): Reco
 }
 
 export function writeEnterScript(files: HostFiles, name: string, initPid: number): void {
-  const variables = Object.entries(hostEnvironment(files)).map(([key, value]) => `export ${key}='${value}'`);
+  const variables = Object.entries(directories(files)).map(([key, value]) => `export ${key}='${value}'`);
   const lines = [
     "#!/bin/sh",
     `# Runs a command on the host ${name} of a fleet, or a shell when none is named.`,
     "unset HEARTH_API_URL HEARTH_TOKEN HEARTH_API_PORT",
     ...variables,
+    `[ ! -r '${files.tokenPath}' ] || export HEARTH_TOKEN="$(cat '${files.tokenPath}')"`,
     `export PATH='${join(repositoryRoot, "cli/bin")}':"$PATH"`,
     '[ "$#" -gt 0 ] || set -- bash',
     `exec ${enterCommand(`${initPid}`).join(" ")} "$@"`,

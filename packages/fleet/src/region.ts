@@ -102,7 +102,7 @@ export class Region {
   }
 
   get tokenPath(): string {
-    return join((this.hosts[0] as FleetHost).files.dataDir, "token");
+    return (this.hosts[0] as FleetHost).files.tokenPath;
   }
 
   /** The operator's. */
