@@ -72,6 +72,11 @@ const entries: readonly Entry[] = [
     summary: "say how Hearth stands on this host, and what to do",
     load: () => import("./doctor.ts"),
   },
+  {
+    name: "dev",
+    summary: "a fleet of hosts on this machine, to try Hearth on",
+    load: () => import("./dev.ts"),
+  },
 ];
 
 export async function runProgram(argv: readonly string[]): Promise<number> {
@@ -88,11 +93,15 @@ export async function runProgram(argv: readonly string[]): Promise<number> {
     await flushOutputs();
     return context.exitCode;
   } catch (thrown) {
-    const code = fail(thrown, context, chosen, command?.opts().json === true);
+    const code = fail(thrown, context, chosen, wantsJson(command));
     await flushOutputs();
     return code;
   }
 }
+
+/** Given before a subcommand or after it. */
+const wantsJson = (command: Command | undefined): boolean =>
+  [command, ...(command?.commands ?? [])].some((each) => each?.opts().json === true);
 
 function entryOf(argv: readonly string[]): Entry | undefined {
   const words = argv.filter((word) => !word.startsWith("-"));

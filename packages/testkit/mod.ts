@@ -1,3 +1,12 @@
+export {
+  type Fleet,
+  type FleetHost,
+  type Region,
+  type RunningFleet,
+  type ServiceName,
+  serviceNames,
+  startFleet,
+} from "@hearth/fleet";
 export { freePort } from "./src/free-port.ts";
 export {
   demoImage,
