@@ -24,14 +24,16 @@ export interface Environment {
 }
 
 const defaultDataDir = "/var/lib/hearth";
+const defaultRunDir = "/run/hearth";
 const defaultApiPort = "4280";
 
 export function readEnvironment(variables: NodeJS.ProcessEnv): Environment {
   const dataDir = variables.HEARTH_DATA_DIR || defaultDataDir;
   const tokenPath = join(dataDir, "token");
   const chosen = variables.HEARTH_API_URL || undefined;
+  const runDir = variables.HEARTH_RUN_DIR || defaultRunDir;
   return Object.freeze({
-    apiUrl: chosen ?? `http://127.0.0.1:${variables.HEARTH_API_PORT || defaultApiPort}`,
+    apiUrl: chosen ?? readApiUrl(runDir) ?? `http://127.0.0.1:${variables.HEARTH_API_PORT || defaultApiPort}`,
     isApiChosen: chosen !== undefined,
     readToken: () => variables.HEARTH_TOKEN || readTokenFile(tokenPath),
     tokenPath,
@@ -42,6 +44,15 @@ export function readEnvironment(variables: NodeJS.ProcessEnv): Environment {
     isDebug: (variables.HEARTH_DEBUG ?? "") !== "",
     lookUp: (name: string) => variables[name],
   });
+}
+
+/** Where the API of this host listens, or the one that its region told it of, as the host's agent has written it. */
+function readApiUrl(runDir: string): string | undefined {
+  try {
+    return readFileSync(join(runDir, "api-url"), "utf8").trim() || undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 function readTokenFile(path: string): string | undefined {

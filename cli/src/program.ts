@@ -16,6 +16,7 @@ interface Entry {
 
 const entries: readonly Entry[] = [
   { name: "up", summary: "start Hearth on this host", load: () => import("./up.ts") },
+  { name: "join", summary: "have this host join a region, and start it", load: () => import("./join.ts") },
   { name: "down", summary: "stop the machines of this host, and Hearth", load: () => import("./down.ts") },
   {
     name: "run",
@@ -56,7 +57,7 @@ const entries: readonly Entry[] = [
   { name: "apps", summary: "list, create and remove apps", load: () => import("./apps.ts") },
   {
     name: "token",
-    summary: "issue, list and revoke tokens of the API",
+    summary: "let others in: tokens of the API, and for hosts that are to join",
     load: () => import("./token.ts"),
   },
   {

@@ -9,6 +9,7 @@ import type { Context } from "./context.ts";
 import { usage } from "./failure.ts";
 import { jsonOption, repeated } from "./options.ts";
 import { formatAge, note, printJson, printLine, printTable } from "./output.ts";
+import { defineTokenNode } from "./token-node.ts";
 
 interface Json {
   readonly json?: boolean;
@@ -27,6 +28,7 @@ interface CreateOptions {
 }
 
 export function define(command: Command, context: Context): void {
+  defineTokenNode(command.command("node"), context);
   command
     .command("create")
     .description("issue a token that may do less than the one in use, and print it")

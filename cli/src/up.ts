@@ -2,12 +2,13 @@
 import type { AgentStatus } from "@hearth/host-agent";
 import type { Command } from "commander";
 import type { Context } from "./context.ts";
-import { jsonOption, parsePositive, repeated } from "./options.ts";
+import { jsonOption, parsePairs, parsePositive, repeated } from "./options.ts";
 import { note, printJson, printJsonLine, printLine } from "./output.ts";
 
 interface Options {
   readonly foreground?: boolean;
   readonly region?: string;
+  readonly address?: string;
   readonly label?: readonly string[];
   readonly timeout?: number;
   readonly json?: boolean;
@@ -19,12 +20,14 @@ export function define(command: Command, context: Context): void {
   command
     .option("--foreground", "stay, log to stderr, and take Hearth down on ctrl-C")
     .option("--region <name>", "the region of this node")
+    .option("--address <ip>", "where other hosts reach this one; Hearth then listens there (HEARTH_ADDRESS)")
     .option("--label <name=value>", "what machines may ask of this node", repeated)
     .option("--timeout <seconds>", "how long it may take to become ready (60)", parsePositive)
     .addOption(jsonOption())
     .addHelpText(
       "after",
       `
+The first host makes a region; other hosts join it with a token of \`hearth token node\`, and need an address of it.
 What it keeps is in HEARTH_DATA_DIR, its sockets in HEARTH_RUN_DIR, and the API listens on HEARTH_API_PORT.
 When Hearth is up already, it says so and does nothing.`,
     )
@@ -33,11 +36,12 @@ When Hearth is up already, it says so and does nothing.`,
 
 async function upHere(options: Options, context: Context): Promise<void> {
   const { up } = await import("@hearth/host-agent");
-  const { foreground = false, region, label, timeout, json = false } = options;
+  const { foreground = false, region, address, label, timeout, json = false } = options;
   const agent = {
     detach: !foreground,
     ...(region === undefined ? {} : { region }),
-    ...(label === undefined ? {} : { labels: label.join(",") }),
+    ...(address === undefined ? {} : { address }),
+    ...(label === undefined ? {} : { labels: parsePairs("A label", label) }),
     ...(timeout === undefined ? {} : { timeoutMs: timeout * 1000 }),
     onProgress: ({ problems: [problem] }: AgentStatus) => {
       if (problem !== undefined) note(`hearth: waiting: ${problem}`);
@@ -52,11 +56,11 @@ async function upHere(options: Options, context: Context): Promise<void> {
   await inForeground(() => up(agent), context, json);
 }
 
-function describe(status: AgentStatus, started: boolean, context: Context): void {
+export function describe(status: AgentStatus, started: boolean, context: Context): void {
   const { isApiChosen, apiUrl } = context.environment;
   printLine(started ? "Hearth is up." : "Hearth was up already.");
   printLine(`  API    ${status.api_url}`);
-  printLine(`  token  ${status.token_path}`);
+  if (status.roles.includes("api")) printLine(`  token  ${status.token_path}`);
   if (status.accelerator !== "kvm") printLine(`  ${status.accelerator_reason}`);
   printLine("Next:");
   printLine("  hearth doctor                      what this host can and cannot do");

@@ -8,17 +8,26 @@ export {
   type Serving,
 } from "./src/bus.ts";
 export { BusStream, type BusStreamLimits, maxMessageBytes, windowBytes } from "./src/bus-stream.ts";
+export { apiIdentity, apiUser, type BusUser, nodeUser, type Permissions } from "./src/bus-users.ts";
+export { ensureSealKey, ensureUserKey, seal, unseal } from "./src/credentials.ts";
 export { FactStore, type FactStoreOptions, type PublishOptions, type Written } from "./src/facts.ts";
 export {
   maxPayloadBytes,
-  NatsServer,
+  type NatsCluster,
   type NatsServerConfig,
-  type NatsServerOptions,
   renderNatsConfig,
-} from "./src/nats-server.ts";
-export { NodeConfig, readNodeConfig } from "./src/node-config.ts";
+} from "./src/nats-config.ts";
+export { NatsServer, type NatsServerOptions } from "./src/nats-server.ts";
+export { busLogin, NodeConfig, readNodeConfig } from "./src/node-config.ts";
 export { Outbox, type OutboxOptions } from "./src/outbox.ts";
 export { Replica } from "./src/replica.ts";
 export type { Arrival, ReplicaOptions, StreamLoss, WaitOptions } from "./src/replica-options.ts";
 export type { Fact, Restoration, SetAside } from "./src/replica-store.ts";
+export {
+  keepStateStream,
+  restoreState,
+  type StateHealth,
+  saveState,
+  stateHealth,
+} from "./src/state-keeper.ts";
 export { openStream, type StreamHandler, type StreamTarget, serveStreams } from "./src/stream-open.ts";

@@ -6,7 +6,7 @@ import { listIn } from "./list-in.ts";
 import { Machines } from "./machines.ts";
 import { Tokens } from "./tokens.ts";
 import { Transport, type TransportOptions } from "./transport.ts";
-import type { Health } from "./types.ts";
+import type { Health, JoinTokenWish, MadeJoinToken } from "./types.ts";
 
 /**
  * The API of a Hearth region.
@@ -33,6 +33,16 @@ export class HearthClient {
 
   async nodes(signal?: AbortSignal): Promise<NodeFact[]> {
     return listIn(await this.#transport.json({ method: "GET", path: "/v1/nodes", signal }), "nodes");
+  }
+
+  /** A token with which one host joins the region. It is in this answer only. */
+  async joinToken(wanted: JoinTokenWish = {}, signal?: AbortSignal): Promise<MadeJoinToken> {
+    return await this.#transport.json({
+      method: "POST",
+      path: "/v1/nodes/join-tokens",
+      json: wanted,
+      signal,
+    });
   }
 
   /** Compares the database of a node's worker with its host. */

@@ -74,3 +74,15 @@ export interface Health {
   readonly status?: string;
   readonly [name: string]: unknown;
 }
+
+export interface JoinTokenWish {
+  readonly api?: boolean;
+  readonly bus?: boolean;
+  readonly ttl_seconds?: number;
+}
+
+export interface MadeJoinToken {
+  readonly token: string;
+  readonly roles: readonly string[];
+  readonly expires_at_ms: number;
+}

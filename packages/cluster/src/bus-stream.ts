@@ -9,6 +9,7 @@
  */
 import { HearthError } from "@hearth/errors";
 import type { NatsConnection, Subscription } from "@nats-io/nats-core";
+import { type Refusals, refusedBy } from "./bus-refusals.ts";
 import {
   decodeCredit,
   decodeFrame,
@@ -33,6 +34,8 @@ export interface BusStreamLimits {
 
 export interface BusStreamOptions extends BusStreamLimits {
   readonly connection: NatsConnection;
+  /** Of the connection; a frame that the server refuses ends the stream. */
+  readonly refusals?: Refusals;
   readonly receiveSubject: string;
   readonly sendSubject: string;
 }
@@ -48,6 +51,7 @@ export class BusStream implements AsyncIterable<Uint8Array> {
   readonly #subscription: Subscription;
   readonly #heartbeat: NodeJS.Timeout;
   readonly #idle: NodeJS.Timeout;
+  readonly #refusal: Disposable | undefined;
   readonly #inbox: Uint8Array[] = [];
   readonly #wakeReader = new Set<() => void>();
   readonly #wakeWriter = new Set<() => void>();
@@ -79,10 +83,11 @@ export class BusStream implements AsyncIterable<Uint8Array> {
     );
     this.#subscription = options.connection.subscribe(options.receiveSubject, {
       callback: (error, message) => {
-        if (error !== null) this.#close(new HearthError("unavailable", { cause: error }));
+        if (error !== null) this.#close(refusedBy(error) ?? new HearthError("unavailable", { cause: error }));
         else this.#receive(message.data);
       },
     });
+    this.#refusal = options.refusals?.ofPublish(options.sendSubject, (error) => this.#close(error));
     // Also resolves when the whole connection is closed, of which nothing else would tell the waiters.
     void this.#subscription.closed.then(() => this.#close(new HearthError("unavailable")));
   }
@@ -238,6 +243,7 @@ export class BusStream implements AsyncIterable<Uint8Array> {
     this.#error = error;
     clearInterval(this.#heartbeat);
     clearTimeout(this.#idle);
+    this.#refusal?.[Symbol.dispose]();
     if (!this.#connection.isClosed()) this.#subscription.unsubscribe();
     wakeAll(this.#wakeReader);
     wakeAll(this.#wakeWriter);

@@ -4,26 +4,42 @@
  * Nodes only dial out to NATS, so a command reaches a node that no other node can connect to. The reply is
  * an envelope, `{ok}` or `{error}`, because NATS has no notion of a failed reply. A handler gets a signal
  * that ends with the caller's time limit, so that work nobody waits for is not begun or goes on for ever.
+ *
+ * A reply goes to `_INBOX.<caller>.<nodeId>.<random>`, where the node and only the node may publish. A message that
+ * names another place is no command: it is what a client had the server send there (see bus-users.ts).
  */
+import { randomBytes } from "node:crypto";
 import { setTimeout as delay } from "node:timers/promises";
 import { HearthError, type WireError } from "@hearth/errors";
 import {
+  AuthorizationError,
   type ConnectionOptions,
   headers,
   type Msg,
   type NatsConnection,
   NoRespondersError,
+  nkeyAuthenticator,
   RequestError,
   TimeoutError,
+  UserAuthenticationExpiredError,
 } from "@nats-io/nats-core";
 import { connect } from "@nats-io/transport-node";
+import { Refusals, refusedBy } from "./bus-refusals.ts";
+import { readSeed } from "./credentials.ts";
 import { assertToken } from "./subjects.ts";
 import { WriteClock } from "./write-clock.ts";
 
 export interface BusOptions {
   readonly servers: string | readonly string[];
-  readonly user: string;
-  readonly pass: string;
+  /** The file of the key that this client logs in with. */
+  readonly seedPath?: string;
+  /** In place of a key. */
+  readonly user?: string;
+  readonly pass?: string;
+  /** What others reply to; the server lets each user hear what is sent to its own. */
+  readonly identity?: string;
+  /** Told of what the server refuses to let this client say or hear, which NATS reports on the side. */
+  readonly onRefused?: (error: HearthError) => void;
   /** Name of this client in the server's monitoring. */
   readonly name?: string;
   readonly connectTimeoutMs?: number;
@@ -55,13 +71,17 @@ const deadlineHeader = "Hearth-Timeout-Ms";
 export class Bus {
   /** The connection itself, for the siblings in this package. */
   readonly connection: NatsConnection;
+  readonly identity: string;
+  readonly refusals: Refusals;
   /** Of what this process writes; whoever reads the state over this bus keeps it ahead of what was read. */
   readonly clock = new WriteClock();
   #isConnected = true;
   #connections = 1;
 
-  constructor(connection: NatsConnection) {
+  constructor(connection: NatsConnection, options: Pick<BusOptions, "identity" | "onRefused"> = {}) {
     this.connection = connection;
+    this.identity = options.identity ?? defaultIdentity;
+    this.refusals = new Refusals(connection, options.onRefused);
     void this.#follow();
   }
 
@@ -86,7 +106,7 @@ export class Bus {
     this.#isConnected = false;
   }
 
-  /** Throws what the handler threw, or `unavailable`, `deadline_exceeded`, `cancelled`. */
+  /** Throws what the handler threw, or `unavailable`, `deadline_exceeded`, `cancelled`, `bus_refused`. */
   async request(
     nodeId: string,
     service: string,
@@ -101,6 +121,9 @@ export class Bus {
     const pending = this.connection.request(subject, JSON.stringify(payload ?? null), {
       timeout: options.timeoutMs,
       headers: head,
+      noMux: true,
+      // Not the client's own counter, of which who has seen one number can guess the next.
+      reply: `_INBOX.${this.identity}.${nodeId}.${randomBytes(16).toString("base64url")}`,
     });
     const reply = await abortable(pending, options.signal).catch((error: unknown) => {
       throw busError(error);
@@ -116,6 +139,7 @@ export class Bus {
     const subscription = this.connection.subscribe(commandSubject(nodeId, service, "*"), {
       callback: (error, message) => {
         if (error !== null) return; // the subscription is closed with the connection; nothing to answer
+        if (!isInboxOf(nodeId, message.reply)) return;
         const run = answer(message, handlers, stopping.signal).finally(() => underWay.delete(run));
         underWay.add(run);
       },
@@ -128,9 +152,15 @@ export class Bus {
     return { stop, [Symbol.asyncDispose]: stop };
   }
 
-  /** Waits until what was sent before has reached the server: after `serve`, others can call. */
+  /**
+   * Waits until what was sent before has reached the server: after `serve`, others can call.
+   * @throws HearthError `bus_refused` when it refused what was subscribed to since the last time
+   */
   async flush(): Promise<void> {
     await this.connection.flush();
+    // A refusal comes before the answer to the flush, and the client library tells it in a queue of its own.
+    await new Promise((resolve) => setImmediate(resolve));
+    this.refusals.throwSubscription();
   }
 
   async close(): Promise<void> {
@@ -142,29 +172,40 @@ export class Bus {
   }
 }
 
-/** Connects and keeps reconnecting for ever. Throws `unavailable` when the first attempt fails. */
+/**
+ * Connects and keeps reconnecting for ever.
+ * @throws HearthError `unavailable`, `bus_unauthorized` when the first attempt fails
+ */
 export async function connectBus(options: BusOptions): Promise<Bus> {
+  const { seedPath, user, pass, identity = defaultIdentity, onRefused } = options;
   const settings: ConnectionOptions = {
     servers: typeof options.servers === "string" ? [options.servers] : [...options.servers],
-    user: options.user,
-    pass: options.pass,
+    ...(seedPath === undefined ? {} : { authenticator: nkeyAuthenticator(readSeed(seedPath)) }),
+    ...(user === undefined ? {} : { user }),
+    ...(pass === undefined ? {} : { pass }),
+    inboxPrefix: `_INBOX.${assertToken(identity)}`,
     timeout: options.connectTimeoutMs ?? 5_000,
     maxReconnectAttempts: -1,
     reconnectTimeWait: options.reconnectWaitMs ?? 250,
     reconnectJitter: 100,
+    // The first is the nearest.
+    noRandomize: true,
     pingInterval: 10_000,
     maxPingOut: 2,
     ignoreAuthErrorAbort: true,
     ...(options.name === undefined ? {} : { name: options.name }),
   };
+  let told = false;
   for (;;) {
     try {
-      return new Bus(await connect(settings));
+      return new Bus(await connect(settings), options);
     } catch (cause) {
       const { retryUntil } = options;
-      if (retryUntil === undefined || retryUntil.aborted) {
-        throw new HearthError("unavailable", { message: "The bus does not answer.", cause });
-      }
+      const error = connectError(cause);
+      if (retryUntil === undefined || retryUntil.aborted) throw error;
+      // A host that has just joined is refused until the servers have heard of it, so it goes on trying.
+      if (error.code === "bus_unauthorized" && !told) onRefused?.(error);
+      told ||= error.code === "bus_unauthorized";
       await delay(settings.reconnectTimeWait, undefined, { signal: retryUntil }).catch(() => undefined);
     }
   }
@@ -173,12 +214,27 @@ export async function connectBus(options: BusOptions): Promise<Bus> {
 /** Errors of the NATS client as codes of Hearth. */
 export function busError(error: unknown): HearthError {
   if (error instanceof HearthError) return error;
+  const refused = refusedBy(error);
+  if (refused !== undefined) return refused;
   if (error instanceof TimeoutError) return new HearthError("deadline_exceeded", { cause: error });
   if (error instanceof NoRespondersError) return new HearthError("unavailable", { cause: error });
   if (error instanceof RequestError) {
     return error.isNoResponders() ? new HearthError("unavailable", { cause: error }) : busError(error.cause);
   }
   return new HearthError("unavailable", { cause: error });
+}
+
+const defaultIdentity = "local";
+
+function connectError(cause: unknown): HearthError {
+  if (cause instanceof AuthorizationError || cause instanceof UserAuthenticationExpiredError)
+    return new HearthError("bus_unauthorized", { cause });
+  return new HearthError("unavailable", { message: "The bus does not answer.", cause });
+}
+
+function isInboxOf(nodeId: string, reply: string | undefined): boolean {
+  const [inbox, caller, node, random] = reply?.split(".") ?? [];
+  return inbox === "_INBOX" && caller !== undefined && node === nodeId && random !== undefined;
 }
 
 function commandSubject(nodeId: string, service: string, command: string): string {
@@ -203,7 +259,6 @@ async function answer(
     body = { error: HearthError.from(error).toWire() };
   }
   // With the connection closed there is nobody to answer: the caller's own limit ends its wait.
-  if (!message.reply) return;
   try {
     message.respond(JSON.stringify(body));
   } catch (cause) {

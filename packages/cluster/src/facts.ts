@@ -5,6 +5,7 @@
  * the stream is a feed of the whole state. Compare-and-set is the server's own check of the last sequence
  * of the subject. A deletion is a message too (a tombstone): a replica that was away must learn of it.
  */
+import { randomUUID } from "node:crypto";
 import { HearthError } from "@hearth/errors";
 import {
   DiscardPolicy,
@@ -15,9 +16,11 @@ import {
   jetstreamManager,
   RetentionPolicy,
   StorageType,
+  type StreamInfo,
 } from "@nats-io/jetstream";
 import { nanos } from "@nats-io/nats-core";
 import { type Bus, busError } from "./bus.ts";
+import { refusedBy } from "./bus-refusals.ts";
 import { type StoredVersion, tombstoneHeader, versionOf, writeHeaders } from "./fact-version.ts";
 import { messageOf, storedMessage } from "./put-back.ts";
 import { assertKey } from "./subjects.ts";
@@ -25,6 +28,7 @@ import { assertKey } from "./subjects.ts";
 export const stateStream = "HEARTH_STATE";
 export const statePrefix = "state.";
 
+const identityPrefix = "Hearth state ";
 export const wrongLastSequence = 10071;
 const streamNotFound = 10059;
 export const noMessageFound = 10037;
@@ -108,8 +112,8 @@ export class FactStore {
     try {
       const manager = await jetstreamManager(this.#options.bus.connection, { timeout: this.#timeoutMs });
       await ensureStateStream(manager, this.#options.replicas ?? 1);
-      const { created, state } = await manager.streams.info(stateStream);
-      return { stream: created, revision: state.last_seq };
+      const info = await manager.streams.info(stateStream);
+      return { stream: streamIdentity(info), revision: info.state.last_seq };
     } catch (error) {
       throw factError(error);
     }
@@ -196,14 +200,18 @@ export class FactStore {
   }
 }
 
-/** Makes the stream when there is none; an existing one is left as the operator has it. */
+/**
+ * Makes the stream when there is none; an existing one is left as the operator has it. Who may not make it waits.
+ * @throws `unavailable` then
+ */
 export async function ensureStateStream(manager: JetStreamManager, replicas: number): Promise<void> {
   try {
     await manager.streams.info(stateStream);
   } catch (error) {
     if (!(error instanceof JetStreamApiError) || error.code !== streamNotFound) throw error;
-    await manager.streams.add({
+    const making = manager.streams.add({
       name: stateStream,
+      description: `${identityPrefix}${randomUUID()}`,
       subjects: [`${statePrefix}>`],
       retention: RetentionPolicy.Limits,
       storage: StorageType.File,
@@ -213,7 +221,23 @@ export async function ensureStateStream(manager: JetStreamManager, replicas: num
       num_replicas: replicas,
       allow_direct: true,
     });
+    await making.catch((cause: unknown) => {
+      if (refusedBy(cause) === undefined) throw cause;
+      throw new HearthError("unavailable", {
+        message: "The bus holds no state yet; try again in a moment.",
+        cause,
+      });
+    });
   }
+}
+
+/**
+ * Which stream it is: two with one name and different histories differ in it. Not the time at which it was made, of
+ * which the servers of a cluster have each their own after the stream was restored from a snapshot (2.9.10).
+ */
+export function streamIdentity({ config, created }: Pick<StreamInfo, "config" | "created">): string {
+  const { description = "" } = config;
+  return description.startsWith(identityPrefix) ? description.slice(identityPrefix.length) : created;
 }
 
 export function factError(error: unknown): HearthError {

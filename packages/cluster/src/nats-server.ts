@@ -1,7 +1,7 @@
 /**
- * Renders the configuration of a nats-server and supervises one process of it.
+ * One process of nats-server.
  *
- * The password is in a file of mode 0600 and not on the command line, where every user of the host could
+ * What is secret is in a file of mode 0600 and not on the command line, where every user of the host could
  * read it. Readiness is the log line of the server that says it accepts clients, which it prints after
  * JetStream has recovered its store.
  */
@@ -10,17 +10,7 @@ import { once } from "node:events";
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { HearthError } from "@hearth/errors";
-
-export interface NatsServerConfig {
-  /** Directory of this server: configuration and JetStream store. */
-  readonly dir: string;
-  readonly host?: string;
-  readonly port: number;
-  readonly user: string;
-  readonly pass: string;
-  /** Limit of the JetStream store, in bytes. */
-  readonly maxFileStoreBytes?: number;
-}
+import { type NatsServerConfig, renderNatsConfig } from "./nats-config.ts";
 
 export interface NatsServerOptions extends NatsServerConfig {
   readonly binary?: string;
@@ -28,31 +18,6 @@ export interface NatsServerOptions extends NatsServerConfig {
   readonly stopTimeoutMs?: number;
   /** Each line that the server logs. */
   readonly onLog?: (line: string) => void;
-}
-
-/** Largest message that Hearth sends; also the server's `max_payload`. */
-export const maxPayloadBytes = 1024 * 1024;
-
-// A JSON string is a valid quoted string of the NATS configuration language, escapes included.
-const quote = (text: string): string => JSON.stringify(text);
-
-/** Pure: the text of the configuration file. */
-export function renderNatsConfig(config: NatsServerConfig): string {
-  return `listen: ${quote(`${config.host ?? "127.0.0.1"}:${config.port}`)}
-max_payload: ${maxPayloadBytes}
-write_deadline: "10s"
-ping_interval: "10s"
-ping_max: 2
-jetstream {
-  store_dir: ${quote(join(config.dir, "jetstream"))}
-  max_memory_store: 67108864
-  max_file_store: ${config.maxFileStoreBytes ?? 1024 * 1024 * 1024}
-}
-authorization {
-  user: ${quote(config.user)}
-  password: ${quote(config.pass)}
-}
-`;
 }
 
 export class NatsServer {
@@ -75,6 +40,12 @@ export class NatsServer {
   /** Resolves when the server has exited, whoever ended it; a supervisor waits on this. */
   async exited(): Promise<void> {
     await this.#exited;
+  }
+
+  /** Has the server read its configuration again; it does so without a break for those whose rights stay. */
+  async reload(config: NatsServerConfig): Promise<void> {
+    await writeFile(join(config.dir, "nats.conf"), renderNatsConfig(config), { mode: 0o600 });
+    this.#child?.kill("SIGHUP");
   }
 
   /** Starts the server and waits until it accepts clients. Throws `unavailable` or `deadline_exceeded`. */

@@ -6,6 +6,8 @@ import { readFileSync } from "node:fs";
 import { HearthError } from "@hearth/errors";
 import Type from "typebox";
 import Value from "typebox/value";
+import type { BusOptions } from "./bus.ts";
+import { apiIdentity } from "./bus-users.ts";
 
 const closed = { additionalProperties: false } as const;
 const port = Type.Integer({ minimum: 0, maximum: 65_535 });
@@ -24,7 +26,15 @@ export const NodeConfig = Type.Object(
     /** Absolute and short: sockets live here. */
     run_dir: Type.String({ pattern: "^/" }),
     nats: Type.Object(
-      { servers: Type.Array(Type.String()), user: Type.String(), pass: Type.String() },
+      {
+        servers: Type.Array(Type.String()),
+        /** The file of the key that services of this node log in with, and that of its API. */
+        seed_path: Type.Optional(Type.String()),
+        api_seed_path: Type.Optional(Type.String()),
+        /** In place of keys, on a bus that is not a region's. */
+        user: Type.Optional(Type.String()),
+        pass: Type.Optional(Type.String()),
+      },
       closed,
     ),
     api: Type.Object({ host: Type.String(), port }, closed),
@@ -45,6 +55,21 @@ export const NodeConfig = Type.Object(
   closed,
 );
 export type NodeConfig = Type.Static<typeof NodeConfig>;
+
+/** What a service of the node connects to the bus with; the API of a node is another user than its services. */
+export function busLogin(
+  { node_id, nats }: Pick<NodeConfig, "node_id" | "nats">,
+  as: "node" | "api" = "node",
+): BusOptions {
+  const seedPath = as === "api" ? nats.api_seed_path : nats.seed_path;
+  return {
+    servers: nats.servers,
+    identity: as === "api" ? apiIdentity(node_id) : node_id,
+    ...(seedPath === undefined ? {} : { seedPath }),
+    ...(nats.user === undefined ? {} : { user: nats.user }),
+    ...(nats.pass === undefined ? {} : { pass: nats.pass }),
+  };
+}
 
 /** @throws HearthError `invalid_argument` naming the file and the field */
 export function readNodeConfig(path: string | undefined): NodeConfig {

@@ -24,7 +24,7 @@ import {
 import type { Bus } from "./bus.ts";
 import { FactShelf } from "./fact-shelf.ts";
 import { tombstoneHeader, versionOf } from "./fact-version.ts";
-import { ensureStateStream, statePrefix, stateStream, type Written } from "./facts.ts";
+import { ensureStateStream, statePrefix, stateStream, streamIdentity, type Written } from "./facts.ts";
 import { putBackFacts } from "./put-back.ts";
 import type { Arrival, ReplicaOptions, WaitOptions } from "./replica-options.ts";
 import {
@@ -238,9 +238,10 @@ export class Replica {
       while (!signal.aborted) {
         this.#throwIfBroken();
         const askedAtMs = Date.now();
-        const { state, created } = await manager.streams.info(stateStream);
+        const info = await manager.streams.info(stateStream);
+        const { state } = info;
         throwIfElsewhere();
-        if (created !== this.#position.stream || state.last_seq < this.#position.revision)
+        if (streamIdentity(info) !== this.#position.stream || state.last_seq < this.#position.revision)
           throw new HearthError("unavailable", { message: "Another stream, or one that has lost its end." });
         this.#confirm(state.last_seq, { isAfterGap: !this.#isConfirmed() });
         if (state.last_seq === this.#position.revision) {
@@ -261,13 +262,15 @@ export class Replica {
 
   /** Finds what the stream has lost, and puts back what this process may write of it. */
   async #adopt(manager: JetStreamManager, bus: Bus, signal: AbortSignal): Promise<void> {
-    const { created, state } = await manager.streams.info(stateStream);
+    const info = await manager.streams.info(stateStream);
+    const { state } = info;
+    const stream = streamIdentity(info);
     const known = this.#position;
-    const isReplaced = known.stream !== created;
+    const isReplaced = known.stream !== stream;
     const cut = isReplaced
       ? 0
       : await findCut(manager, (from, count) => this.#store?.newest(from, count) ?? [], known);
-    if (cut !== undefined) this.#lose(created, cut);
+    if (cut !== undefined) this.#lose(stream, cut);
     if (cut !== undefined && known.stream !== "") {
       bus.clock.jump();
       this.#settledAtMs = performance.now() + (this.#options.settleMs ?? 2_000);
@@ -280,7 +283,7 @@ export class Replica {
     }
     if (cut === undefined && lost === 0) return;
     const client = manager.jetstream();
-    const restored = await putBackFacts({ client, manager, stream: created }, own, signal);
+    const restored = await putBackFacts({ client, manager, stream }, own, signal);
     if (signal.aborted) return;
     const kind = isReplaced ? "replaced" : "shortened";
     const counts = { lost, restored: restored.length, overtaken: own.length - restored.length };

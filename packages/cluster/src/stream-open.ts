@@ -1,9 +1,12 @@
 /**
  * Opening a bus stream to a node: a command carries the stream's id, and both ends subscribe before they
  * answer or send, so that the first frame is never sent to nobody.
+ *
+ * The subjects bear the node and the caller, `stream.<node>.<caller>.<id>.…`, so that the server can keep a node from
+ * the streams of others. The id is random: whoever cannot guess it cannot meddle.
  */
+import { randomBytes } from "node:crypto";
 import { HearthError } from "@hearth/errors";
-import { createInbox } from "@nats-io/nats-core";
 import type { Bus, RequestOptions, Serving } from "./bus.ts";
 import { BusStream, type BusStreamLimits } from "./bus-stream.ts";
 import { assertToken } from "./subjects.ts";
@@ -19,7 +22,16 @@ export interface StreamTarget {
 
 const serviceOf = (service: string): string => `${service}-stream`;
 
-const subjectsOf = (id: string) => ({ caller: `stream.${id}.caller`, node: `stream.${id}.node` });
+interface StreamName {
+  readonly nodeId: string;
+  readonly caller: string;
+  readonly id: string;
+}
+
+const subjectsOf = ({ nodeId, caller, id }: StreamName) => {
+  const stream = `stream.${assertToken(nodeId)}.${assertToken(caller)}.${assertToken(id)}`;
+  return { caller: `${stream}.caller`, node: `${stream}.node` };
+};
 
 /** Throws as `Bus.request` does. */
 export async function openStream(
@@ -28,17 +40,19 @@ export async function openStream(
   payload: unknown,
   options: RequestOptions & BusStreamLimits,
 ): Promise<BusStream> {
-  const id = createInbox("id").slice(3);
-  const subjects = subjectsOf(id);
+  const id = randomBytes(16).toString("base64url");
+  const { identity: caller, connection, refusals } = bus;
+  const subjects = subjectsOf({ nodeId: target.nodeId, caller, id });
   const stream = new BusStream({
     ...options,
-    connection: bus.connection,
+    connection,
+    refusals,
     receiveSubject: subjects.caller,
     sendSubject: subjects.node,
   });
   try {
     const { nodeId, service, command } = target;
-    await bus.request(nodeId, serviceOf(service), command, { id, payload }, options);
+    await bus.request(nodeId, serviceOf(service), command, { id, caller, payload }, options);
     return stream;
   } catch (error) {
     stream.fail(error);
@@ -54,11 +68,12 @@ export function serveStreams(
 ): Serving {
   const open = new Set<BusStream>();
   const accept = (handler: StreamHandler) => (body: unknown) => {
-    const { id, payload } = parseOpen(body);
-    const subjects = subjectsOf(id);
+    const { id, caller, payload } = parseOpen(body);
+    const subjects = subjectsOf({ nodeId: target.nodeId, caller, id });
     const stream = new BusStream({
       ...limits,
       connection: bus.connection,
+      refusals: bus.refusals,
       receiveSubject: subjects.node,
       sendSubject: subjects.caller,
     });
@@ -88,9 +103,10 @@ async function run(handler: StreamHandler, stream: BusStream, payload: unknown):
   }
 }
 
-function parseOpen(body: unknown): { id: string; payload: unknown } {
-  if (typeof body !== "object" || body === null || !("id" in body) || typeof body.id !== "string") {
+function parseOpen(body: unknown): { id: string; caller: string; payload: unknown } {
+  const { id, caller, payload } = (body ?? {}) as Readonly<Record<string, unknown>>;
+  if (typeof id !== "string" || typeof caller !== "string") {
     throw new HearthError("invalid_argument", { message: "Not a request to open a stream." });
   }
-  return { id: assertToken(body.id), payload: "payload" in body ? body.payload : null };
+  return { id, caller, payload: payload ?? null };
 }

@@ -150,6 +150,62 @@ export const errorRegistry = {
   registry_unavailable: entry(502, true, "The registry does not answer; try again or check the network."),
   disk_full: entry(507, true, "The disk of this node is full; free some space and try again."),
 
+  // the bus
+  bus_refused: entry(
+    403,
+    false,
+    "The bus does not let this service say or hear that; a node may only speak for itself.",
+  ),
+  bus_unauthorized: entry(
+    401,
+    true,
+    "The bus does not know this service's key; join the host again if it was removed from its region.",
+  ),
+
+  // joining a region
+  join_token_invalid: entry(
+    403,
+    false,
+    "The region does not know this join token; make one with `hearth token node` on a host of the region.",
+  ),
+  join_token_expired: entry(403, false, "The join token has expired; make another with `hearth token node`."),
+  join_token_used: entry(
+    403,
+    false,
+    "Another host has joined with this token; make one for each host with `hearth token node`.",
+  ),
+  node_id_taken: entry(
+    409,
+    false,
+    "The region has a node of this id with other keys; remove the copied data directory of this host.",
+  ),
+  node_version_too_old: entry(
+    409,
+    false,
+    "This host runs an older Hearth than its region; install the region's version and join again.",
+  ),
+  clock_wrong: entry(
+    409,
+    true,
+    "The clocks of this host and its region differ too much; set the clock (NTP) and join again.",
+  ),
+  region_unreachable: entry(
+    503,
+    true,
+    "No API of the region answers; check that it runs and that this host reaches it.",
+  ),
+  region_not_reachable: entry(
+    409,
+    false,
+    "No API of this region has an address that other hosts reach; start one with `hearth up --address`.",
+  ),
+  already_joined: entry(
+    409,
+    false,
+    "This host belongs to a region already; remove its data directory to have it join another.",
+  ),
+  too_many_requests: entry(429, true, "That was asked too often; wait a minute and try again."),
+
   // hosts
   database_unwritable: entry(
     503,

@@ -16,6 +16,12 @@ export const factKeys = {
   nodePolicy: (nodeId: string) => `node-policy.${nodeId}`,
   /** Who a node is: its public keys, its host number, what it may do. */
   nodeKey: (nodeId: string) => `node-key.${nodeId}`,
+  /** The number of a host, taken once; so no two have the same addresses for their machines. */
+  hostNumber: (number: number) => `host-number.${number}`,
+  /** A token that lets one host in, by the sha256 of its secret in hex. */
+  join: (hash: string) => `join.${hash}`,
+  /** Which hosts run the servers of the bus. */
+  bus: () => "bus.servers",
   /** Where a machine that was moved belongs; a machine that never moved has none. */
   placement: (machineId: string) => `placement.${machineId}`,
   app: (name: string) => `app.${name}`,
@@ -36,6 +42,9 @@ export const factPrefixes = {
   lease: "lease.",
   nodePolicy: "node-policy.",
   nodeKey: "node-key.",
+  hostNumber: "host-number.",
+  join: "join.",
+  bus: "bus.",
   placement: "placement.",
   token: "token.",
   signingKey: "signing-key.",

@@ -52,9 +52,44 @@ export interface NodeKeyFact {
   /** NKeys (public, of type user): what the services of the host, and its API, log in to the bus with. */
   readonly node_key: string;
   readonly api_key?: string;
-  /** Where its bus server is reached by clients and by other servers, with the role `bus`. */
+  /** NKey (public, of type curve), with the role `bus`: what is meant for this host alone is sealed to it. */
+  readonly seal_key?: string;
+  /** Where its bus server is reached by clients and, as `host:port`, by other servers, with the role `bus`. */
   readonly bus?: { readonly client_url: string; readonly route_url: string };
+  /** With the role `api`. */
+  readonly api_url?: string;
+  /** Where other hosts reach this one. */
   readonly address: string;
+  /** Said by its operator, for placement. */
+  readonly labels?: Readonly<Record<string, string>>;
   readonly version: string;
   readonly joined_at_ms: number;
+}
+
+/** Written by the agent of the first host. Without it that host's server is the bus. */
+export interface BusFact {
+  /**
+   * forming: the members bring up their servers, and the first host's still is the bus.
+   * formed: the state has moved to them.
+   */
+  readonly state: "forming" | "formed";
+  /** Node ids, the first host first. */
+  readonly members: readonly string[];
+  /** By node id: what servers know each other by, sealed to the node's `seal_key` by `sealed_by`. */
+  readonly secrets: Readonly<Record<string, string>>;
+  readonly sealed_by: string;
+}
+
+/** Owned by the API. The secret itself is only in the token, and the token only with whoever was given it. */
+export interface JoinFact {
+  readonly roles: readonly NodeRole[];
+  readonly created_at_ms: number;
+  readonly expires_at_ms: number;
+  /** The one node that has used it; only that node may send it again, because its first answer may be lost. */
+  readonly used_by?: string;
+  readonly used_at_ms?: number;
+}
+
+export interface HostNumberFact {
+  readonly node_id: string;
 }

@@ -1,4 +1,6 @@
 /** What the agent says of itself and of its node. */
+import type { NodeRole } from "@hearth/machine";
+import type { BusStatus } from "./host-bus.ts";
 import type { ServiceStatus } from "./supervisor.ts";
 
 /** `degraded`: it was ready, and a part of it does not answer now. */
@@ -10,7 +12,12 @@ export interface AgentStatus {
   readonly started_at_ms: number;
   readonly node_id: string;
   readonly region: string;
+  readonly roles: readonly NodeRole[];
+  /** Where other hosts reach this one; null when they do not. */
+  readonly address: string | null;
+  /** This host's API, or one of its region's where it has none. */
   readonly api_url: string;
+  readonly bus: BusStatus | null;
   readonly token_path: string;
   readonly data_dir: string;
   readonly run_dir: string;

@@ -8,6 +8,7 @@ import type { AgentStatus } from "./agent-status.ts";
 import { agentDown, agentStatus } from "./control-client.ts";
 import { socketPath } from "./host-agent.ts";
 import { lockHolder } from "./instance-lock.ts";
+import { type Joined, type JoinWish, joinRegion } from "./join-region.ts";
 import { LogFile } from "./log-file.ts";
 import { allGone } from "./process-identity.ts";
 import { serviceProgram } from "./service-program.ts";
@@ -78,6 +79,27 @@ export async function down(options: DownOptions = {}): Promise<boolean> {
 export async function status(options: AgentOptions = {}): Promise<AgentStatus | undefined> {
   const holder = lockHolder(readSettings(options).dataDir);
   return holder === undefined ? undefined : await agentStatus(socketPath(holder.runDir));
+}
+
+export interface JoinOptions extends UpOptions, JoinWish {}
+
+export interface JoinResult extends UpResult {
+  readonly joined: Joined;
+}
+
+/**
+ * Has this host join a region, and starts it as what the region lets it be.
+ * @throws HearthError as `joinRegion` and `up` do
+ */
+export async function joinUp(options: JoinOptions): Promise<JoinResult> {
+  const settings = readSettings(options);
+  if (lockHolder(settings.dataDir) !== undefined) {
+    throw new HearthError("already_joined", {
+      message: `Hearth runs on ${settings.dataDir}; stop it with \`hearth down\` before the host joins anything.`,
+    });
+  }
+  const joined = await joinRegion(settings, options);
+  return { ...(await up(options)), joined };
 }
 
 interface StartedAgent {

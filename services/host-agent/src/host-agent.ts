@@ -5,24 +5,32 @@
  * Two ways to end. `down` asks the worker to stop its machines, keeping what was wanted of them, and takes
  * everything away. `release` ends the services only: the next agent finds the machines running.
  */
-import { randomBytes } from "node:crypto";
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { type Bus, connectBus, type NodeConfig } from "@hearth/cluster";
+import type { Bus, NodeConfig } from "@hearth/cluster";
 import { HearthError } from "@hearth/errors";
 import { NetworkExecutor, parseClusterPrefix } from "@hearth/network";
 import type { Logger } from "@hearth/telemetry";
 import { type KvmProbe, probeKvm } from "@hearth/vmm";
 import type { AgentState, AgentStatus } from "./agent-status.ts";
 import { ControlServer, type DownRequest } from "./control-server.ts";
+import { HostBus } from "./host-bus.ts";
 import { type HostFacts, readHostFacts } from "./host-facts.ts";
+import { ensureHostKeys } from "./host-keys.ts";
 import { assertPortFree, freePort, prepareDirectories, requireHost } from "./host-prepare.ts";
 import { acquireLock } from "./instance-lock.ts";
 import { kvmAnswer } from "./kvm-answer.ts";
 import { apiUrl, checkNode, type Problems } from "./node-health.ts";
-import { ensureToken, readIdentity, tokenPath, writeWhole } from "./node-identity.ts";
-import { natsUser, planManifest } from "./node-manifest.ts";
+import {
+  ensureToken,
+  type NodeIdentity,
+  readIdentity,
+  rolesOf,
+  tokenPath,
+  writeWhole,
+} from "./node-identity.ts";
+import { planManifest } from "./node-manifest.ts";
 import { ServiceSet } from "./service-set.ts";
 import { type AgentSettings, serviceEnvironment } from "./settings.ts";
 
@@ -34,6 +42,8 @@ export interface HostAgentDeps {
 }
 
 export const socketPath = (runDir: string): string => join(runDir, "agent.sock");
+/** Which API commands of this host speak to, when nobody names another. */
+const apiUrlPath = (runDir: string): string => join(runDir, "api-url");
 const configPath = (runDir: string): string => join(runDir, "node.json");
 
 const defaultStopMs = 15_000;
@@ -41,6 +51,8 @@ const defaultStopMs = 15_000;
 const teardownMs = 30_000;
 const startingCheckMs = 50;
 const checkMs = 5_000;
+/** For the bus to have a state, before services are started that need it. */
+const busLimitMs = 2_000;
 
 export class HostAgent {
   /** Resolves when the agent has nothing left to do. */
@@ -57,7 +69,8 @@ export class HostAgent {
   #kvm: KvmProbe = { usable: false, reason: "" };
   #services: ServiceSet | undefined;
   #control: ControlServer | undefined;
-  #bus: Bus | undefined;
+  #hostBus: HostBus | undefined;
+  #identity: NodeIdentity | undefined;
   #watching: Promise<void> | undefined;
   #going: Promise<void> | undefined;
   #state: AgentState = "starting";
@@ -85,6 +98,7 @@ export class HostAgent {
       runDirIsNew = prepareDirectories(this.#settings);
       await this.#bringUp(host, environment);
     } catch (error) {
+      await this.#hostBus?.stop();
       await this.#services?.stop();
       await this.#leave(runDirIsNew);
       throw error;
@@ -93,24 +107,39 @@ export class HostAgent {
 
   async #bringUp(host: HostFacts, environment: Readonly<Record<string, string>>): Promise<void> {
     const settings = this.#settings;
-    const identity = readIdentity(settings.dataDir);
-    ensureToken(settings.dataDir);
-    const nats = { port: await freePort(), pass: randomBytes(24).toString("base64url") };
+    const identity = readIdentity(settings.dataDir, settings);
+    this.#identity = identity;
+    const roles = rolesOf(identity);
+    if (roles.includes("api")) ensureToken(settings.dataDir);
+    const port = identity.address === undefined ? await freePort() : settings.busPort;
     const services = new ServiceSet({
       settings,
       environment,
       logger: this.#logger,
       configPath: configPath(settings.runDir),
-      nats: { ...nats, user: natsUser },
+      roles,
+      busConfig: () => bus.config(),
     });
     this.#services = services;
     await services.endLeftovers();
-    await assertPortFree(settings.apiHost, settings.apiPort);
-    services.startBus();
+    await this.#assertPortsFree(identity);
+    const keys = ensureHostKeys(settings.dataDir);
+    const bus = new HostBus({
+      settings,
+      identity,
+      keys,
+      port,
+      services: () => services,
+      logger: this.#logger,
+    });
+    this.#hostBus = bus;
+    bus.open();
+    bus.start();
     this.#kvm = await kvmAnswer(settings.assetsDir, this.#probe);
-    const config = planManifest({ settings, identity, host, kvm: this.#kvm, nats });
+    const config = planManifest({ settings, identity, host, kvm: this.#kvm, busServers: bus.plan().servers });
     this.#config = config;
     writeWhole(configPath(settings.runDir), JSON.stringify(config), 0o600);
+    writeWhole(apiUrlPath(settings.runDir), `${this.#apiUrl(config)}\n`, 0o644);
     await this.#network.applyNode(firewallFacts(config), this.#ending.signal);
     this.#control = new ControlServer({
       socketPath: socketPath(settings.runDir),
@@ -118,6 +147,8 @@ export class HostAgent {
       down: (request) => this.down(request),
     });
     await this.#control.start();
+    // A service that finds no state waits for seconds before it looks again.
+    await Promise.race([bus.settled, delay(busLimitMs, undefined, { ref: false })]);
     services.startOthers();
     this.#watching = this.#watch(config);
   }
@@ -131,7 +162,10 @@ export class HostAgent {
       started_at_ms: this.#startedAtMs,
       node_id: config.node_id,
       region: config.region,
-      api_url: apiUrl(config.api),
+      roles: this.#identity === undefined ? [] : rolesOf(this.#identity),
+      address: this.#identity?.address ?? null,
+      api_url: this.#apiUrl(config),
+      bus: this.#hostBus?.status() ?? null,
       token_path: tokenPath(settings.dataDir),
       data_dir: settings.dataDir,
       run_dir: settings.runDir,
@@ -140,8 +174,24 @@ export class HostAgent {
       capacity: config.capacity,
       warnings: config.warnings,
       services: this.#services?.status() ?? [],
-      problems: Object.values(this.#problems),
+      problems: [...Object.values(this.#problems), ...(this.#hostBus?.problems() ?? [])],
     };
+  }
+
+  /** This host's, or one of its region's where it has none. */
+  #apiUrl(config: NodeConfig): string {
+    const own = this.#identity === undefined || rolesOf(this.#identity).includes("api");
+    return own ? apiUrl(config.api) : (this.#identity?.joined?.api_urls[0] ?? apiUrl(config.api));
+  }
+
+  async #assertPortsFree(identity: NodeIdentity): Promise<void> {
+    const { apiHost, apiPort, busPort, routePort } = this.#settings;
+    const host = identity.address ?? apiHost;
+    const roles = rolesOf(identity);
+    if (roles.includes("api")) await assertPortFree(host, apiPort, "HEARTH_API_PORT");
+    if (identity.address === undefined || !roles.includes("bus")) return;
+    await assertPortFree(host, busPort, "HEARTH_BUS_PORT");
+    await assertPortFree(host, routePort, "HEARTH_ROUTE_PORT");
   }
 
   /**
@@ -181,7 +231,7 @@ export class HostAgent {
     for (;;) {
       const life = this.#services?.workerLife() ?? AbortSignal.abort();
       try {
-        const bus = this.#bus;
+        const bus: Bus | undefined = this.#hostBus?.bus;
         if (bus === undefined) throw new HearthError("unavailable", { message: "The bus does not answer." });
         const node = this.#config?.node_id ?? "";
         const options = { timeoutMs: timeoutMs + teardownMs, signal: AbortSignal.any([limit, life]) };
@@ -205,8 +255,8 @@ export class HostAgent {
     this.#state = "stopping";
     this.#ending.abort();
     await this.#watching;
+    await this.#hostBus?.stop();
     await this.#services?.stop();
-    await this.#bus?.close();
     if (removeAll && this.#config !== undefined) await this.#network.removeNode(this.#config.node_id);
     this.#logger.info({ removed: removeAll }, "ended");
     // The last answer of the control socket is sent before it goes.
@@ -222,15 +272,9 @@ export class HostAgent {
 
   async #watch(config: NodeConfig): Promise<void> {
     const { signal } = this.#ending;
-    const login = { ...config.nats, name: "host-agent", retryUntil: signal };
-    const connecting = connectBus(login).then(
-      (bus) => {
-        this.#bus = bus;
-      },
-      () => undefined, // only when the agent ends before the bus came up
-    );
+    const roles = this.#identity === undefined ? [] : rolesOf(this.#identity);
     while (!signal.aborted) {
-      this.#problems = await checkNode({ config, bus: () => this.#bus });
+      this.#problems = await checkNode({ config, roles, bus: () => this.#hostBus?.bus });
       if (signal.aborted) break;
       this.#services?.shortenLogs();
       const well = Object.keys(this.#problems).length === 0;
@@ -239,7 +283,6 @@ export class HostAgent {
         () => undefined,
       );
     }
-    await connecting;
   }
 
   #enter(well: boolean): void {

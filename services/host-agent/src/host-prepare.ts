@@ -51,17 +51,24 @@ export function prepareDirectories({ dataDir, runDir }: AgentSettings): boolean 
   return isNew;
 }
 
-/** @throws HearthError `conflict` when somebody listens there */
-export async function assertPortFree(host: string, port: number): Promise<void> {
+/** @throws HearthError `conflict` when somebody listens there, `invalid_argument` when the host has no such address */
+export async function assertPortFree(host: string, port: number, setting: string): Promise<void> {
   const server = createServer();
   try {
     await new Promise<void>((resolve, reject) => {
       server.once("error", reject).listen(port, host, resolve);
     });
   } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code === "EADDRNOTAVAIL") {
+      throw new HearthError("invalid_argument", {
+        message: `This host has no address ${host}; name one that it has with --address.`,
+        details: { field: "address" },
+        cause,
+      });
+    }
     throw new HearthError("conflict", {
-      message: `Something else listens on ${host}:${port}; choose another port with HEARTH_API_PORT.`,
-      details: { host, port },
+      message: `Something else listens on ${host}:${port}; choose another port with ${setting}.`,
+      details: { host, port, setting },
       cause,
     });
   }

@@ -8,10 +8,12 @@ import { type IncomingMessage, request } from "node:http";
 import { json } from "node:stream/consumers";
 import type { Bus, NodeConfig } from "@hearth/cluster";
 import { HearthError } from "@hearth/errors";
+import type { NodeRole } from "@hearth/machine";
 import { tokenPath } from "./node-identity.ts";
 
 export interface HealthDeps {
   readonly config: NodeConfig;
+  readonly roles: readonly NodeRole[];
   readonly bus: () => Bus | undefined;
   readonly limitMs?: number;
 }
@@ -19,20 +21,22 @@ export interface HealthDeps {
 /** Sentences about what does not answer, by service. */
 export type Problems = Readonly<Record<string, string>>;
 
-export const apiUrl = ({ host, port }: NodeConfig["api"]): string => `http://${host}:${port}`;
+export const apiUrl = ({ host, port }: NodeConfig["api"]): string =>
+  `http://${host.includes(":") ? `[${host}]` : host}:${port}`;
 
 /** Asks all parts at once. Never throws. */
 export async function checkNode(deps: HealthDeps): Promise<Problems> {
-  const { config, limitMs = 2_000 } = deps;
+  const { config, roles, limitMs = 2_000 } = deps;
   const bus = deps.bus();
   if (bus === undefined) return { bus: "The bus does not answer." };
   const ask = (service: string, command: string, payload: object) => async () => {
     await bus.request(config.node_id, service, command, payload, { timeoutMs: limitMs });
   };
   const checks: Record<string, () => Promise<void>> = {
-    images: ask("images", "list", {}),
-    worker: ask("worker", "list", { limit: 1 }),
-    regional: () => checkApi(config, limitMs),
+    ...(roles.includes("worker")
+      ? { images: ask("images", "list", {}), worker: ask("worker", "list", { limit: 1 }) }
+      : {}),
+    ...(roles.includes("api") ? { regional: () => checkApi(config, limitMs) } : {}),
   };
   const answers = await Promise.all(
     Object.entries(checks).map(async ([name, check]) => {

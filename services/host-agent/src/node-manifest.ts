@@ -2,6 +2,7 @@
 import type { NodeConfig } from "@hearth/cluster";
 import type { KvmProbe } from "@hearth/vmm";
 import type { HostFacts } from "./host-facts.ts";
+import { keyPaths } from "./host-keys.ts";
 import type { NodeIdentity } from "./node-identity.ts";
 import type { AgentSettings } from "./settings.ts";
 
@@ -10,19 +11,21 @@ export interface ManifestFacts {
   readonly identity: NodeIdentity;
   readonly host: HostFacts;
   readonly kvm: KvmProbe;
-  readonly nats: { readonly port: number; readonly pass: string };
+  /** Servers of the bus, the nearest first. */
+  readonly busServers: readonly string[];
 }
 
-export const natsUser = "node";
-
-export function planManifest({ settings, identity, host, kvm, nats }: ManifestFacts): NodeConfig {
+export function planManifest({ settings, identity, host, kvm, busServers }: ManifestFacts): NodeConfig {
+  const keys = keyPaths(settings.dataDir);
   return {
-    ...identity,
-    region: settings.region,
+    node_id: identity.node_id,
+    host_number: identity.host_number,
+    prefix: identity.prefix,
+    region: identity.region ?? "local",
     data_dir: settings.dataDir,
     run_dir: settings.runDir,
-    nats: { servers: [`nats://127.0.0.1:${nats.port}`], user: natsUser, pass: nats.pass },
-    api: { host: settings.apiHost, port: settings.apiPort },
+    nats: { servers: [...busServers], seed_path: keys.node, api_seed_path: keys.api },
+    api: { host: identity.address ?? settings.apiHost, port: settings.apiPort },
     assets: { kernel: `${settings.assetsDir}/vmlinux`, initrd: `${settings.assetsDir}/initrd.cpio` },
     accelerator: kvm.usable ? "kvm" : "tcg",
     capacity: { cpus: host.cpus, memory_mb: machineMemoryMb(host.totalMemoryMb) },

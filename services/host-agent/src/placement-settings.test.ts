@@ -8,7 +8,7 @@ test("labels and the CPU ratio of a node come from its environment, an option be
   assert.deepEqual(settings.labels, { disk: "nvme", "team/zone": "a" });
   assert.equal(settings.cpuOvercommit, 4);
   assert.deepEqual(readSettings({}, settingsEnvironment(settings)), settings);
-  assert.deepEqual(readSettings({ labels: "disk=ssd" }, env).labels, { disk: "ssd" });
+  assert.deepEqual(readSettings({ labels: { disk: "ssd" } }, env).labels, { disk: "ssd" });
   assert.deepEqual(readSettings({}, {}).labels, {});
 });
 

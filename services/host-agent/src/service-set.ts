@@ -4,6 +4,7 @@
  */
 import { basename, join } from "node:path";
 import { type NatsServerConfig, renderNatsConfig } from "@hearth/cluster";
+import type { NodeRole } from "@hearth/machine";
 import type { Logger } from "@hearth/telemetry";
 import { LogFile } from "./log-file.ts";
 import { makeDirectory, writeWhole } from "./node-identity.ts";
@@ -18,11 +19,14 @@ export interface ServiceSetOptions {
   readonly environment: Readonly<Record<string, string>>;
   readonly logger: Logger;
   readonly configPath: string;
-  readonly nats: { readonly port: number; readonly user: string; readonly pass: string };
+  readonly roles: readonly NodeRole[];
+  /** What the bus server is to be told each time that it starts. */
+  readonly busConfig: () => NatsServerConfig;
 }
 
 /** In the order of their start; they end in the reverse order, so that none misses one that it needs. */
 const nodeServices = ["images", "worker", "regional"] as const;
+const roleOf = { images: "worker", worker: "worker", regional: "api" } as const;
 const busName = "nats-server";
 const stopLimitMs = 6_000;
 
@@ -32,15 +36,18 @@ export const nodeArguments: readonly string[] = [
   "--disable-warning=ExperimentalWarning",
 ];
 
+type Program = () => { readonly command: string; readonly args: readonly string[] };
+
 export class ServiceSet {
   readonly #options: ServiceSetOptions;
   readonly #supervisors = new Map<string, Supervisor>();
   readonly #logs = new Map<string, LogFile>();
+  #bus: Supervisor | undefined;
 
   constructor(options: ServiceSetOptions) {
     this.#options = options;
-    this.#add(busName, () => ({ command: busName, args: ["-c", this.#writeBusConfig()] }));
     for (const name of nodeServices) {
+      if (!options.roles.includes(roleOf[name])) continue;
       this.#add(name, () => ({
         command: process.execPath,
         args: [...nodeArguments, serviceProgram(options.settings, name)],
@@ -48,8 +55,24 @@ export class ServiceSet {
     }
   }
 
+  /** Does nothing when it runs. */
   startBus(): void {
-    this.#supervisors.get(busName)?.start();
+    if (this.#bus !== undefined) return;
+    this.#bus = this.#make(busName, () => ({ command: busName, args: ["-c", this.#writeBusConfig()] }));
+    this.#bus.start();
+  }
+
+  async stopBus(): Promise<void> {
+    await this.#bus?.stop();
+    this.#bus = undefined;
+  }
+
+  /** Has the server take up who may log in; it goes on serving those whose rights stay. */
+  reloadBus(): void {
+    const pid = this.#bus?.status().pid ?? null;
+    if (pid === null) return;
+    this.#writeBusConfig();
+    process.kill(pid, "SIGHUP");
   }
 
   startOthers(): void {
@@ -58,10 +81,12 @@ export class ServiceSet {
 
   async stop(): Promise<void> {
     for (const supervisor of [...this.#supervisors.values()].reverse()) await supervisor.stop();
+    await this.stopBus();
   }
 
   status(): ServiceStatus[] {
-    return [...this.#supervisors.values()].map((supervisor) => supervisor.status());
+    const bus = this.#bus === undefined ? [] : [this.#bus];
+    return [...bus, ...this.#supervisors.values()].map((supervisor) => supervisor.status());
   }
 
   /** Ends with the present life of the worker. */
@@ -89,7 +114,11 @@ export class ServiceSet {
     await endProcesses(left, stopLimitMs);
   }
 
-  #add(name: string, program: () => { readonly command: string; readonly args: readonly string[] }): void {
+  #add(name: string, program: Program): void {
+    this.#supervisors.set(name, this.#make(name, program));
+  }
+
+  #make(name: string, program: Program): Supervisor {
     const { settings, environment, configPath, logger } = this.#options;
     const log = new LogFile(join(settings.dataDir, "logs", `${name}.log`));
     const env = {
@@ -100,15 +129,13 @@ export class ServiceSet {
     };
     this.#logs.set(name, log);
     const create = () => new ChildService({ ...program(), env, log, stopLimitMs });
-    this.#supervisors.set(name, new Supervisor({ name, create, logger }));
+    return new Supervisor({ name, create, logger });
   }
 
   #writeBusConfig(): string {
-    const { settings, nats } = this.#options;
-    const dir = join(settings.dataDir, "nats");
-    makeDirectory(dir, 0o700);
-    const path = join(dir, "nats.conf");
-    const config: NatsServerConfig = { dir, port: nats.port, user: nats.user, pass: nats.pass };
+    const config = this.#options.busConfig();
+    makeDirectory(config.dir, 0o700);
+    const path = join(config.dir, "nats.conf");
     writeWhole(path, renderNatsConfig(config), 0o600);
     return path;
   }

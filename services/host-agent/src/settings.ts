@@ -2,6 +2,7 @@
  * Where a node lives and what it is told, parsed once. An option of the caller counts before the environment,
  * and the environment before the default. Nothing else of this service reads the environment.
  */
+import { isIP } from "node:net";
 import { join, resolve } from "node:path";
 import { HearthError } from "@hearth/errors";
 import type { NodeLabels } from "@hearth/machine";
@@ -12,9 +13,16 @@ export interface AgentSettings {
   readonly dataDir: string;
   /** Absolute and short, as sockets live here. What need not survive one. */
   readonly runDir: string;
+  /** Where it listens when the host has no address for others. */
   readonly apiHost: string;
   readonly apiPort: number;
-  readonly region: string;
+  /** Where other hosts reach this one; what the host was given before when absent, and else nobody reaches it. */
+  readonly address?: string;
+  /** Of the bus, with an address: for clients, and for other servers. */
+  readonly busPort: number;
+  readonly routePort: number;
+  /** What the host was given before, or `local`, when absent. */
+  readonly region?: string;
   readonly labels?: NodeLabels;
   /** Virtual processors for each of the host's; the worker's own default when absent. */
   readonly cpuOvercommit?: number;
@@ -29,9 +37,9 @@ export interface AgentOptions {
   readonly dataDir?: string;
   readonly runDir?: string;
   readonly apiPort?: number;
+  readonly address?: string;
   readonly region?: string;
-  /** `name=value`, with commas between them. */
-  readonly labels?: string;
+  readonly labels?: NodeLabels;
 }
 
 /** Only right in the process of a command: an agent that runs from its bundle is told by its environment. */
@@ -48,8 +56,12 @@ export function readSettings(
   if (Buffer.byteLength(runDir) > maxRunDirBytes) {
     throw invalid("HEARTH_RUN_DIR", `${runDir} is longer than ${maxRunDirBytes} bytes; sockets live there`);
   }
-  const region = options.region ?? env.HEARTH_REGION ?? "local";
-  if (!/^[a-z0-9-]{1,32}$/.test(region)) throw invalid("HEARTH_REGION", "use 1 to 32 of a-z, 0-9 and -");
+  const region = options.region ?? (env.HEARTH_REGION || undefined);
+  if (region !== undefined && !/^[a-z0-9-]{1,32}$/.test(region))
+    throw invalid("HEARTH_REGION", "use 1 to 32 of a-z, 0-9 and -");
+  const address = options.address ?? (env.HEARTH_ADDRESS || undefined);
+  if (address !== undefined && !isReachable(address))
+    throw invalid("HEARTH_ADDRESS", `${address} is no address of this host that other hosts could reach`);
   const cpuOvercommit = readCpuOvercommit(env.HEARTH_CPU_OVERCOMMIT);
   return Object.freeze({
     labels: readLabels(options.labels ?? env.HEARTH_LABELS),
@@ -57,8 +69,11 @@ export function readSettings(
     dataDir: resolve(options.dataDir ?? env.HEARTH_DATA_DIR ?? "/var/lib/hearth"),
     runDir,
     apiHost: "127.0.0.1",
-    apiPort: options.apiPort ?? readPort(env.HEARTH_API_PORT) ?? 4280,
-    region,
+    apiPort: options.apiPort ?? readPort("HEARTH_API_PORT", env) ?? 4280,
+    busPort: readPort("HEARTH_BUS_PORT", env) ?? 4222,
+    routePort: readPort("HEARTH_ROUTE_PORT", env) ?? 6222,
+    ...(address === undefined ? {} : { address }),
+    ...(region === undefined ? {} : { region }),
     assetsDir: resolve(env.HEARTH_ASSETS ?? join(repositoryRoot, ".hearth/assets")),
     servicesDir: resolve(env.HEARTH_SERVICES ?? join(repositoryRoot, "services")),
     bundlesDir: resolve(env.HEARTH_BUNDLES ?? join(repositoryRoot, ".hearth/services")),
@@ -71,7 +86,10 @@ export function settingsEnvironment(settings: AgentSettings): Record<string, str
     HEARTH_DATA_DIR: settings.dataDir,
     HEARTH_RUN_DIR: settings.runDir,
     HEARTH_API_PORT: String(settings.apiPort),
-    HEARTH_REGION: settings.region,
+    HEARTH_BUS_PORT: String(settings.busPort),
+    HEARTH_ROUTE_PORT: String(settings.routePort),
+    ...(settings.address === undefined ? {} : { HEARTH_ADDRESS: settings.address }),
+    ...(settings.region === undefined ? {} : { HEARTH_REGION: settings.region }),
     HEARTH_LABELS: labelsText(settings.labels ?? {}),
     HEARTH_CPU_OVERCOMMIT: String(settings.cpuOvercommit ?? ""),
     HEARTH_ASSETS: settings.assetsDir,
@@ -93,11 +111,15 @@ export function serviceEnvironment(env: NodeJS.ProcessEnv = process.env): Record
   return proxied ? { ...variables, NODE_USE_ENV_PROXY: "1" } : variables;
 }
 
-function readPort(text: string | undefined): number | undefined {
+const isReachable = (address: string): boolean =>
+  isIP(address) !== 0 && !/^(0\.0\.0\.0$|127\.|::1?$|fe80:)/i.test(address);
+
+function readPort(name: string, env: NodeJS.ProcessEnv): number | undefined {
+  const text = env[name];
   if (text === undefined || text === "") return undefined;
   const port = Number(text);
   if (/^\d+$/.test(text) && port >= 1 && port <= 65_535) return port;
-  throw invalid("HEARTH_API_PORT", `"${text}" is no port`);
+  throw invalid(name, `"${text}" is no port`);
 }
 
 function invalid(setting: string, reason: string): HearthError {

@@ -1,6 +1,6 @@
 /** The image service of one node: a process that the host agent starts and ends. */
 import { join } from "node:path";
-import { connectBus, readNodeConfig } from "@hearth/cluster";
+import { busLogin, connectBus, readNodeConfig } from "@hearth/cluster";
 import { createLogger } from "@hearth/telemetry";
 import { HoldBook } from "./hold-book.ts";
 import { ImageService, imageServiceName } from "./image-service.ts";
@@ -25,7 +25,12 @@ await store.start();
 const holds = new HoldBook(join(directory, "holders"), store);
 await holds.start();
 const collected = await store.collect();
-const bus = await connectBus({ ...config.nats, name: imageServiceName, retryUntil: stopping.signal });
+const bus = await connectBus({
+  ...busLogin(config),
+  name: imageServiceName,
+  retryUntil: stopping.signal,
+  onRefused: (error) => logger.error({ err: error }, "refused by the bus"),
+});
 const service = new ImageService({
   store,
   holds,

@@ -4,6 +4,7 @@ import type { Logger } from "@hearth/telemetry";
 import type { AccessGate } from "./access-gate.ts";
 import type { ClusterView } from "./cluster-view.ts";
 import type { ImageCheck } from "./image-check.ts";
+import type { Region } from "./join.ts";
 import type { MachineAccess } from "./machine-access.ts";
 import type { SessionSockets } from "./session-sockets.ts";
 import type { TokenIndex } from "./token-index.ts";
@@ -14,6 +15,7 @@ export interface ApiContext {
   /** Throws `unavailable` while there is no connection; so does `facts`. */
   readonly bus: () => Bus;
   readonly facts: () => FactStore;
+  readonly region: Region;
   readonly view: ClusterView;
   readonly worker: WorkerClient;
   readonly access: MachineAccess;

@@ -16,6 +16,7 @@ import { RegionalApi, regionalOnDisk } from "./regional-api.ts";
 import type { SessionLimits } from "./session-sockets.ts";
 import { readSigningKey } from "./signing-key.ts";
 
+export const testRegion = { name: "local", prefix: "fd00:1234:5678::/48" };
 export const testToken = "test-token-0123456789";
 const require = createRequire(import.meta.url);
 const { default: Client } = require("fly-admin/dist/client") as { default: typeof FlyAdmin.default };
@@ -79,6 +80,7 @@ export async function startRegion(options: RegionOptions = {}): Promise<TestRegi
     bus: () => bus,
     facts: () => facts,
     replica,
+    region: testRegion,
     nodeId: "node1",
     tokenHash: sha256(testToken),
     signingKey: await readSigningKey(dir),
@@ -118,6 +120,7 @@ export async function startRegion(options: RegionOptions = {}): Promise<TestRegi
       facts: () => facts,
       replica: copy,
       nodeId,
+      region: testRegion,
       tokenHash: undefined,
       signingKey: await readSigningKey(own),
       nowMs: () => Date.now() + (options.skewMs?.() ?? 0),

@@ -2,7 +2,7 @@
 import { randomBytes } from "node:crypto";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
-import { type Bus, connectBus, FactStore, Replica } from "@hearth/cluster";
+import { type Bus, busLogin, connectBus, FactStore, Replica } from "@hearth/cluster";
 import { HearthError } from "@hearth/errors";
 import { createLogger } from "@hearth/telemetry";
 import { readRegionalConfig } from "./config.ts";
@@ -17,6 +17,7 @@ const startedAfterMs = 3_000;
 const ownPrefixes = [
   ...["app.", "machine-name.", "network.", "idempotency."],
   ...["token.", "signing-key.", "admin-token."],
+  ...["node-key.", "host-number.", "join.", "bus."],
 ];
 
 const { node, tokenHash, directory } = readRegionalConfig(process.env);
@@ -32,7 +33,12 @@ const connection = () => {
 
 mkdirSync(directory, { recursive: true });
 // Reads are served from the disk while the bus is down.
-const bus = connectBus({ ...node.nats, name: "regional", retryUntil: stopping.signal });
+const bus = connectBus({
+  ...busLogin(node, "api"),
+  name: "regional",
+  retryUntil: stopping.signal,
+  onRefused: (error) => logger.error({ err: error }, "refused by the bus"),
+});
 bus.then(
   (open) => {
     connected = { bus: open, facts: new FactStore({ bus: open }) };
@@ -63,6 +69,7 @@ const api = new RegionalApi({
   replica,
   nodeId: node.node_id,
   tokenHash,
+  region: { name: node.region, prefix: node.prefix },
   signingKey: await readSigningKey(directory),
   nowMs: Date.now,
   randomBytes,

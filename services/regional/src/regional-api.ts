@@ -14,6 +14,7 @@ import { ClusterView } from "./cluster-view.ts";
 import { type App, createHttpServer } from "./http-server.ts";
 import { sweepClaims } from "./idempotency.ts";
 import { ImageCheck } from "./image-check.ts";
+import type { Region } from "./join.ts";
 import { MachineAccess } from "./machine-access.ts";
 import { renderOpenApi } from "./openapi.ts";
 import { OperatorTokens } from "./operator-tokens.ts";
@@ -30,6 +31,7 @@ export interface RegionalApiDeps {
   readonly bus: () => Bus;
   readonly facts: () => FactStore;
   readonly replica: Replica;
+  readonly region: Region;
   readonly nodeId: string;
   /** Of the operator's token of this host, where it has one. */
   readonly tokenHash: Buffer | undefined;

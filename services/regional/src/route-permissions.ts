@@ -35,7 +35,7 @@ type Row = readonly [verb: RoutePermission["verb"], target: RouteTarget, ...rout
 const rows: readonly Row[] = [
   ["read", "any", "GET /v1/apps", "GET /v1/orgs/:org/machines", "GET /v1/platform/regions"],
   ["read", "region", "GET /v1/nodes", "GET /v1/images"],
-  ["nodes", "region", "GET /v1/nodes/:node/inspection"],
+  ["nodes", "region", "GET /v1/nodes/:node/inspection", "POST /v1/nodes/join-tokens"],
   ["deploy", "region", "POST /v1/images/pull", "POST /v1/images/import", "DELETE /v1/images"],
   ["deploy", "newApp", "POST /v1/apps"],
   ["read", "appSeen", `GET ${app}`, `GET ${app}/machines`],

@@ -10,6 +10,7 @@ import type { App } from "./http-server.ts";
 import { imagesRoutes } from "./images-routes.ts";
 import { inspectRoutes } from "./inspect-routes.ts";
 import { inspectionRoutes } from "./inspection-routes.ts";
+import { joinRoutes } from "./join-routes.ts";
 import { leaseRoutes } from "./lease-routes.ts";
 import { lifecycleRoutes } from "./lifecycle-routes.ts";
 import { logsRoutes } from "./logs-routes.ts";
@@ -38,6 +39,7 @@ const all = [
   filesRoutes,
   imagesRoutes,
   platformRoutes,
+  joinRoutes,
   tokensRoutes,
   openApiRoutes,
   absentRoutes,

@@ -9,7 +9,7 @@ import { Replica } from "@hearth/cluster";
 import { HearthError } from "@hearth/errors";
 import { createLogger } from "@hearth/telemetry";
 import { readRegionalConfig } from "./config.ts";
-import { startRegion, testToken, until } from "./fixture.ts";
+import { startRegion, testRegion, testToken, until } from "./fixture.ts";
 import { sha256 } from "./operator-tokens.ts";
 import { RegionalApi } from "./regional-api.ts";
 import { readSigningKey } from "./signing-key.ts";
@@ -39,6 +39,7 @@ test("an API without the bus serves good tokens and refuses revoked ones, and it
     facts: down,
     replica,
     nodeId: "node9",
+    region: testRegion,
     tokenHash: sha256(own),
     signingKey: await readSigningKey(dir),
     nowMs: Date.now,

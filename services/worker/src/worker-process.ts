@@ -3,7 +3,7 @@ import { randomBytes } from "node:crypto";
 import { mkdirSync, readFileSync, writeSync } from "node:fs";
 import type { DatabaseSync } from "node:sqlite";
 import { setTimeout as delay } from "node:timers/promises";
-import { connectBus, FactStore, type NodeConfig } from "@hearth/cluster";
+import { busLogin, connectBus, FactStore, type NodeConfig } from "@hearth/cluster";
 import { HearthError } from "@hearth/errors";
 import { NetworkExecutor } from "@hearth/network";
 import { createLogger } from "@hearth/telemetry";
@@ -51,7 +51,12 @@ export async function runWorker({ config, makeVmm, bootId, limits }: WorkerProce
   } catch (error) {
     return refuse(error);
   }
-  const bus = await connectBus({ ...config.nats, name: workerServiceName, retryUntil: stopping.signal });
+  const bus = await connectBus({
+    ...busLogin(config),
+    name: workerServiceName,
+    retryUntil: stopping.signal,
+    onRefused: (error) => logger.error({ err: error }, "refused by the bus"),
+  });
   const worker = new Worker(
     {
       config,

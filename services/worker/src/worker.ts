@@ -14,7 +14,6 @@ import {
   newInstanceId,
   parseWorkerCommand,
   type WorkerCommand,
-  type WorkerCommandName,
   workerCommandNames,
 } from "@hearth/machine";
 import { parseClusterPrefix } from "@hearth/network";

@@ -4,7 +4,7 @@
  */
 import { existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { connectBus, type Handler, type NodeConfig, readNodeConfig } from "@hearth/cluster";
+import { busLogin, connectBus, type Handler, type NodeConfig, readNodeConfig } from "@hearth/cluster";
 import { HearthError } from "@hearth/errors";
 
 export async function standIn(
@@ -14,7 +14,7 @@ export async function standIn(
   const config = readNodeConfig(process.env.HEARTH_NODE_CONFIG);
   if (existsSync(join(config.data_dir, `fault-${name}`))) process.exit(3);
   process.once("SIGTERM", () => process.exit(0));
-  const bus = await connectBus({ ...config.nats, name, retryUntil: new AbortController().signal });
+  const bus = await connectBus({ ...busLogin(config), name, retryUntil: new AbortController().signal });
   bus.serve(config.node_id, name, commands(config));
   await bus.flush();
   return config;

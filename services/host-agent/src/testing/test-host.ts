@@ -29,6 +29,8 @@ export async function testHost(): Promise<TestHost> {
     runDir: join(directory, "run"),
     apiHost: "127.0.0.1",
     apiPort: await freePort(),
+    busPort: await freePort(),
+    routePort: await freePort(),
     region: "test",
     assetsDir,
     servicesDir: join(import.meta.dirname, "services"),
