@@ -35,7 +35,7 @@ async function startApi(node: DrillNode, dir: string): Promise<Api> {
   const api = new RegionalApi({
     ...{ bus: () => bus, facts: () => facts, replica, nowMs: Date.now, randomBytes },
     nodeId: node.config.node_id,
-    region: node.config.region,
+    region: { name: node.config.region, prefix: node.config.prefix },
     signingKey: await readSigningKey(dir),
     tokenHash: createHash("sha256").update(token).digest(),
     logger: createLogger("regional", {}, { destination: { write: () => undefined } }),

@@ -21,7 +21,7 @@ import type { AgentSettings } from "./settings.ts";
 
 export interface JoinWish {
   readonly token: string;
-  readonly labels?: Readonly<Record<string, string>>;
+  readonly labels?: NodeLabels;
 }
 
 export interface Joined {
