@@ -2,7 +2,7 @@
 import type { AgentStatus } from "@hearth/host-agent";
 import type { Command } from "commander";
 import type { Context } from "./context.ts";
-import { jsonOption, parsePairs, parsePositive, repeated } from "./options.ts";
+import { jsonOption, parsePositive, repeated } from "./options.ts";
 import { note, printJson, printLine } from "./output.ts";
 import { describe } from "./up.ts";
 
@@ -17,7 +17,7 @@ export function define(command: Command, context: Context): void {
   command
     .argument("<token>", "what `hearth token node` printed on a host of the region; - reads it from stdin")
     .option("--address <ip>", "where other hosts reach this one (default: where the API sees it come from)")
-    .option("--label <name=value>", "say something of the host, for placement; may be repeated", repeated)
+    .option("--label <name=value>", "what machines may ask of this node; may be repeated", repeated)
     .option("--timeout <seconds>", "how long it may take to become ready (60)", parsePositive)
     .addOption(jsonOption())
     .addHelpText(
@@ -28,10 +28,9 @@ A token lets one host in, once; the same host may use it again when it did not g
     )
     .action(async (token: string, { address, label, timeout, json = false }: Options) => {
       const { joinUp } = await import("@hearth/host-agent");
-      const labels = parsePairs("A label", label);
       const { status, joined, started } = await joinUp({
         token: token === "-" ? await readStdin() : token,
-        ...(Object.keys(labels).length === 0 ? {} : { labels }),
+        ...(label === undefined ? {} : { labels: label.join(",") }),
         ...(address === undefined ? {} : { address }),
         ...(timeout === undefined ? {} : { timeoutMs: timeout * 1000 }),
         onProgress: ({ problems: [problem] }: AgentStatus) => {

@@ -2,7 +2,7 @@
 import type { AgentStatus } from "@hearth/host-agent";
 import type { Command } from "commander";
 import type { Context } from "./context.ts";
-import { jsonOption, parsePairs, parsePositive, repeated } from "./options.ts";
+import { jsonOption, parsePositive, repeated } from "./options.ts";
 import { note, printJson, printJsonLine, printLine } from "./output.ts";
 
 interface Options {
@@ -41,7 +41,7 @@ async function upHere(options: Options, context: Context): Promise<void> {
     detach: !foreground,
     ...(region === undefined ? {} : { region }),
     ...(address === undefined ? {} : { address }),
-    ...(label === undefined ? {} : { labels: parsePairs("A label", label) }),
+    ...(label === undefined ? {} : { labels: label.join(",") }),
     ...(timeout === undefined ? {} : { timeoutMs: timeout * 1000 }),
     onProgress: ({ problems: [problem] }: AgentStatus) => {
       if (problem !== undefined) note(`hearth: waiting: ${problem}`);

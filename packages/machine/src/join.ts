@@ -40,11 +40,6 @@ export const JoinRequest = Type.Object(
     api_port: Type.Optional(port),
     bus_port: Type.Optional(port),
     route_port: Type.Optional(port),
-    labels: Type.Optional(
-      Type.Record(Type.String({ pattern: "^[a-z0-9][a-z0-9._/-]{0,62}$" }), Type.String({ maxLength: 128 }), {
-        maxProperties: 32,
-      }),
-    ),
   },
   closed,
 );

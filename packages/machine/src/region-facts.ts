@@ -60,8 +60,6 @@ export interface NodeKeyFact {
   readonly api_url?: string;
   /** Where other hosts reach this one. */
   readonly address: string;
-  /** Said by its operator, for placement. */
-  readonly labels?: Readonly<Record<string, string>>;
   readonly version: string;
   readonly joined_at_ms: number;
 }

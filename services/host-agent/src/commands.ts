@@ -81,7 +81,7 @@ export async function status(options: AgentOptions = {}): Promise<AgentStatus | 
   return holder === undefined ? undefined : await agentStatus(socketPath(holder.runDir));
 }
 
-export type JoinOptions = UpOptions & JoinWish;
+export interface JoinOptions extends UpOptions, JoinWish {}
 
 export interface JoinResult extends UpResult {
   readonly joined: Joined;

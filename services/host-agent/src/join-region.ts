@@ -21,7 +21,6 @@ import type { AgentSettings } from "./settings.ts";
 
 export interface JoinWish {
   readonly token: string;
-  readonly labels?: NodeLabels;
 }
 
 export interface Joined {
@@ -40,10 +39,7 @@ const maxAnswerBytes = 64 * 1024;
  * refuses with: `join_token_invalid`, `join_token_used`, `join_token_expired`, `node_id_taken`, `node_version_too_old`,
  * `clock_wrong`
  */
-export async function joinRegion(
-  settings: AgentSettings,
-  { token: text, labels }: JoinWish,
-): Promise<Joined> {
+export async function joinRegion(settings: AgentSettings, { token: text }: JoinWish): Promise<Joined> {
   const token = parseJoinToken(text.trim());
   const { dataDir } = settings;
   const before = findIdentity(dataDir);
@@ -71,7 +67,6 @@ export async function joinRegion(
     version: hearthVersion,
     now_ms: Date.now(),
     ...(settings.address === undefined ? {} : { address: settings.address }),
-    ...(labels === undefined ? {} : { labels: { ...labels } }),
   };
   const answer = await askAny(token, body);
   const { region, prefix, host_number, roles, address, bus_servers, api_urls } = answer;

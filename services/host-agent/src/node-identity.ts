@@ -7,7 +7,7 @@ import { randomBytes } from "node:crypto";
 import { chmodSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { HearthError } from "@hearth/errors";
-import type { NodeRole } from "@hearth/machine";
+import { NodeLabels, type NodeRole } from "@hearth/machine";
 import { formatClusterPrefix, newClusterPrefix, parseClusterPrefix } from "@hearth/network";
 import Type from "typebox";
 import Value from "typebox/value";
@@ -20,6 +20,7 @@ const NodeIdentity = Type.Object({
   roles: Type.Optional(Type.Array(Type.Enum(["worker", "api", "bus"]))),
   /** Where other hosts reach this one. */
   address: Type.Optional(Type.String()),
+  labels: Type.Optional(NodeLabels),
   /** What the host was told when it joined; a host that made its region has none. */
   joined: Type.Optional(
     Type.Object({
@@ -48,13 +49,15 @@ export function findIdentity(dataDir: string): NodeIdentity | undefined {
 export interface Wanted {
   readonly region?: string;
   readonly address?: string;
+  /** All of them; those of before when absent. */
+  readonly labels?: NodeLabels;
 }
 
 /**
  * What this host is, with what is wanted of it now; a host that is nothing yet makes a region.
  * @throws HearthError `already_joined` when it belongs to another region than the one that is wanted
  */
-export function readIdentity(dataDir: string, { region, address }: Wanted = {}): NodeIdentity {
+export function readIdentity(dataDir: string, { region, address, labels }: Wanted = {}): NodeIdentity {
   const found = findIdentity(dataDir);
   if (found?.joined !== undefined && region !== undefined && region !== found.region) {
     throw new HearthError("already_joined", {
@@ -72,6 +75,7 @@ export function readIdentity(dataDir: string, { region, address }: Wanted = {}):
     region: region ?? before.region ?? "local",
     roles: [...rolesOf(before)],
     ...(address === undefined ? {} : { address }),
+    ...(labels === undefined ? {} : { labels: { ...labels } }),
   };
   if (JSON.stringify(found) !== JSON.stringify(identity)) writeIdentity(dataDir, identity);
   return identity;

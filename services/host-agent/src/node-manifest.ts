@@ -29,7 +29,7 @@ export function planManifest({ settings, identity, host, kvm, busServers }: Mani
     assets: { kernel: `${settings.assetsDir}/vmlinux`, initrd: `${settings.assetsDir}/initrd.cpio` },
     accelerator: kvm.usable ? "kvm" : "tcg",
     capacity: { cpus: host.cpus, memory_mb: machineMemoryMb(host.totalMemoryMb) },
-    labels: { ...settings.labels },
+    labels: { ...identity.labels },
     ...(settings.cpuOvercommit === undefined ? {} : { cpu_overcommit: settings.cpuOvercommit }),
     nameservers: [...host.nameservers],
     warnings: planWarnings(host, kvm),

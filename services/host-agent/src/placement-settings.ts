@@ -7,26 +7,21 @@ const invalid = (field: string, reason: string): HearthError =>
   new HearthError("invalid_argument", { message: `${field}: ${reason}.`, details: { field } });
 
 /**
- * @param given labels, or as text `name=value` with commas between them
+ * @param text `name=value` with commas between them
  * @throws HearthError `invalid_argument` naming the setting
  */
-export function readLabels(given: NodeLabels | string | undefined): NodeLabels {
-  const labels = typeof given === "object" ? given : pairsOf(given ?? "");
+export function readLabels(text: string | undefined): NodeLabels {
+  const labels: Record<string, string> = {};
+  for (const pair of (text ?? "").split(",").filter((each) => each.trim() !== "")) {
+    const [name = "", ...value] = pair.trim().split("=");
+    if (value.length === 0) throw invalid("HEARTH_LABELS", `"${pair.trim()}" has no =; write name=value`);
+    labels[name] = value.join("=");
+  }
   if (Value.Check(NodeLabels, labels)) return labels;
   throw invalid(
     "HEARTH_LABELS",
     "a label is name=value of letters, digits and . _ - (names also /), 63 long, and there are 32 at most",
   );
-}
-
-function pairsOf(text: string): NodeLabels {
-  const labels: Record<string, string> = {};
-  for (const pair of text.split(",").filter((each) => each.trim() !== "")) {
-    const [name = "", ...value] = pair.trim().split("=");
-    if (value.length === 0) throw invalid("HEARTH_LABELS", `"${pair.trim()}" has no =; write name=value`);
-    labels[name] = value.join("=");
-  }
-  return labels;
 }
 
 export const labelsText = (labels: NodeLabels): string =>

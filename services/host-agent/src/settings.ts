@@ -23,6 +23,7 @@ export interface AgentSettings {
   readonly routePort: number;
   /** What the host was given before, or `local`, when absent. */
   readonly region?: string;
+  /** What the host was given before when absent. */
   readonly labels?: NodeLabels;
   /** Virtual processors for each of the host's; the worker's own default when absent. */
   readonly cpuOvercommit?: number;
@@ -39,7 +40,8 @@ export interface AgentOptions {
   readonly apiPort?: number;
   readonly address?: string;
   readonly region?: string;
-  readonly labels?: NodeLabels;
+  /** `name=value`, with commas between them. */
+  readonly labels?: string;
 }
 
 /** Only right in the process of a command: an agent that runs from its bundle is told by its environment. */
@@ -62,9 +64,10 @@ export function readSettings(
   const address = options.address ?? (env.HEARTH_ADDRESS || undefined);
   if (address !== undefined && !isReachable(address))
     throw invalid("HEARTH_ADDRESS", `${address} is no address of this host that other hosts could reach`);
+  const labels = options.labels ?? (env.HEARTH_LABELS || undefined);
   const cpuOvercommit = readCpuOvercommit(env.HEARTH_CPU_OVERCOMMIT);
   return Object.freeze({
-    labels: readLabels(options.labels ?? env.HEARTH_LABELS),
+    ...(labels === undefined ? {} : { labels: readLabels(labels) }),
     ...(cpuOvercommit === undefined ? {} : { cpuOvercommit }),
     dataDir: resolve(options.dataDir ?? env.HEARTH_DATA_DIR ?? "/var/lib/hearth"),
     runDir,
@@ -90,7 +93,7 @@ export function settingsEnvironment(settings: AgentSettings): Record<string, str
     HEARTH_ROUTE_PORT: String(settings.routePort),
     ...(settings.address === undefined ? {} : { HEARTH_ADDRESS: settings.address }),
     ...(settings.region === undefined ? {} : { HEARTH_REGION: settings.region }),
-    HEARTH_LABELS: labelsText(settings.labels ?? {}),
+    ...(settings.labels === undefined ? {} : { HEARTH_LABELS: labelsText(settings.labels) }),
     HEARTH_CPU_OVERCOMMIT: String(settings.cpuOvercommit ?? ""),
     HEARTH_ASSETS: settings.assetsDir,
     HEARTH_SERVICES: settings.servicesDir,

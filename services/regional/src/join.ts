@@ -190,7 +190,7 @@ interface Granted {
 
 function keyFact(request: JoinRequest, granted: Granted): NodeKeyFact {
   const { roles, hostNumber, address, nowMs, known } = granted;
-  const { api_key, seal_key, labels } = request;
+  const { api_key, seal_key } = request;
   const at = (port: number): string => (isIP(address) === 6 ? `[${address}]:${port}` : `${address}:${port}`);
   const isApi = roles.includes("api");
   const isBus = roles.includes("bus");
@@ -212,7 +212,6 @@ function keyFact(request: JoinRequest, granted: Granted): NodeKeyFact {
         }
       : {}),
     address,
-    ...(labels === undefined ? {} : { labels }),
     version: request.version,
     joined_at_ms: known?.joined_at_ms ?? nowMs,
   };

@@ -145,14 +145,3 @@ test("what a worker answers about its room counts until its next fact", () => {
   hear(nodeOf("n1"));
   assert.deepEqual(names(index.candidates(anywhere, noApp)), ["n1"]);
 });
-
-test("labels that a node joined with hold, and what it says itself counts before them", () => {
-  const { index, hear } = indexOf();
-  const wanted = (labels: Record<string, string>) => names(index.candidates({ ...anywhere, labels }, noApp));
-  hear(nodeOf("n1"));
-  const value = { node_id: "n1", labels: { disk: "nvme", zone: "a" } };
-  index.takeKey({ key: factKeys.nodeKey("n1"), value, revision: 1 });
-  assert.deepEqual(wanted({ disk: "nvme", zone: "a" }), ["n1"]);
-  hear(nodeOf("n1", { labels: { zone: "b" } }));
-  assert.deepEqual([wanted({ disk: "nvme", zone: "b" }), wanted({ zone: "a" })], [["n1"], []]);
-});

@@ -6,13 +6,7 @@
  * hour off, and what was read from the disk or had piled up says nothing about now.
  */
 import type { Arrival, Fact, Replica } from "@hearth/cluster";
-import {
-  factPrefixes,
-  type NodeFact,
-  type NodeKeyFact,
-  type NodeLabels,
-  type NodePolicyFact,
-} from "@hearth/machine";
+import { factPrefixes, type NodeFact, type NodePolicyFact } from "@hearth/machine";
 import { FittingNodes } from "./fitting-nodes.ts";
 import {
   betterFor,
@@ -56,8 +50,6 @@ export class NodeIndex {
   readonly #clocks: NodeIndexClocks;
   readonly #nodes = new Map<string, Entry>();
   readonly #policies = new Map<string, NodePolicyFact>();
-  /** What was said of a node when it joined; what it says itself counts before it. */
-  readonly #joinLabels = new Map<string, NodeLabels>();
   readonly #everywhere = new FittingNodes<Placed>();
   readonly #regions = new Map<string, FittingNodes<Placed>>();
   readonly #holders = new Map<string, Set<Entry>>();
@@ -69,10 +61,8 @@ export class NodeIndex {
     this.#clocks = clocks;
     this.#begunAtMs = clocks.monotonicMs();
     for (const fact of replica.list(factPrefixes.nodePolicy)) this.takePolicy(fact);
-    for (const fact of replica.list(factPrefixes.nodeKey)) this.takeKey(fact);
     for (const fact of replica.list(factPrefixes.node)) this.take(fact, { isLive: false });
     replica.watch(factPrefixes.nodePolicy, (fact) => this.takePolicy(fact));
-    replica.watch(factPrefixes.nodeKey, (fact) => this.takeKey(fact));
     replica.watch(factPrefixes.node, (fact, arrival) => this.take(fact, arrival));
   }
 
@@ -110,15 +100,6 @@ export class NodeIndex {
     else this.#policies.set(id, value as NodePolicyFact);
   }
 
-  takeKey({ key, value }: Fact): void {
-    const id = key.slice(factPrefixes.nodeKey.length);
-    const { labels } = (value ?? {}) as Partial<NodeKeyFact>;
-    if (labels === undefined) this.#joinLabels.delete(id);
-    else this.#joinLabels.set(id, labels);
-    const known = this.#nodes.get(id);
-    if (known !== undefined) this.#set(id, this.#labelled(known.node), known.heardAtMs, known.skewMs);
-  }
-
   take({ key, value }: Fact, { isLive }: Arrival): void {
     const id = key.slice(factPrefixes.node.length);
     const node = value as NodeFact | undefined;
@@ -129,7 +110,7 @@ export class NodeIndex {
     }
     const heardAtMs = isLive ? this.#clocks.monotonicMs() : known?.heardAtMs;
     const skewMs = isLive ? node.published_at_ms - this.#clocks.nowMs() : (known?.skewMs ?? 0);
-    this.#set(id, this.#labelled(node), heardAtMs, skewMs);
+    this.#set(id, node, heardAtMs, skewMs);
     if (isLive) for (const listener of [...this.#listeners]) listener();
   }
 
@@ -243,11 +224,6 @@ export class NodeIndex {
       policy: this.#policies.get(node.node_id),
       machinesOfApp: machinesOfApp.get(node.node_id) ?? 0,
     };
-  }
-
-  #labelled(node: NodeFact): NodeFact {
-    const joined = this.#joinLabels.get(node.node_id);
-    return joined === undefined ? node : { ...node, labels: { ...joined, ...node.labels } };
   }
 
   #fitting(region: string | undefined): FittingNodes<Placed> | undefined {
