@@ -31,6 +31,7 @@ export const statePrefix = "state.";
 const identityPrefix = "Hearth state ";
 export const wrongLastSequence = 10071;
 const streamNotFound = 10059;
+const streamNameInUse = 10058;
 export const noMessageFound = 10037;
 
 export interface FactStoreOptions {
@@ -238,6 +239,8 @@ export async function ensureStateStream(manager: JetStreamManager, replicas: num
       allow_direct: true,
     });
     await making.catch((cause: unknown) => {
+      // Somebody else made it between the look and this, with an identity of its own.
+      if (cause instanceof JetStreamApiError && cause.code === streamNameInUse) return;
       if (refusedBy(cause) === undefined) throw cause;
       throw new HearthError("unavailable", {
         message: "The bus holds no state yet; try again in a moment.",
