@@ -11,7 +11,7 @@ test("an API whose copy of the state is the newest says that a machine does not 
   await until(() => region.replica.isSettled && region.replica.ageMs < 2_000, "a copy that is the newest");
   const denied = await region.call("GET", unknown);
   assert.deepEqual([denied.status, denied.json.code], [404, "machine_not_found"]);
-  await region.replica.stop();
+  await region.bus.close();
   assert.equal(region.replica.isSettled, false);
   for (const [method, path] of [
     ["GET", unknown],
@@ -45,6 +45,6 @@ test("an API that lags hides a machine outside of the caller's sight by the same
   const answers = async () =>
     (await Promise.all([hidden, "0123456789abcd"].map(look))).map(({ json }) => json.code);
   assert.deepEqual(await answers(), ["machine_not_found", "machine_not_found"]);
-  await region.replica.stop();
+  await region.bus.close();
   assert.deepEqual(await answers(), ["unavailable", "unavailable"]);
 });
