@@ -6,6 +6,7 @@ import { promisify } from "node:util";
 import { HearthError } from "@hearth/errors";
 import type { AgentStatus } from "@hearth/host-agent";
 import type { Health, HearthClient } from "@hearth/sdk";
+import { busFindings } from "./doctor-bus.ts";
 import type { Environment } from "./environment.ts";
 import { explain } from "./failure.ts";
 import { formatBytes } from "./output.ts";
@@ -66,6 +67,7 @@ function agentFindings(status: AgentStatus): Finding[] {
   return [
     agent,
     ...ofServices,
+    ...busFindings(status.bus),
     ...problems.map((message): Finding => ({ name: "problem", level: "broken", message })),
     {
       name: "accelerator",
@@ -186,7 +188,7 @@ function syncFindings(version: string): Finding[] {
     {
       name: "nats-server",
       level: "warning",
-      message: `nats-server ${version} has no sync_interval, so its store is not flushed at each write; replicas on hosts make up for it.`,
+      message: `nats-server ${version} has no sync_interval, so its store is not flushed at each write; what makes a write durable is that it is also in replicas on hosts.`,
     },
   ];
 }

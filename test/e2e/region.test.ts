@@ -128,9 +128,11 @@ describe("a region of hosts", { timeout: 280_000 }, () => {
       await lost.kill();
       const sinceMs = Date.now();
       await until("a write without it", 30_000, async () => {
+        const askedAtMs = Date.now();
         const { code, stderr } = await other.hearth(["apps", "create", `without-${index}`], {
           HEARTH_TOKEN: token,
         });
+        console.log(`# asked at ${askedAtMs - sinceMs} ms, ${Date.now() - askedAtMs} ms: ${stderr.trim()}`);
         // Taken: an earlier try was written, and its answer was lost with the host.
         return code === 0 || stderr.includes("name_taken") ? true : undefined;
       });

@@ -51,6 +51,13 @@ export async function checkNode(deps: HealthDeps): Promise<Problems> {
   return Object.fromEntries(answers.filter((answer) => answer !== undefined));
 }
 
+interface SeenNode {
+  readonly node_id?: string;
+  /** Null while this life of the API has not heard it. */
+  readonly age_ms?: number | null;
+  readonly problems?: readonly string[];
+}
+
 /** The API answers, knows this node, and has heard of no problem of it: then it can place a machine. */
 async function checkApi(config: NodeConfig, limitMs: number): Promise<void> {
   const token = readFileSync(tokenPath(config.data_dir), "utf8").trim();
@@ -64,9 +71,9 @@ async function checkApi(config: NodeConfig, limitMs: number): Promise<void> {
     return body;
   };
   await get("/v1/health");
-  const nodes = (await get("/v1/nodes")) as readonly { node_id?: string; problems?: readonly string[] }[];
+  const nodes = (await get("/v1/nodes")) as readonly SeenNode[];
   const node = Array.isArray(nodes) ? nodes.find(({ node_id }) => node_id === config.node_id) : undefined;
-  if (node === undefined) {
+  if (node === undefined || node.age_ms === null) {
     throw new HearthError("unavailable", { message: "The API has not heard of this node yet." });
   }
   const [problem] = node.problems ?? [];

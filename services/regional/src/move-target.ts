@@ -1,7 +1,7 @@
 /** A node that takes a machine which has to leave another: ranked as for a new one, and with room held there. */
 import { HearthError } from "@hearth/errors";
 import type { MachineFact } from "@hearth/machine";
-import { nodeFactLimitMs } from "./node-index.ts";
+import { firstWordLimitMs, nodeFactLimitMs } from "./node-index.ts";
 import { type PlacementRequest, rankNodes } from "./placement.ts";
 import type { RegionDeps } from "./region-writes.ts";
 
@@ -19,15 +19,21 @@ export async function findTarget(
   const { cpus, memory_mb } = record.config.guest;
   // One that still has a copy of an earlier stay has to forget that first.
   const claims = new Set(view.claims(record.id).map(({ node_id }) => node_id));
-  const nodes = view.nodeIndex
-    .views(view.machinesPerNode(app))
-    .filter(({ node: { node_id } }) => !except.has(node_id) && !claims.has(node_id));
   const { labels, anti_affinity } = record.config.placement ?? {};
   const request: PlacementRequest = {
     ...{ region: record.region, cpus, memoryMb: memory_mb, image: record.config.image },
     ...{ labels, antiAffinity: anti_affinity },
   };
-  const { candidates, refused } = rankNodes(nodes, request, nodeFactLimitMs);
+  const ranked = () => {
+    const nodes = view.nodeIndex
+      .views(view.machinesPerNode(app))
+      .filter(({ node: { node_id } }) => !except.has(node_id) && !claims.has(node_id));
+    return rankNodes(nodes, request, nodeFactLimitMs);
+  };
+  let { candidates, refused } = ranked();
+  // A process that has just begun has not heard the others yet, and takes none of them for silent.
+  while (candidates.length === 0 && (await view.nodeIndex.hearsMore(firstWordLimitMs)))
+    ({ candidates, refused } = ranked());
   const considered: { node_id: string; reason: string }[] = [...refused];
   for (const { node_id } of candidates) {
     try {

@@ -20,6 +20,8 @@ import {
 
 /** A node that has not said anything for so long is not scheduled on, and its machines are doubtful. */
 export const nodeFactLimitMs = 15_000;
+/** A process that has just begun to listen has heard every node after one of their periods. */
+export const firstWordLimitMs = 4_000;
 /** So few holders of an image are sorted; more are met soon enough on the way through the nodes. */
 const fewHolders = 256;
 

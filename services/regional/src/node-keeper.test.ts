@@ -105,12 +105,13 @@ async function addNode(id: string): Promise<number> {
   return await facts.compareAndSet(factKeys.lease(id), lease, 0);
 }
 
-/** Renews as a worker does, until it is disposed of. */
+/** Renews and tells of itself as a worker does, until it is disposed of. */
 async function keepUp(id: string): Promise<Disposable> {
   let revision = await addNode(id);
   const timer = setInterval(async () => {
     const lease: LeaseFact = { node_id: id, term: 0, state: "held", ttl_ms };
     revision = await facts.compareAndSet(factKeys.lease(id), lease, revision).catch(() => revision);
+    await facts.publish(factKeys.node(id), node(id)).catch(() => undefined);
   }, 50);
   return { [Symbol.dispose]: () => clearInterval(timer) };
 }
@@ -230,7 +231,9 @@ test("a node that comes back during a move gets its lease when the move is done,
   };
   await facts.publish(factKeys.placement(moved), placement);
   const asks = [moved, kept];
-  await facts.publish(factKeys.lease(back), { node_id: back, term: 1, state: "returning", ttl_ms, asks });
+  // It goes on asking in life; here it asks once, and is not to be taken for silent meanwhile.
+  const returning = { node_id: back, term: 1, state: "returning", ttl_ms: 60_000, asks };
+  await facts.publish(factKeys.lease(back), returning);
   const workers = new Workers();
   const asked = Promise.withResolvers<void>();
   const goesOn = Promise.withResolvers<void>();

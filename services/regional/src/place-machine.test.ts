@@ -141,7 +141,7 @@ test("a node that falls silent takes no machine and its machines are unreachable
   assert.equal(await status(), "ok");
   nowMs += 15_001;
   const refused = await create(region);
-  assert.deepEqual([refused.status, refused.json.details.passed_over], [409, { not_heard: 1 }]);
+  assert.deepEqual([refused.status, refused.json.details.passed_over], [503, { not_heard: 1 }]);
   assert.match(refused.json.error, /node1 was last heard 15 s ago/);
   assert.equal(await status(), "unreachable");
   await region.worker.publishNode();

@@ -8,7 +8,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { HearthError, type HearthErrorCode } from "@hearth/errors";
 import type { MachineAnswer, NodeFact, PlacementReport, ReserveAnswer, WorkerRequest } from "@hearth/machine";
 import type { ImageCheck } from "./image-check.ts";
-import type { NodeIndex } from "./node-index.ts";
+import { firstWordLimitMs, type NodeIndex } from "./node-index.ts";
 import { type Considered, noCapacity, type PlacementRequest, placementReport } from "./placement.ts";
 import type { WorkerClient } from "./worker-client.ts";
 
@@ -17,8 +17,6 @@ const reserveLimitMs = 3_000;
 const reservationMs = 60_000;
 const commitAttempts = 3;
 const commitPauseMs = 250;
-/** A process that has just begun to listen has heard every node after one of their periods. */
-const firstWordLimitMs = 4_000;
 /** In a region of more nodes, only those that were looked at are accounted for when a machine was placed. */
 const fullAccountNodes = 256;
 

@@ -101,4 +101,8 @@ test("an account names twenty nodes at most and counts all", () => {
     /^No node can take a machine of 1 CPUs and 256 MB: x refused: full; .*; and 31 more\./,
   );
   assert.match(noCapacity(anywhere, placementReport(0, [], [])).message, /no node is known/);
+  const silent = { node_id: "n1", code: "not_heard", reason: "was last heard 20 s ago" } as const;
+  assert.equal(noCapacity(anywhere, placementReport(1, [], [silent])).code, "unavailable");
+  const full = { node_id: "n2", code: "memory", reason: "has 0 MB free" } as const;
+  assert.equal(noCapacity(anywhere, placementReport(2, [], [silent, full])).code, "insufficient_capacity");
 });

@@ -157,6 +157,12 @@ export function noCapacity(request: PlacementRequest, report: PlacementReport): 
   const more = Object.values(report.passed_over).reduce((sum, count) => sum + count, 0) - named.length;
   const why =
     named.length === 0 ? "no node is known" : `${named.join("; ")}${more > 0 ? `; and ${more} more` : ""}`;
+  // Silence says nothing of room: the nodes, the bus or this process may have been away for a moment.
+  if (named.length > 0 && Object.keys(report.passed_over).every((code) => code === "not_heard"))
+    return new HearthError("unavailable", {
+      message: `No node${where} can be heard now: ${why}. Try again in a moment.`,
+      details: { ...report },
+    });
   return new HearthError("insufficient_capacity", {
     message: `No node${where} can take a machine of ${request.cpus} CPUs and ${request.memoryMb} MB: ${why}. Stop a machine or ask for less.`,
     details: { ...report },

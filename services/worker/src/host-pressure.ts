@@ -6,8 +6,8 @@ export const pressureLimits = {
   /** Percent from which the node takes no new machine. */
   memoryUsed: 95,
   diskUsed: 95,
-  /** Free megabytes under which it takes none either. */
-  diskFreeMb: 1_024,
+  /** Free megabytes under which it takes none either: what the files of a start may need. */
+  diskFreeMb: 32,
   /** Percent of the time in which something waited for a processor: a warning, as machines only become slower. */
   cpuWaiting: 80,
 } as const;
