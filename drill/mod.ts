@@ -1,8 +1,10 @@
-/** `npm run drill -- wipe-jetstream`: see `usage`. The last line is the result; the exit code is 1 when it is bad. */
+/** `npm run drill -- wipe-jetstream` and `partition`: see `usage`. The last line is the result; the exit code is 1 when it is bad. */
 import { parseArgs } from "node:util";
+import { runPartition } from "./src/partition.ts";
 import { runWipeJetstream } from "./src/wipe-jetstream.ts";
 
-const usage = "usage: npm run drill -- wipe-jetstream [--seed S] [--writes N] [--json]";
+const usage = `usage: npm run drill -- wipe-jetstream [--seed S] [--writes N] [--json]
+       npm run drill -- partition [--seed S] [--seconds N] [--json]`;
 
 function fail(why: string): never {
   process.stderr.write(`${why}\n${usage}\n`);
@@ -21,6 +23,7 @@ function read() {
       options: {
         seed: { type: "string", default: "1" },
         writes: { type: "string", default: "2000" },
+        seconds: { type: "string", default: "180" },
         json: { type: "boolean", default: false },
       },
     });
@@ -30,12 +33,27 @@ function read() {
 }
 
 const { values, positionals } = read();
-if (positionals.length !== 1 || positionals[0] !== "wipe-jetstream") fail("name one drill");
-const report = await runWipeJetstream({
-  seed: whole("seed", values.seed),
-  writes: whole("writes", values.writes),
-  onProgress: (line) => void process.stderr.write(`${line}\n`),
-});
-const named = { drill: "wipe-jetstream", ...report };
+const seed = whole("seed", values.seed);
+const onProgress = (line: string): void => void process.stderr.write(`${line}\n`);
+
+async function wipeJetstream() {
+  const report = await runWipeJetstream({ seed, writes: whole("writes", values.writes), onProgress });
+  return { report, isGood: report.lost === 0 };
+}
+
+async function partition() {
+  const report = await runPartition({ seed, seconds: whole("seconds", values.seconds), onProgress });
+  return { report, isGood: report.found.length === 0 };
+}
+
+const drills: Readonly<Record<string, () => Promise<{ report: object; isGood: boolean }>>> = {
+  "wipe-jetstream": wipeJetstream,
+  partition,
+};
+const [name = "", ...more] = positionals;
+const drill = Object.hasOwn(drills, name) && more.length === 0 ? drills[name] : undefined;
+if (drill === undefined) fail("name one drill");
+const { report, isGood } = await drill();
+const named = { drill: name, ...report };
 process.stdout.write(`${values.json ? JSON.stringify(named) : JSON.stringify(named, null, 2)}\n`);
-process.exit(report.lost === 0 ? 0 : 1);
+process.exit(isGood ? 0 : 1);

@@ -5,7 +5,7 @@
 import { HearthError } from "@hearth/errors";
 import type { TokenScope } from "@hearth/machine";
 import type { Caller } from "./caller.ts";
-import { appNotFound, type ClusterView, machineNotFound } from "./cluster-view.ts";
+import { appNotFound, type ClusterView } from "./cluster-view.ts";
 import type { RoutePermission } from "./route-permissions.ts";
 import { isUnrestricted, permitsApp, permitsMachine } from "./token-scope.ts";
 
@@ -14,7 +14,7 @@ export interface Asked {
   readonly params: Readonly<Record<string, string | undefined>>;
 }
 
-/** @throws HearthError `permission_denied`, `app_not_found`, `machine_not_found` */
+/** @throws HearthError `permission_denied`, `app_not_found`, and what `ClusterView.missing` says */
 export function authorize(caller: Caller, view: ClusterView, { permission, params }: Asked): void {
   const { verb, target } = permission;
   if (verb === "own") return;
@@ -36,7 +36,7 @@ function onApp(caller: Caller, view: ClusterView, { verb, target, params }: Aske
   if (app === undefined || !caller.seesApp(view, app)) throw appNotFound(name);
   if (target === "app") need(caller, verb, (scope) => permitsApp(scope, app), `the app ${name}`);
   if (target !== "machine") return;
-  if (!caller.seesMachine(app, id)) throw machineNotFound(id);
+  if (!caller.seesMachine(app, id)) throw view.missing(id);
   need(caller, verb, (scope) => permitsMachine(scope, app, id), `the machine ${id}`);
 }
 

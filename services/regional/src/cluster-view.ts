@@ -18,6 +18,9 @@ import { RegionState } from "./region-state.ts";
 /** Of more, people should know: logs of two hosts no longer tell one story, and leases of machines end early or late. */
 const skewWarningMs = 5_000;
 
+/** A copy that was last found to be the newest longer ago than this does not know what does not exist. It looks each second. */
+const currentLimitMs = 4_000;
+
 /** An app with what only the API needs to know of it. */
 export interface StoredApp extends AppFact {
   /** Apps of one organisation with one name of network share its number. */
@@ -68,7 +71,22 @@ export class ClusterView {
     return this.machineIndex.find(id);
   }
 
-  /** @throws HearthError `app_not_found`, `machine_not_found`, `invalid_argument` for what is no id */
+  /**
+   * Why there is no such machine for the caller. Only a copy that is known to be the newest may say that it does not
+   * exist; one that lags, or has just begun to listen, says that it does not know. It looks at nothing that the caller
+   * may not see, so that the answer does not tell whether the machine exists elsewhere.
+   */
+  missing(id: string): HearthError {
+    const isCurrent = this.#replica.isSettled && this.#replica.ageMs <= currentLimitMs;
+    if (isCurrent) return machineNotFound(id);
+    return new HearthError("unavailable", {
+      message:
+        "This API does not know the machine, and has not heard the newest state of the region; try again in a moment, or ask another API.",
+      details: { machine_id: id },
+    });
+  }
+
+  /** @throws HearthError `app_not_found`, `machine_not_found`, `unavailable`, `invalid_argument` for what is no id */
   machine(app: string, id: string): MachineFact {
     this.app(app);
     if (!isMachineId(id)) {
@@ -79,7 +97,7 @@ export class ClusterView {
     }
     const found = this.findMachine(id);
     if (found?.app === app) return found;
-    throw machineNotFound(id);
+    throw this.missing(id);
   }
 
   /** What every node says of the machine, also one that has lost it. */
