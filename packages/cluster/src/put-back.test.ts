@@ -191,5 +191,6 @@ test("a copy of the version before is read, and what it has is put back", async 
   }
   await using old = await copyOf(nats, "old");
   await eventually(() => first.replica.get("app.web")?.value === "kept", "another copy has it");
+  await eventually(() => old.losses.length > 0, "the loss is told");
   assert.deepEqual(old.losses, [{ kind: "replaced", lost: 2, restored: 2, overtaken: 0 }]);
 });
