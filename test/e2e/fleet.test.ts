@@ -106,9 +106,11 @@ describe("a fleet", { timeout: 900_000 }, () => {
     const unheard = await call(one, "POST", `${path}/exec`, { command: ["true"] });
     assert.match(unheard.body.code, /^(unavailable|deadline_exceeded)$/, JSON.stringify(unheard));
     assert.ok((await fleet.dropped()) > 0, "the cut was felt");
-    const { status, body } = await call(two, "POST", `/v1/apps/${app}/machines`, {
-      config: { image },
-      skip_launch: true,
+    // A region that has just lost the leader of its bus asks to try again, and nothing else.
+    const { status, body } = await until("an answer to a create", 60_000, async () => {
+      const request = { config: { image }, skip_launch: true };
+      const answer = await call(two, "POST", `/v1/apps/${app}/machines`, request);
+      return answer.status === 503 ? undefined : answer;
     });
     assert.equal(status, 200, JSON.stringify(body));
     assert.notEqual(hostBits(body), hostBits(machine), "nothing is placed on a host that is not heard");

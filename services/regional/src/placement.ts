@@ -151,6 +151,8 @@ export function placementReport(
   return { ...(chosen === undefined ? {} : { node_id: chosen }), nodes, considered, passed_over };
 }
 
+const silences: ReadonlySet<string> = new Set<PlacementCode>(["not_heard", "no_answer"]);
+
 export function noCapacity(request: PlacementRequest, report: PlacementReport): HearthError {
   const where = request.region === undefined ? "" : ` in region ${request.region}`;
   const named = report.considered.map(({ node_id, reason }) => `${node_id} ${reason}`);
@@ -158,7 +160,7 @@ export function noCapacity(request: PlacementRequest, report: PlacementReport): 
   const why =
     named.length === 0 ? "no node is known" : `${named.join("; ")}${more > 0 ? `; and ${more} more` : ""}`;
   // Silence says nothing of room: the nodes, the bus or this process may have been away for a moment.
-  if (named.length > 0 && Object.keys(report.passed_over).every((code) => code === "not_heard"))
+  if (named.length > 0 && Object.keys(report.passed_over).every((code) => silences.has(code)))
     return new HearthError("unavailable", {
       message: `No node${where} can be heard now: ${why}. Try again in a moment.`,
       details: { ...report },

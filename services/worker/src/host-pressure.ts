@@ -7,7 +7,7 @@ export const pressureLimits = {
   memoryUsed: 95,
   diskUsed: 95,
   /** Free megabytes under which it takes none either: what the files of a start may need. */
-  diskFreeMb: 32,
+  diskFreeMb: 8,
   /** Percent of the time in which something waited for a processor: a warning, as machines only become slower. */
   cpuWaiting: 80,
 } as const;
