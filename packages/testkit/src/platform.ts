@@ -136,6 +136,8 @@ export async function startPlatform({ dataMib }: PlatformOptions = {}): Promise<
   };
   const up = await hearth(["up"]);
   if (up.code !== 0) {
+    // An agent that did not become ready in time runs on, and would outlive its directories.
+    await hearth(["down", "--force"]);
     await removeDirectory();
     throw new Error(`hearth up: ${up.stdout}${up.stderr}`);
   }

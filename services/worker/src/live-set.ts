@@ -1,9 +1,11 @@
 /** The VMs that this worker holds, and the logs of its machines. */
+import { HearthError } from "@hearth/errors";
 import type { Logger } from "@hearth/telemetry";
 import type { Vmm } from "@hearth/vmm";
 import type { HostPaths } from "./host-paths.ts";
 import { LiveMachine } from "./live-machine.ts";
 import { MachineLog } from "./machine-log.ts";
+import type { MachineStore } from "./machine-store.ts";
 import type { LiveMachines } from "./run-parts.ts";
 import type { Clock } from "./worker-deps.ts";
 
@@ -71,4 +73,20 @@ export class LiveSet implements LiveMachines {
     await Promise.allSettled([...this.#live.keys()].map((machineId) => this.drop(machineId)));
     await Promise.allSettled([...this.#logs.keys()].map((machineId) => this.closeLog(machineId)));
   }
+}
+
+/** @throws HearthError `machine_not_found`, `vmm_not_running` */
+export function runningMachine(
+  store: Pick<MachineStore, "get">,
+  live: Pick<LiveSet, "get">,
+  machineId: string,
+): LiveMachine {
+  const { state } = store.get(machineId);
+  const machine = live.get(machineId);
+  if (machine === undefined || machine.vmExit !== undefined || (state !== "started" && state !== "stopping"))
+    throw new HearthError("vmm_not_running", {
+      message: `The machine is ${state}; start it first.`,
+      details: { state },
+    });
+  return machine;
 }

@@ -8,7 +8,7 @@ import { canApply, nextState } from "@hearth/machine";
 import { guardProcesses, vmmProcesses } from "./host-leftovers.ts";
 import type { MachineRow } from "./machine-row.ts";
 import type { Change } from "./machine-store.ts";
-import type { MovedMachines } from "./node-lease.ts";
+import type { MovedMachines, NodeLeaseDeps } from "./node-lease.ts";
 import type { RunEngine } from "./run-engine.ts";
 import type { RunParts } from "./run-parts.ts";
 
@@ -38,9 +38,27 @@ export interface RightsDeps {
 }
 
 const pollMs = 50;
+const leaseKey = "lease";
+
+/** What the node's lease asks of the machines that need it. */
+export function leasedMachines(
+  rights: RightsDeps,
+): Pick<NodeLeaseDeps, "lapse" | "down" | "hadLease" | "gotLease" | "asks" | "forget"> {
+  const { store } = rights.parts;
+  return {
+    lapse: () => lapseMachines(rights),
+    down: (signal) => untilDown(rights, signal),
+    hadLease: () => store.meta(leaseKey) !== undefined,
+    gotLease: () => {
+      if (store.meta(leaseKey) === undefined) store.setMeta(leaseKey, "held");
+    },
+    asks: () => askedMachines(rights),
+    forget: (moved) => forgetMoved(rights, moved),
+  };
+}
 
 /** The lease is over: the records say so at once, and VMMs are ended without waiting for their turn. */
-export function lapseMachines({ parts, engine, wake }: RightsDeps): void {
+function lapseMachines({ parts, engine, wake }: RightsDeps): void {
   for (const row of parts.store.all().filter(needsLease)) {
     const starts = engine.openRunOf(row.machineId)?.kind === "machine-start";
     if (hasToGo(row, starts)) parts.store.change(row.machineId, gaveWay);
@@ -55,7 +73,7 @@ export function lapseMachines({ parts, engine, wake }: RightsDeps): void {
 }
 
 /** Resolves when none of the machines that need the lease is on the host. @throws what `signal` says */
-export async function untilDown({ parts, engine }: RightsDeps, signal: AbortSignal): Promise<void> {
+async function untilDown({ parts, engine }: RightsDeps, signal: AbortSignal): Promise<void> {
   for (;;) {
     const rows = parts.store.all().filter(needsLease);
     const ids = new Set<string>(rows.map(({ machineId }) => machineId));
@@ -72,14 +90,14 @@ export async function untilDown({ parts, engine }: RightsDeps, signal: AbortSign
 }
 
 /** What the region has to answer for before any of them may start again. */
-export const askedMachines = ({ parts }: RightsDeps): string[] =>
+const askedMachines = ({ parts }: RightsDeps): string[] =>
   parts.store
     .all()
     .filter((row) => needsLease(row) && row.state !== "destroyed" && row.placement?.role !== "gone")
     .map(({ machineId }) => machineId);
 
 /** Machines that another node has got: nothing of them stays here but their story. */
-export function forgetMoved({ parts, wake, noteTerm }: RightsDeps, moved: MovedMachines): void {
+function forgetMoved({ parts, wake, noteTerm }: RightsDeps, moved: MovedMachines): void {
   for (const { machine_id, term } of moved) {
     const row = parts.store.find(machine_id);
     if (row === undefined || (row.placement?.term ?? 0) > term) continue;

@@ -1,8 +1,8 @@
 /** Tells the cluster every few seconds what this node is and what it still takes. */
 import type { FactStore, NodeConfig } from "@hearth/cluster";
-import { factKeys, type NodeFact } from "@hearth/machine";
+import { factKeys, hearthVersion, type NodeFact } from "@hearth/machine";
 import type { Logger } from "@hearth/telemetry";
-import { defaultCpuOvercommit } from "./admission.ts";
+import { type Admission, defaultCpuOvercommit } from "./admission.ts";
 import { pressureProblems, pressureWarnings, readPressure } from "./host-pressure.ts";
 import type { MachineRow } from "./machine-row.ts";
 import type { Shape } from "./reservations.ts";
@@ -48,7 +48,19 @@ export function imagesOf(rows: readonly MachineRow[]): string[] {
   return [...new Set(newestFirst)].slice(0, toldImages).sort();
 }
 
-const version = "0.1.0";
+/** A node that is being taken down has no room, and what is on it. */
+export function loadOf(
+  rows: readonly MachineRow[],
+  admission: Pick<Admission, "free" | "reserved">,
+  { draining }: { readonly draining: boolean },
+): NodeLoad {
+  return {
+    free: draining ? noLoad.free : admission.free(rows),
+    reserved: admission.reserved(),
+    machines: rows.filter(({ state }) => state !== "destroyed").length,
+    images: imagesOf(rows),
+  };
+}
 
 export class NodeFacts {
   readonly #deps: NodeFactsDeps;
@@ -98,7 +110,7 @@ export class NodeFacts {
     return {
       node_id: config.node_id,
       region: config.region,
-      version,
+      version: hearthVersion,
       accelerator: config.accelerator,
       total_cpus: config.capacity.cpus,
       total_memory_mb: config.capacity.memory_mb,

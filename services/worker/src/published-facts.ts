@@ -1,3 +1,4 @@
+import type { DatabaseSync } from "node:sqlite";
 import { crashPoint } from "./crash-point.ts";
 import type { WorkerDeps } from "./worker-deps.ts";
 
@@ -19,4 +20,11 @@ export function withCrashPoints(facts: PublishedFacts): PublishedFacts {
       return deleted;
     },
   };
+}
+
+/** Unique to this database for ever: a new one must not repeat the message ids of an old one. */
+export function ownerId(database: DatabaseSync, randomBytes: (length: number) => Uint8Array): string {
+  const made = Buffer.from(randomBytes(8)).toString("hex");
+  database.prepare("INSERT INTO meta (key, value) VALUES ('owner_id', ?) ON CONFLICT DO NOTHING").run(made);
+  return String(database.prepare("SELECT value FROM meta WHERE key = 'owner_id'").get()?.value);
 }

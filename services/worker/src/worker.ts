@@ -28,27 +28,18 @@ import { GuestCommands } from "./guest-commands.ts";
 import { HostPaths } from "./host-paths.ts";
 import { inspectHost } from "./inspector.ts";
 import { Ledger } from "./ledger.ts";
-import type { LiveMachine } from "./live-machine.ts";
-import { LiveSet } from "./live-set.ts";
+import { LiveSet, runningMachine } from "./live-set.ts";
 import { MachineActor } from "./machine-actor.ts";
 import { MachineCommands } from "./machine-commands.ts";
 import { placementOf } from "./machine-placements.ts";
 import { factOf, privateAddress, recordOf } from "./machine-record.ts";
-import {
-  askedMachines,
-  forgetMoved,
-  isElsewhere,
-  lapseMachines,
-  needsLease,
-  type RightsDeps,
-  untilDown,
-} from "./machine-rights.ts";
+import { isElsewhere, leasedMachines, needsLease, type RightsDeps } from "./machine-rights.ts";
 import type { MachineRow } from "./machine-row.ts";
 import { MachineStore } from "./machine-store.ts";
-import { imagesOf, NodeFacts, type NodeLoad, noLoad } from "./node-facts.ts";
+import { loadOf, NodeFacts, noLoad } from "./node-facts.ts";
 import { hostBootMs, NodeLease } from "./node-lease.ts";
 import { OrphanSweep } from "./orphan-sweep.ts";
-import { withCrashPoints } from "./published-facts.ts";
+import { ownerId, withCrashPoints } from "./published-facts.ts";
 import { Restatement } from "./restatement.ts";
 import { RunEngine } from "./run-engine.ts";
 import { runHistory } from "./run-history.ts";
@@ -64,7 +55,6 @@ import { workerStreamHandlers } from "./worker-streams.ts";
 
 export const workerServiceName = "worker";
 const publishedEvents = 20;
-const leaseKey = "lease";
 
 export class Worker {
   readonly #deps: WorkerDeps;
@@ -104,9 +94,7 @@ export class Worker {
     this.#health = new DatabaseHealth({
       ...{ database, clock, logger, onCorrupt: deps.onCorrupt },
       probeMs: { first: limits.probeMs, longest: limits.longestProbeMs },
-      onRecovered: () => {
-        for (const actor of this.#actors.values()) actor.wake();
-      },
+      onRecovered: () => this.#wakeAll(),
     });
     this.#outbox = new Outbox({
       database,
@@ -175,14 +163,18 @@ export class Worker {
       newNonce: () => Buffer.from(randomBytes(8)).toString("hex"),
     });
     this.#answer = answer;
-    this.#guests = new GuestCommands((machineId) => this.#running(machineId));
+    this.#guests = new GuestCommands((machineId) => runningMachine(this.#store, this.#live, machineId));
     this.#nodeFacts = new NodeFacts({
       config,
       facts: deps.facts,
       clock,
       logger,
       everyMs: limits.nodeFactEveryMs,
-      load: () => (this.#draining ? noLoad : this.#health.guard(() => this.#load(), noLoad)),
+      load: () =>
+        this.#health.guard(
+          () => loadOf(this.#store.all(), this.#admission, { draining: this.#draining }),
+          noLoad,
+        ),
       problems: () => [...this.#health.problems, ...present(this.#lease.problem)],
       services: () => this.#services.now,
       restatement: new Restatement({
@@ -221,17 +213,8 @@ export class Worker {
       limits: config.lease ?? defaultLease,
       path: paths.lease,
       bootMs: deps.bootMs ?? hostBootMs,
-      lapse: () => lapseMachines(rights),
-      down: (signal) => untilDown(rights, signal),
-      hadLease: () => this.#store.meta(leaseKey) !== undefined,
-      gotLease: () => {
-        if (this.#store.meta(leaseKey) === undefined) this.#store.setMeta(leaseKey, "held");
-      },
-      asks: () => askedMachines(rights),
-      forget: (moved) => forgetMoved(rights, moved),
-      onHeld: () => {
-        for (const actor of this.#actors.values()) actor.wake();
-      },
+      ...leasedMachines(rights),
+      onHeld: () => this.#wakeAll(),
     });
     this.#orphans = new OrphanSweep({
       nodeId: config.node_id,
@@ -262,7 +245,7 @@ export class Worker {
     }
     const streams = workerStreamHandlers({
       store: this.#store,
-      live: (machineId) => this.#running(machineId),
+      live: (machineId) => runningMachine(this.#store, this.#live, machineId),
       log: (machineId) => this.#live.log(machineId),
       until: (machineId, wanted, signal) => this.#until(machineId, wanted, signal),
     });
@@ -337,18 +320,6 @@ export class Worker {
     );
   }
 
-  /** Throws machine_not_found, vmm_not_running. */
-  #running(machineId: string): LiveMachine {
-    const { state } = this.#store.get(machineId);
-    const live = this.#live.get(machineId);
-    if (live === undefined || live.vmExit !== undefined || (state !== "started" && state !== "stopping"))
-      throw new HearthError("vmm_not_running", {
-        message: `The machine is ${state}; start it first.`,
-        details: { state },
-      });
-    return live;
-  }
-
   #inspect(): Promise<Inspection> {
     return inspectHost({
       database: this.#database,
@@ -374,20 +345,9 @@ export class Worker {
       );
     } catch (error) {
       this.#draining = false;
-      for (const actor of this.#actors.values()) actor.wake();
+      this.#wakeAll();
       throw error;
     }
-  }
-
-  #load(): NodeLoad {
-    const rows = this.#store.all();
-    const nothing = { cpus: 0, memory_mb: 0 };
-    return {
-      free: this.#draining ? nothing : this.#admission.free(rows),
-      reserved: this.#admission.reserved(),
-      machines: rows.filter(({ state }) => state !== "destroyed").length,
-      images: imagesOf(rows),
-    };
   }
 
   #changed(machineId: string): void {
@@ -395,6 +355,10 @@ export class Worker {
     this.#checks.follow(machineId);
     this.#live.log(machineId).wake();
     this.#watch.notify();
+  }
+
+  #wakeAll(): void {
+    for (const actor of this.#actors.values()) actor.wake();
   }
 
   #actor(machineId: string): MachineActor {
@@ -431,10 +395,3 @@ export class Worker {
 }
 
 const present = <T>(value: T | undefined): T[] => (value === undefined ? [] : [value]);
-
-/** Unique to this database for ever: a new one must not repeat the message ids of an old one. */
-function ownerId(database: DatabaseSync, randomBytes: (length: number) => Uint8Array): string {
-  const made = Buffer.from(randomBytes(8)).toString("hex");
-  database.prepare("INSERT INTO meta (key, value) VALUES ('owner_id', ?) ON CONFLICT DO NOTHING").run(made);
-  return String(database.prepare("SELECT value FROM meta WHERE key = 'owner_id'").get()?.value);
-}
