@@ -25,6 +25,8 @@ import type { Bus } from "./bus.ts";
 import { FactShelf } from "./fact-shelf.ts";
 import { tombstoneHeader, versionOf } from "./fact-version.ts";
 import { ensureStateStream, statePrefix, stateStream, streamIdentity, type Written } from "./facts.ts";
+import { FeedCheck } from "./feed-check.ts";
+import { onceAborted } from "./once-aborted.ts";
 import { putBackFacts } from "./put-back.ts";
 import type { Arrival, ReplicaOptions, WaitOptions } from "./replica-options.ts";
 import {
@@ -57,6 +59,7 @@ export class Replica {
   #store: ReplicaStore | undefined;
   #position: ReplicaPosition = { stream: "", revision: 0, checkedAtMs: Number.NEGATIVE_INFINITY };
   #batch: Received[] = [];
+  #check = new FeedCheck();
   /** What the stream has beyond this revision was published while this copy followed. */
   #liveAfter = Number.POSITIVE_INFINITY;
   /** Monotonic: when the stream last answered. */
@@ -206,10 +209,9 @@ export class Replica {
 
   /** Returns when stopping; throws when the feed is broken or stands still. */
   async #follow(signal: AbortSignal): Promise<void> {
-    const bus = await Promise.race([this.#options.bus, once(signal)]);
+    const bus = await Promise.race([this.#options.bus, onceAborted(signal)]);
     if (bus === undefined) return;
-    const { connection } = bus;
-    const { connections } = bus;
+    const { connection, connections } = bus;
     const manager = await jetstreamManager(connection, { timeout: 2_000 });
     await ensureStateStream(manager, this.#options.streamReplicas ?? 1);
     bus.clock.see(this.#store?.clock ?? 0);
@@ -233,25 +235,22 @@ export class Replica {
     };
     throwIfElsewhere();
     this.#verified = { bus, connections };
+    this.#check = new FeedCheck();
     try {
-      let stalledAt = -1;
       while (!signal.aborted) {
         this.#throwIfBroken();
         const askedAtMs = Date.now();
+        // What comes while the stream is asked may be beyond what it answers.
+        const { revision } = this.#position;
         const info = await manager.streams.info(stateStream);
         const { state } = info;
         throwIfElsewhere();
-        if (streamIdentity(info) !== this.#position.stream || state.last_seq < this.#position.revision)
+        if (streamIdentity(info) !== this.#position.stream || state.last_seq < revision)
           throw new HearthError("unavailable", { message: "Another stream, or one that has lost its end." });
         this.#confirm(state.last_seq, { isAfterGap: !this.#isConfirmed() });
-        if (state.last_seq === this.#position.revision) {
-          this.#position = { ...this.#position, checkedAtMs: askedAtMs };
-          stalledAt = -1;
-        } else if (stalledAt === this.#position.revision) {
+        if (!this.#check.look(askedAtMs, state.last_seq, this.#position.revision))
           throw new HearthError("unavailable", { message: "The feed of the state stands still." });
-        } else {
-          stalledAt = this.#position.revision;
-        }
+        this.#noteAge();
         await delay(this.#options.checkMs ?? 1_000, undefined, { signal }).catch(() => undefined);
       }
     } finally {
@@ -337,6 +336,11 @@ export class Replica {
     this.#flushing ??= setImmediate(() => this.#flush());
   }
 
+  #noteAge(): void {
+    const checkedAtMs = this.#check.passed(this.#position.revision);
+    if (checkedAtMs !== undefined) this.#position = { ...this.#position, checkedAtMs };
+  }
+
   #throwIfBroken(): void {
     if (this.#broken !== undefined) throw this.#broken.error;
   }
@@ -371,6 +375,7 @@ export class Replica {
       this.#broken = { error };
       return;
     }
+    this.#noteAge();
     for (const { fact } of batch) this.#shelf.put(fact);
     for (const { fact, isLive } of batch) this.#tell(fact, { isLive });
     for (const waiter of [...this.#waiters]) waiter();
@@ -388,11 +393,4 @@ export class Replica {
     const { checkedAtMs } = this.#position;
     return { ...this.#position, checkedAtMs: Number.isFinite(checkedAtMs) ? checkedAtMs : 0 };
   }
-}
-
-function once(signal: AbortSignal): Promise<undefined> {
-  return new Promise((resolve) => {
-    if (signal.aborted) resolve(undefined);
-    else signal.addEventListener("abort", () => resolve(undefined), { once: true });
-  });
 }

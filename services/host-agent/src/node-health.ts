@@ -70,7 +70,11 @@ async function checkApi(config: NodeConfig, limitMs: number): Promise<void> {
     }
     return body;
   };
-  await get("/v1/health");
+  const { replica_age_ms: ageMs } = (await get("/v1/health")) as { replica_age_ms?: number | null };
+  if (ageMs === null)
+    throw new HearthError("unavailable", {
+      message: "The API has not compared what it knows with the bus yet.",
+    });
   const nodes = (await get("/v1/nodes")) as readonly SeenNode[];
   const node = Array.isArray(nodes) ? nodes.find(({ node_id }) => node_id === config.node_id) : undefined;
   if (node === undefined || node.age_ms === null) {
