@@ -127,7 +127,7 @@ describe("a region of hosts", { timeout: 280_000 }, () => {
       const other = lost === second ? first : second;
       await lost.kill();
       const sinceMs = Date.now();
-      await until("a write without it", 30_000, async () => {
+      await until("a write without it", 20_000, async () => {
         const askedAtMs = Date.now();
         const { code, stderr } = await other.hearth(["apps", "create", `without-${index}`], {
           HEARTH_TOKEN: token,

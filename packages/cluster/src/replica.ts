@@ -47,6 +47,8 @@ interface Received extends Arrival {
 
 /** A feed that was not confirmed for so long may bring what is old. */
 const liveLimitMs = 5_000;
+/** A stream that has no leader answers nothing, also not when it has one again: it is soon asked anew. */
+const askLimitMs = 1_500;
 /** A copy that begins with nothing has the whole region to fetch. */
 const pulledAtOnce = 2_000;
 
@@ -212,12 +214,12 @@ export class Replica {
     const bus = await Promise.race([this.#options.bus, onceAborted(signal)]);
     if (bus === undefined) return;
     const { connection, connections } = bus;
-    const manager = await jetstreamManager(connection, { timeout: 2_000 });
+    const manager = await jetstreamManager(connection, { timeout: askLimitMs });
     await ensureStateStream(manager, this.#options.streamReplicas ?? 1);
     bus.clock.see(this.#store?.clock ?? 0);
     await this.#adopt(manager, bus, signal);
     this.#confirm((await manager.streams.info(stateStream)).state.last_seq, { isAfterGap: true });
-    const consumer = await jetstream(connection).consumers.get(stateStream, {
+    const consumer = await jetstream(connection, { timeout: askLimitMs }).consumers.get(stateStream, {
       deliver_policy: DeliverPolicy.StartSequence,
       opt_start_seq: this.#position.revision + 1,
     });
