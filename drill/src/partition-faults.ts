@@ -1,6 +1,6 @@
 /** Makes a planned fault happen to a fleet, holds it, and takes it back. */
 import { setTimeout as delay } from "node:timers/promises";
-import type { RunningFleet } from "@hearth/testkit";
+import { type FleetHost, type RunningFleet, type ServiceName, until } from "@hearth/testkit";
 import type { Fault } from "./partition-plan.ts";
 
 const backLimitMs = 120_000;
@@ -33,7 +33,7 @@ export async function befall(
       for (const other of others) await fleet.cut(other, host);
       break;
     case "kill":
-      await until(`${fault.service} on ${host.name}`, async () => host.pids(fault.service).length > 0);
+      await untilRuns(host, fault.service);
       await host.kill(fault.service);
       break;
     case "lose":
@@ -42,8 +42,7 @@ export async function befall(
   await delay(fault.holdMs);
   if (fault.kind === "lose" || (fault.kind === "kill" && fault.service === "host-agent"))
     await fleet.region.start(host);
-  else if (fault.kind === "kill")
-    await until(`${fault.service} on ${host.name}`, async () => host.pids(fault.service).length > 0);
+  else if (fault.kind === "kill") await untilRuns(host, fault.service);
   else {
     onDropped(await fleet.dropped());
     await fleet.heal();
@@ -57,15 +56,5 @@ export function describeFault(fault: Fault): string {
   return `${fault.kind} host ${fault.host}${what} for ${Math.round(fault.holdMs / 1000)} s`;
 }
 
-/** @throws Error naming what did not come about */
-export async function until(
-  what: string,
-  holds: () => Promise<boolean>,
-  limitMs = backLimitMs,
-): Promise<void> {
-  const endMs = Date.now() + limitMs;
-  while (!(await holds())) {
-    if (Date.now() > endMs) throw new Error(`${what}: not within ${limitMs} ms`);
-    await delay(200);
-  }
-}
+const untilRuns = (host: FleetHost, service: ServiceName): Promise<number> =>
+  until(`${service} on ${host.name}`, backLimitMs, async () => host.pids(service)[0]);

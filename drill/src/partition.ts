@@ -7,11 +7,11 @@ import { execFileSync } from "node:child_process";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { HearthError } from "@hearth/errors";
-import { demoImage, type RunningFleet, repositoryRoot, startFleet } from "@hearth/testkit";
+import { demoImage, type RunningFleet, repositoryRoot, startFleet, until } from "@hearth/testkit";
 import { seeded } from "@hearth/worker";
 import { drillApp, FleetClients } from "./fleet-clients.ts";
 import { DoubleWatch, judge, type Verdict } from "./fleet-verdict.ts";
-import { befall, describeFault, until } from "./partition-faults.ts";
+import { befall, describeFault } from "./partition-faults.ts";
 import { type FaultKind, planFaults } from "./partition-plan.ts";
 
 export interface PartitionOptions {
@@ -60,7 +60,9 @@ export async function runPartition(options: PartitionOptions): Promise<Partition
   clients.run(options.clients ?? 4);
   try {
     const { acknowledged } = clients;
-    await until("a first machine", async () => acknowledged.created > 0 && watch.seen.size > 0, firstLimitMs);
+    await until("a first machine", firstLimitMs, async () =>
+      acknowledged.created > 0 && watch.seen.size > 0 ? true : undefined,
+    );
     for (const fault of faults) {
       say(`${describeFault(fault)}; ${JSON.stringify(acknowledged)}, ${watch.found.size} ran twice`);
       await befall(fleet, fault, (packets) => {

@@ -21,3 +21,4 @@ export {
   startPlatform,
 } from "./src/platform.ts";
 export { type Registry, startRegistry } from "./src/registry.ts";
+export { until } from "./src/until.ts";

@@ -1,4 +1,5 @@
 // What drills and measurements run: a node of its own, and the operations of a machine.
+export { drillArguments, onProgress, printReport } from "./src/drill/drill-arguments.ts";
 export { busyboxImage, DrillNode, eventually, hostImage } from "./src/drill/drill-node.ts";
 export { newDrillMachine, operations, recordOf } from "./src/drill/operations.ts";
 export { seeded } from "./src/drill/seeded.ts";

@@ -3,8 +3,14 @@ import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { join } from "node:path";
 import { after, afterEach, before, describe, test } from "node:test";
-import { setTimeout as delay } from "node:timers/promises";
-import { type FleetHost, type Json, type RunningFleet, repositoryRoot, startFleet } from "@hearth/testkit";
+import {
+  type FleetHost,
+  type Json,
+  type RunningFleet,
+  repositoryRoot,
+  startFleet,
+  until,
+} from "@hearth/testkit";
 import { startLoad } from "./fleet-load.ts";
 
 const image = "demo:latest";
@@ -17,16 +23,6 @@ let one: FleetHost;
 let two: FleetHost;
 let three: FleetHost;
 const machines = new Map<FleetHost, Json>();
-
-async function until<T>(what: string, limitMs: number, probe: () => Promise<T | undefined>): Promise<T> {
-  const end = Date.now() + limitMs;
-  for (;;) {
-    const found = await probe();
-    if (found !== undefined) return found;
-    if (Date.now() > end) throw new Error(`${what}: not within ${limitMs} ms`);
-    await delay(100);
-  }
-}
 
 const call = (api: FleetHost, method: string, path: string, body?: unknown) =>
   fleet.region.call(api, method, path, { body, limitMs: answerLimitMs });

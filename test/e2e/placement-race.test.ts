@@ -67,8 +67,16 @@ test("of two API processes that race for the last room one wins, and the other i
     await node.start(hostImage);
     await using first = await startApi(node, dirs[0] ?? "");
     await using second = await startApi(node, dirs[1] ?? "");
-    const made = await first.call("POST", "/v1/apps", { app_name: "web", org_slug: "personal" });
-    assert.equal(made.status, 201);
+    // Until its copy is known to be current, an API answers 503.
+    await eventually(
+      "an app is made",
+      async () => {
+        const made = await first.call("POST", "/v1/apps", { app_name: "web", org_slug: "personal" });
+        assert.ok(made.status === 201 || made.status === 503, JSON.stringify(made.json));
+        return made.status === 201 ? true : undefined;
+      },
+      limitMs,
+    );
     await eventually(
       "both know the app",
       async () => ((await second.call("GET", "/v1/apps/web")).status === 200 ? true : undefined),

@@ -1,20 +1,16 @@
 /** "First light": the promises of the README, kept on a platform of this host's own. */
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { setTimeout as delay } from "node:timers/promises";
-import { demoImage as image, importDemo, type Json, type Platform, startPlatform } from "@hearth/testkit";
+import {
+  demoImage as image,
+  importDemo,
+  type Json,
+  type Platform,
+  startPlatform,
+  until,
+} from "@hearth/testkit";
 
 let platform: Platform;
-
-async function until<T>(what: string, limitMs: number, probe: () => Promise<T | undefined>): Promise<T> {
-  const end = Date.now() + limitMs;
-  for (;;) {
-    const found = await probe();
-    if (found !== undefined) return found;
-    if (Date.now() > end) throw new Error(`${what}: not within ${limitMs} ms`);
-    await delay(100);
-  }
-}
 
 async function createMachine(app: string, config: Json, extra: Json = {}): Promise<Json> {
   const { status, body } = await platform.call("POST", `/v1/apps/${app}/machines`, {

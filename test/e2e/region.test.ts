@@ -4,23 +4,12 @@ import { readdirSync, readFileSync, statSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { setTimeout as delay } from "node:timers/promises";
-import type { Finished, Json } from "@hearth/testkit";
+import { type Finished, type Json, until } from "@hearth/testkit";
 import { type RegionHost, type RegionHosts, regionHosts } from "./region-hosts.ts";
 
 let region: RegionHosts;
 let hosts: readonly [RegionHost, RegionHost, RegionHost, RegionHost];
 let token = "";
-
-async function until<T>(what: string, limitMs: number, probe: () => Promise<T | undefined>): Promise<T> {
-  const end = Date.now() + limitMs;
-  for (;;) {
-    const found = await probe();
-    if (found !== undefined) return found;
-    if (Date.now() > end) throw new Error(`${what}: not within ${limitMs} ms`);
-    await delay(200);
-  }
-}
 
 const done = ({ code, stdout, stderr }: Finished): string => {
   assert.equal(code, 0, `${stdout}${stderr}`);

@@ -29,11 +29,28 @@ interface Held {
   readonly namespaces: readonly string[];
 }
 
-/** Of every process of this machine, by kind. */
-function namespacesInUse(): Set<string> {
+const ticksPerS = 100;
+const upTicks = (): number => Number(readFileSync("/proc/uptime", "utf8").split(" ")[0]) * ticksPerS;
+
+/** Field 22 of proc(5); the name before it may hold spaces, and ends with the last parenthesis. */
+function startTicks(pid: string): number {
+  const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
+  return Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19]);
+}
+
+function startedBy(pid: string, ticks: number): boolean {
+  try {
+    return startTicks(pid) <= ticks;
+  } catch {
+    return false; // it ended while it was looked at
+  }
+}
+
+/** Of every process that ran by then: the number of a namespace that is gone is given to the next that is made. */
+function namespacesInUse(ticks: number): Set<string> {
   const kinds = ["net", "mnt", "pid", "uts"];
   const found = readdirSync("/proc")
-    .filter((name) => /^\d+$/.test(name))
+    .filter((name) => /^\d+$/.test(name) && startedBy(name, ticks))
     .flatMap((pid) =>
       kinds.flatMap((kind) => {
         try {
@@ -46,9 +63,9 @@ function namespacesInUse(): Set<string> {
   return new Set(found);
 }
 
-function leftOf({ name, directory, pids, namespaces }: Held): string[] {
+function leftOf({ name, directory, pids, namespaces }: Held, ticks = upTicks()): string[] {
   const links = execFileSync("ip", ["-o", "link"], { encoding: "utf8" }).split("\n");
-  const inUse = namespacesInUse();
+  const inUse = namespacesInUse(ticks);
   return [
     ...links.filter((line) => line.includes(` ${name}`)),
     ...pids.filter((pid) => existsSync(`/proc/${pid}`)).map((pid) => `process ${pid}`),
@@ -76,8 +93,9 @@ async function holdFleet() {
 
 async function untilGone(held: Held): Promise<void> {
   const endMs = Date.now() + limitMs;
-  while (leftOf(held).length > 0 && Date.now() < endMs) await delay(20);
-  assert.deepEqual(leftOf(held), []);
+  const ticks = upTicks();
+  while (leftOf(held, ticks).length > 0 && Date.now() < endMs) await delay(20);
+  assert.deepEqual(leftOf(held, ticks), []);
 }
 
 for (const signal of ["SIGKILL", "SIGTERM"] as const)

@@ -1,7 +1,7 @@
 /** `npm run drill -- crash-matrix|step-faults|churn`: see `usage`. The last line is the result; the exit code is 1 when it is bad. */
-import { parseArgs } from "node:util";
 import { runChurn } from "./churn.ts";
 import { runCrashMatrix } from "./crash-matrix.ts";
+import { drillArguments, onProgress, printReport } from "./drill-arguments.ts";
 import { busyboxImage, DrillNode, hostImage } from "./drill-node.ts";
 import { runStepFaults } from "./step-faults.ts";
 
@@ -12,41 +12,19 @@ const usage = `usage: npm run drill -- crash-matrix [--sample N] [--seed S] [--o
 sim: the worker, its database, taps and firewall are real, and the guest agent is; the virtual machine is a process that
 stands for one. qemu: all of it is real. jobs: so many nodes share the runs.`;
 
-function fail(why: string): never {
-  process.stderr.write(`${why}\n${usage}\n`);
-  process.exit(2);
-}
-
-function whole(name: string, text: string): number {
-  if (!/^\d{1,9}$/.test(text)) fail(`--${name} takes a whole number`);
-  return Number(text);
-}
-
-function read() {
-  try {
-    return parseArgs({
-      allowPositionals: true,
-      options: {
-        sample: { type: "string" },
-        seed: { type: "string", default: "1" },
-        machines: { type: "string", default: "200" },
-        operation: { type: "string", multiple: true },
-        driver: { type: "string", default: "sim" },
-        jobs: { type: "string", default: "1" },
-        json: { type: "boolean", default: false },
-      },
-    });
-  } catch (error) {
-    return fail(error instanceof Error ? error.message : String(error));
-  }
-}
-
-const { values, positionals } = read();
+const { values, positionals, fail, whole } = drillArguments(usage, {
+  sample: { type: "string" },
+  seed: { type: "string", default: "1" },
+  machines: { type: "string", default: "200" },
+  operation: { type: "string", multiple: true },
+  driver: { type: "string", default: "sim" },
+  jobs: { type: "string", default: "1" },
+  json: { type: "boolean", default: false },
+});
 const [drill] = positionals;
 if (positionals.length !== 1 || (drill !== "crash-matrix" && drill !== "step-faults" && drill !== "churn"))
   fail("name one drill");
 const seed = whole("seed", values.seed);
-const onProgress = (line: string): void => void process.stderr.write(`${line}\n`);
 
 const driver =
   values.driver === "sim" || values.driver === "qemu" ? values.driver : fail("--driver is sim or qemu");
@@ -83,11 +61,11 @@ let bad = 0;
     await node.start(driver === "sim" ? hostImage : busyboxImage);
     started.push(node);
   }
-  const [node, ...more] = started;
-  if (node === undefined) fail("--jobs is 1 or more");
+  const [first, ...more] = started;
+  const node = first ?? fail("--jobs is 1 or more");
   const done = await run(node, more);
   bad = done.bad;
   const report = { drill, driver, ...done.report };
-  process.stdout.write(`${values.json ? JSON.stringify(report) : JSON.stringify(report, null, 2)}\n`);
+  printReport(report, values.json);
 }
 process.exit(bad === 0 ? 0 : 1);
