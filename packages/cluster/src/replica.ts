@@ -14,6 +14,7 @@
  */
 import { setTimeout as delay } from "node:timers/promises";
 import { HearthError } from "@hearth/errors";
+import { untilAborted } from "@hearth/process";
 import {
   DeliverPolicy,
   type JetStreamManager,
@@ -26,7 +27,6 @@ import { FactShelf } from "./fact-shelf.ts";
 import { tombstoneHeader, versionOf } from "./fact-version.ts";
 import { ensureStateStream, statePrefix, stateStream, streamIdentity, type Written } from "./facts.ts";
 import { FeedCheck } from "./feed-check.ts";
-import { onceAborted } from "./once-aborted.ts";
 import { putBackFacts } from "./put-back.ts";
 import type { Arrival, ReplicaOptions, WaitOptions } from "./replica-options.ts";
 import {
@@ -211,7 +211,7 @@ export class Replica {
 
   /** Returns when stopping; throws when the feed is broken or stands still. */
   async #follow(signal: AbortSignal): Promise<void> {
-    const bus = await Promise.race([this.#options.bus, onceAborted(signal)]);
+    const bus = await Promise.race([this.#options.bus, untilAborted(signal)]);
     if (bus === undefined) return;
     const { connection, connections } = bus;
     const manager = await jetstreamManager(connection, { timeout: askLimitMs });

@@ -6,6 +6,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { busLogin, connectBus, FactStore, type NodeConfig } from "@hearth/cluster";
 import { HearthError } from "@hearth/errors";
 import { NetworkExecutor } from "@hearth/network";
+import { releaseStartupMemory, stopSignal, untilAborted } from "@hearth/process";
 import { createLogger } from "@hearth/telemetry";
 import type { Vmm } from "@hearth/vmm";
 import { databaseError } from "./database-fault.ts";
@@ -33,8 +34,7 @@ export async function runWorker({ config, makeVmm, bootId, limits }: WorkerProce
     { node_id: config.node_id },
     { destination: { write: (line) => void writeSync(1, line) } },
   );
-  const stopping = new AbortController();
-  for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => stopping.abort());
+  const stopping = stopSignal();
 
   const paths = new HostPaths(config);
   mkdirSync(paths.data, { recursive: true, mode: 0o700 });
@@ -54,7 +54,7 @@ export async function runWorker({ config, makeVmm, bootId, limits }: WorkerProce
   const bus = await connectBus({
     ...busLogin(config),
     name: workerServiceName,
-    retryUntil: stopping.signal,
+    retryUntil: stopping,
     onRefused: (error) => logger.error({ err: error }, "refused by the bus"),
   });
   const worker = new Worker(
@@ -79,11 +79,9 @@ export async function runWorker({ config, makeVmm, bootId, limits }: WorkerProce
   );
   await worker.start().catch(refuse);
   logger.info("serving");
+  releaseStartupMemory();
 
-  await new Promise<void>((resolve) => {
-    if (stopping.signal.aborted) resolve();
-    else stopping.signal.addEventListener("abort", () => resolve(), { once: true });
-  });
+  await untilAborted(stopping);
   // What is under way is on disk as far as it came; the next worker goes on from there.
   setTimeout(() => process.exit(0), stopLimitMs).unref();
   await worker.stop();

@@ -1,0 +1,2 @@
+export { releaseStartupMemory } from "./src/startup-memory.ts";
+export { stopSignal, untilAborted } from "./src/stop-signal.ts";
