@@ -3,7 +3,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { type Bus, connectBus } from "../bus.ts";
+import { type Bus, type BusOptions, connectBus } from "../bus.ts";
 import { apiUser } from "../bus-users.ts";
 import { ensureUserKey } from "../credentials.ts";
 import { NatsServer } from "../nats-server.ts";
@@ -13,6 +13,8 @@ import { freePort } from "../test-server.ts";
 export interface TestCluster extends AsyncDisposable {
   readonly dir: string;
   readonly servers: ReadonlyMap<string, NatsServer>;
+  /** Of one who may do everything with the stream. */
+  readonly keeperLogin: BusOptions;
   /** As an API; closed with the cluster. */
   connect(server: string): Promise<Bus>;
   /** The server that the stream is written through. */
@@ -67,8 +69,15 @@ export async function startTestCluster(): Promise<TestCluster> {
       await delay(50);
     }
     const leader = async () => String((await stateHealth(keeper))?.leader);
+    const keeperLogin = {
+      ...{
+        servers: `nats://127.0.0.1:${ports.get("s1")?.client}`,
+        seedPath: seed("keeper"),
+        identity: "keeper",
+      },
+    };
     return {
-      ...{ dir, servers, leader, connect: (server) => connect("api", server, "api-n1") },
+      ...{ dir, servers, leader, keeperLogin, connect: (server) => connect("api", server, "api-n1") },
       [Symbol.asyncDispose]: stop,
     };
   } catch (error) {
