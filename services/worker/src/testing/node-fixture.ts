@@ -59,7 +59,8 @@ export interface TestNode extends AsyncDisposable {
   readonly bus: Bus;
   readonly config: NodeConfig;
   readonly output: string[];
-  start(): Promise<void>;
+  /** @param program in place of the worker's own, beside this file */
+  start(program?: string): Promise<void>;
   /** Starts a worker that is to refuse; resolves with its exit code. */
   startRefused(): Promise<number | null>;
   /** Ends the worker alone; resolves with its exit code. */
@@ -118,8 +119,8 @@ export async function startNode(lease?: NodeConfig["lease"]): Promise<TestNode> 
     bus,
     config,
     output,
-    start: async () => {
-      child = spawn(process.execPath, [join(import.meta.dirname, "../main.ts")], {
+    start: async (program = "../main.ts") => {
+      child = spawn(process.execPath, [join(import.meta.dirname, program)], {
         env: { ...process.env, HEARTH_NODE_CONFIG: configPath },
         stdio: ["ignore", "pipe", "inherit"],
       });
