@@ -103,6 +103,13 @@ describe("a fleet with a clock an hour off", { timeout: 600_000 }, () => {
     await two.boot({ clockSkewMs: hourMs });
     await fleet.region.start(two);
     await fleet.region.settled();
+    for (const api of [one, two])
+      await until("both APIs have heard every node", limitMs, async () => {
+        const { status, body } = await call(api, "GET", "/v1/nodes");
+        return status === 200 && body.length === 3 && body.every(({ state }: Json) => state === "ready")
+          ? true
+          : undefined;
+      });
   });
   after(async () => await fleet?.[Symbol.asyncDispose]());
 
@@ -110,9 +117,13 @@ describe("a fleet with a clock an hour off", { timeout: 600_000 }, () => {
     const { stdout } = await two.run(["date", "+%s"]);
     assert.ok(Number(stdout) * 1_000 - Date.now() > hourMs - 60_000, "its clock is off");
     const made: Json[] = [];
-    for (const api of [one, two, one]) made.push(await create(api, {}));
+    for (const api of [one, two, one]) {
+      const machine = await create(api, {});
+      made.push(machine);
+      // The next is placed by what its API has heard by then.
+      for (const each of [one, two]) await started(each, machine.id);
+    }
     assert.equal(new Set(made.map(hostOf)).size, 3, "each host has one");
-    for (const { id } of made) for (const api of [one, two]) await started(api, id);
     const ids = made.map(({ id }) => id).sort();
     for (const api of [one, two]) {
       const listed = (await ok(api, "GET", path)).map(({ id }: Json) => id);
