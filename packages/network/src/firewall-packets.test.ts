@@ -29,10 +29,10 @@ const nft = (script: string): string =>
 const plans = [7, 7, 8].map((network, index) =>
   planSlot({
     node: "n1",
+    slot: `hth${run}g${index}`,
     machineId: `${index}`.padStart(14, "0"),
     address: { prefix, host: 1, network, machine: index + 2 },
     egressSlot: index + 1,
-    ownerUid: 0,
   }),
 );
 const [a, b, c] = plans as [SlotPlan, SlotPlan, SlotPlan];
@@ -61,7 +61,7 @@ function reaches(from: string, to: string, source?: string): boolean {
 }
 
 function attachGuest(guest: string, plan: SlotPlan): void {
-  const { name } = plan.tap;
+  const name = plan.slot;
   ip("-n", host, "link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", guest);
   ip("-n", host, "link", "set", name, "up");
   for (const address of plan.hostAddresses)
@@ -125,7 +125,7 @@ test("linking two networks lets their guests talk, unlinking ends it", options, 
 test("a guest sends only from its own addresses", options, () => {
   const stolen = v6(b).replace(/:[^:]*$/, ":99");
   ip("-n", guestA, "addr", "add", `${stolen}/128`, "dev", "eth0", "nodad");
-  ip("-n", host, "route", "add", `${stolen}/128`, "dev", a.tap.name);
+  ip("-n", host, "route", "add", `${stolen}/128`, "dev", a.slot);
   assert.ok(reaches(guestA, v6(b), v6(a)));
   assert.ok(!reaches(guestA, v6(b), stolen));
   ip("-n", guestA, "addr", "del", `${stolen}/128`, "dev", "eth0");

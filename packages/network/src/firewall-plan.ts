@@ -96,7 +96,6 @@ const neighbours =
 function rules(cluster: string): (readonly [chain: string, rule: string])[] {
   return [
     ["prerouting", "iifname != @guest_ifaces accept"],
-    ["prerouting", neighbours],
     ["prerouting", "iifname . ip6 saddr @guests_v6 accept"],
     ["prerouting", "iifname . ip saddr @guests_v4 accept"],
     ["prerouting", "counter drop"],

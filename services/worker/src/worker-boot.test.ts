@@ -31,7 +31,7 @@ const textOf = (entries: readonly LogEntry[]) =>
 
 const nothingLeft = (node: TestNode) => {
   assert.deepEqual(node.vms(), []);
-  assert.deepEqual(node.taps(), []);
+  assert.deepEqual(node.slotsHeld(), []);
   assert.deepEqual(readdirSync(join(node.config.run_dir, "m")), []);
 };
 
@@ -46,7 +46,7 @@ describe("a worker with real machines", { skip: missing(), timeout: 240_000 }, (
     const told = await exec(node, id, "echo $COLOUR $SIZE; hostname; cat /etc/resolv.conf; touch /marker");
     assert.equal(told.stdout, `red big\n${id}\nnameserver fd12:3456:789a::3\n`);
     execFileSync("/bin/busybox", ["ping", "-6", "-c1", "-W5", private_ip], { stdio: "ignore" });
-    assert.equal(node.taps().length, 1);
+    assert.equal(node.slotsHeld().length, 1);
     const [vm] = node.vms();
 
     await node.end("SIGKILL");
@@ -104,7 +104,7 @@ describe("a worker with real machines", { skip: missing(), timeout: 240_000 }, (
     await node.start();
     await node.state(record.id, "started");
     assert.equal(node.vms().length, 1);
-    assert.equal(node.taps().length, 1);
+    assert.equal(node.slotsHeld().length, 1);
     await node.end("SIGTERM");
     assert.equal(node.vms().length, 1, "a worker that stops leaves its machines running");
     await node.start();

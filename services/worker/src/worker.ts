@@ -43,10 +43,11 @@ import { ownerId, withCrashPoints } from "./published-facts.ts";
 import { Restatement } from "./restatement.ts";
 import { RunEngine } from "./run-engine.ts";
 import { runHistory } from "./run-history.ts";
-import { type RunParts, slotOf } from "./run-parts.ts";
+import { type RunParts, slotPlanOf } from "./run-parts.ts";
 import { ScratchDisks } from "./scratch-disk.ts";
 import { HeardServices } from "./service-health.ts";
 import { SlotNumbers } from "./slot-numbers.ts";
+import { SlotPool } from "./slot-pool.ts";
 import { bootKey, takeOver } from "./take-over.ts";
 import { restoreGuards } from "./vm-guards.ts";
 import { defaultLimits, type WorkerDeps } from "./worker-deps.ts";
@@ -71,6 +72,7 @@ export class Worker {
   readonly #guests: GuestCommands;
   readonly #nodeFacts: NodeFacts;
   readonly #orphans: OrphanSweep;
+  readonly #slots: SlotPool;
   readonly #lease: NodeLease;
   readonly #actors = new Map<string, MachineActor>();
   readonly #services = new HeardServices(() => performance.now());
@@ -187,20 +189,26 @@ export class Worker {
         logger,
       }),
     });
+    const ledger = new Ledger(database, nowMs);
+    this.#slots = new SlotPool({
+      ...{ nodeId: config.node_id, ledger, network: deps.network, clock, randomBytes, logger },
+      ownerUid: process.getuid?.() ?? 0,
+      size: limits.slotPool,
+    });
     this.#parts = {
       config,
       identity,
       store: this.#store,
-      ledger: new Ledger(database, nowMs),
+      ledger,
       live: this.#live,
       disks: new ScratchDisks(paths.templates),
       network: deps.network,
+      slots: this.#slots,
       images: deps.images,
       paths,
       clock,
       limits,
       logger,
-      ownerUid: process.getuid?.() ?? 0,
     };
     const rights: RightsDeps = {
       parts: this.#parts,
@@ -256,6 +264,7 @@ export class Worker {
     await bus.flush();
     this.#nodeFacts.start();
     this.#orphans.start();
+    this.#slots.start();
   }
 
   /** Lets go of the machines, which run on, and closes the database. */
@@ -266,6 +275,7 @@ export class Worker {
       this.#nodeFacts.stop(),
       this.#orphans.stop(),
       this.#health.stop(),
+      this.#slots.stop(),
     ]);
     await Promise.all([...this.#actors.values()].map((actor) => actor.stop()));
     await this.#checks.release();
@@ -325,7 +335,7 @@ export class Worker {
       database: this.#database,
       nodeId: this.#deps.config.node_id,
       paths: this.#parts.paths,
-      slotOf: (row) => slotOf(this.#parts, row),
+      slotPlan: (row, slot) => slotPlanOf(this.#parts, row, slot),
       nowMs: () => this.#deps.clock.nowMs(),
     });
   }
@@ -338,6 +348,7 @@ export class Worker {
         {
           parts: this.#parts,
           engine: this.#engine,
+          slots: this.#slots,
           until: (quiet, limit) => this.#watch.until(quiet, limit),
         },
         request,
@@ -345,6 +356,7 @@ export class Worker {
       );
     } catch (error) {
       this.#draining = false;
+      this.#slots.resume();
       this.#wakeAll();
       throw error;
     }

@@ -2,6 +2,7 @@
 import { join } from "node:path";
 import type { MachineRecord } from "@hearth/machine";
 import { look } from "../inspector.ts";
+import { slotOwners } from "../slot-pool.ts";
 import { type DrillNode, eventually, readLines } from "./drill-node.ts";
 import { type DrillMachine, newDrillMachine, type Operation, recordOf } from "./operations.ts";
 
@@ -135,7 +136,7 @@ export async function unclaimed(node: DrillNode): Promise<string | undefined> {
 /** When every machine is gone, nothing of any may be there. */
 export async function leftovers(node: DrillNode): Promise<string | undefined> {
   const { differences } = await node.inspect();
-  const held = node.rows("SELECT kind, key FROM resources");
+  const held = node.rows(`SELECT kind, key FROM resources WHERE machine_id != '${slotOwners.pool}'`);
   const left = [...differences, ...held, ...[...node.holders].map((holder) => ({ kind: "image", holder }))];
   return left.length === 0 ? undefined : `left behind: ${JSON.stringify(left)}`;
 }
