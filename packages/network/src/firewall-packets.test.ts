@@ -22,8 +22,11 @@ const guests = ["a", "b", "c"].map(space);
 const prefix = parseClusterPrefix("fd12:3456:789a::/48");
 
 const ip = (...args: string[]): string => execFileSync("ip", args, { encoding: "utf8" });
-const nft = (script: string): string =>
-  execFileSync("ip", ["netns", "exec", host, "nft", "-f", "-"], { input: script, encoding: "utf8" });
+const nft = (commands: readonly string[]): string =>
+  execFileSync("ip", ["netns", "exec", host, "nft", "-f", "-"], {
+    input: commands.join("\n"),
+    encoding: "utf8",
+  });
 
 /** a and b are of network 7, c is of network 8. */
 const plans = [7, 7, 8].map((network, index) =>

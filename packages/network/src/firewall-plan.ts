@@ -131,17 +131,18 @@ export function linkElement(from: number, to: number): FirewallElement {
 
 const hex32 = (value: number): string => `0x${value.toString(16).padStart(8, "0")}`;
 
-export function renderElements(node: string, elements: readonly FirewallElement[]): string {
+export function renderElements(node: string, elements: readonly FirewallElement[]): string[] {
   const table = `inet ${firewallTable(node)}`;
-  return elements.map(({ set, value }) => `add element ${table} ${set} { ${value} }\n`).join("");
+  return elements.map(({ set, value }) => `add element ${table} ${set} { ${value} }`);
 }
 
 /** Removes members whether they are there or not. */
-export function renderElementRemoval(node: string, elements: readonly FirewallElement[]): string {
+export function renderElementRemoval(node: string, elements: readonly FirewallElement[]): string[] {
   const table = `inet ${firewallTable(node)}`;
-  const removal = ({ set, value }: FirewallElement): string =>
-    `add element ${table} ${set} { ${value} }\ndelete element ${table} ${set} { ${value} }\n`;
-  return elements.map(removal).join("");
+  return elements.flatMap(({ set, value }) => [
+    `add element ${table} ${set} { ${value} }`,
+    `delete element ${table} ${set} { ${value} }`,
+  ]);
 }
 
 /** Removes the table whether it is there or not. */

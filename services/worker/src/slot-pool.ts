@@ -29,6 +29,7 @@ export interface SlotPoolDeps {
   readonly logger: Logger;
 }
 
+const refillAfterMs = 100;
 const firstRetryMs = 500;
 const longestRetryMs = 30_000;
 
@@ -92,6 +93,8 @@ export class SlotPool {
         while (!signal.aborted && this.#wanted) await this.#make(signal);
         retryMs = firstRetryMs;
         await this.#woken.promise;
+        // Making a slot holds locks of the kernel that giving one an identity needs, so claims come first.
+        await clock.sleep(refillAfterMs, signal).catch(() => undefined);
       } catch (error) {
         if (signal.aborted) return;
         logger.warn({ err: error }, "a network slot could not be made ready");
