@@ -2,7 +2,7 @@
 import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
 import { promisify } from "node:util";
-import { namespacePath, type SlotPlan, slotTap } from "@hearth/network";
+import { namespacePath, type SlotPlan, slotTap, slotWire } from "@hearth/network";
 
 export interface Pair {
   readonly from: string;
@@ -40,12 +40,10 @@ export async function slotWired(a: SlotPlan, b: SlotPlan): Promise<Pair> {
     await ip(`-n ${name} link set eth0 address ${told.mac} mtu ${told.mtu}`);
     await ip(`-n ${slot} link set ${slotTap} addrgenmode none up`);
     const tc = (line: string) => run("tc", ["-n", slot, ...line.split(" ")]);
-    const redirect = "ingress protocol all u32 match u32 0 0 action mirred egress redirect dev";
-    await tc(`qdisc add dev ${slotTap} clsact`);
-    await tc(`filter add dev ${slotTap} ${redirect} up0`);
+    for (const line of slotWire(slotTap, "up0")) await tc(line);
     // The filter of the other end names the interface that went.
     await tc("filter del dev up0 ingress");
-    await tc(`filter add dev up0 ${redirect} ${slotTap}`);
+    for (const line of slotWire("up0", slotTap).slice(1)) await tc(line);
     await guest(name, told.addressV6.split("/")[0] ?? "");
   }
   return { from: "by-slot-a", to: "by-slot-b", address: b.guest.addressV6.split("/")[0] ?? "" };

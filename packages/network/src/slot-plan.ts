@@ -46,15 +46,17 @@ export interface SlotBuild {
   readonly up: readonly string[];
 }
 
+/** Lines for `tc`: all that comes in at one interface goes out at the other. */
+export const slotWire = (from: string, to: string): string[] => [
+  `qdisc add dev ${from} clsact`,
+  `filter add dev ${from} ingress protocol all u32 match u32 0 0 action mirred egress redirect dev ${to}`,
+];
+
 /**
  * The two ends in the namespace are one wire: what comes in at one goes out at the other, before the namespace's
  * own network sees it.
  */
 export function planSlotBuild({ node, slot, ownerUid, mtu = defaultMtu }: SlotBuildFacts): SlotBuild {
-  const wire = (from: string, to: string): string[] => [
-    `qdisc add dev ${from} clsact`,
-    `filter add dev ${from} ingress protocol all u32 match u32 0 0 action mirred egress redirect dev ${to}`,
-  ];
   return {
     node,
     slot,
@@ -71,7 +73,7 @@ export function planSlotBuild({ node, slot, ownerUid, mtu = defaultMtu }: SlotBu
       `link set dev ${slotTap} mtu ${mtu} addrgenmode none up`,
       `link set dev ${slotUplink} addrgenmode none up`,
     ],
-    wiring: [...wire(slotTap, slotUplink), ...wire(slotUplink, slotTap)],
+    wiring: [...slotWire(slotTap, slotUplink), ...slotWire(slotUplink, slotTap)],
     settings: [
       // A sender whose way back is another interface is dropped, also one that only asks for a neighbour.
       `net.ipv4.conf.${slot}.rp_filter=1`,
