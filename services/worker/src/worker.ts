@@ -17,6 +17,7 @@ import {
   workerCommandNames,
 } from "@hearth/machine";
 import { parseClusterPrefix } from "@hearth/network";
+import { hostBootMs } from "@hearth/process";
 import { Admission } from "./admission.ts";
 import { ChangeWatch } from "./change-watch.ts";
 import { CheckSet } from "./check-set.ts";
@@ -37,7 +38,7 @@ import { isElsewhere, leasedMachines, needsLease, type RightsDeps } from "./mach
 import type { MachineRow } from "./machine-row.ts";
 import { MachineStore } from "./machine-store.ts";
 import { loadOf, NodeFacts, noLoad } from "./node-facts.ts";
-import { hostBootMs, NodeLease } from "./node-lease.ts";
+import { NodeLease } from "./node-lease.ts";
 import { OrphanSweep } from "./orphan-sweep.ts";
 import { ownerId, withCrashPoints } from "./published-facts.ts";
 import { Restatement } from "./restatement.ts";
