@@ -32,7 +32,7 @@ export function parseStopAll(payload: unknown): StopAll {
 export interface DrainDeps {
   readonly parts: RunParts;
   readonly engine: RunEngine;
-  readonly slots: Pick<SlotPool, "drain">;
+  readonly slots: Pick<SlotPool, "drain" | "resume">;
   readonly until: (condition: () => boolean, signal: AbortSignal) => Promise<void>;
 }
 
@@ -65,13 +65,18 @@ export async function drainMachines(
   const limit = AbortSignal.any([signal, AbortSignal.timeout(timeout_ms + teardownMs)]);
   try {
     await until(() => onHost().length === 0, limit);
-    await slots.drain();
   } catch (cause) {
     throw new HearthError("deadline_exceeded", {
       message: "Some machines did not stop in time; they are named in the details.",
       details: { machines: onHost() },
       cause,
     });
+  }
+  try {
+    await slots.drain();
+  } catch (error) {
+    slots.resume();
+    throw error;
   }
   return { stopped };
 }

@@ -7,6 +7,7 @@ import { readHostInventory } from "./host-inventory.ts";
 import type { HostPaths } from "./host-paths.ts";
 import { inspectMachines } from "./inspect-machines.ts";
 import { type MachineRow, rowOf } from "./machine-row.ts";
+import { type RunParts, slotPlanOf } from "./run-parts.ts";
 
 export interface InspectorDeps {
   readonly database: DatabaseSync;
@@ -27,6 +28,16 @@ export async function inspectHost(deps: InspectorDeps): Promise<Inspection> {
   const second = await look(deps);
   const before = new Set(first.differences.map(identity));
   return { ...second, differences: second.differences.filter((one) => before.has(identity(one))) };
+}
+
+export function inspectNode(parts: RunParts, database: DatabaseSync): Promise<Inspection> {
+  return inspectHost({
+    database,
+    nodeId: parts.config.node_id,
+    paths: parts.paths,
+    slotPlan: (row, slot) => slotPlanOf(parts, row, slot),
+    nowMs: () => parts.clock.nowMs(),
+  });
 }
 
 const identity = ({ kind, key, problem }: Difference): string => `${kind} ${key} ${problem}`;

@@ -1,10 +1,11 @@
 /** The worker as a process, with real machines: QEMU, taps, the guest agent as process 1. */
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { readdirSync } from "node:fs";
+import { readdirSync, readlinkSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
-import { decodeExecFrame, type LogEntry, type MachineExplanation } from "@hearth/machine";
+import { decodeExecFrame, type Inspection, type LogEntry, type MachineExplanation } from "@hearth/machine";
+import { namespacePath } from "@hearth/network";
 import { missing, startNode, type TestNode } from "./testing/node-fixture.ts";
 
 async function exec(node: TestNode, id: string, script: string) {
@@ -46,8 +47,15 @@ describe("a worker with real machines", { skip: missing(), timeout: 240_000 }, (
     const told = await exec(node, id, "echo $COLOUR $SIZE; hostname; cat /etc/resolv.conf; touch /marker");
     assert.equal(told.stdout, `red big\n${id}\nnameserver fd12:3456:789a::3\n`);
     execFileSync("/bin/busybox", ["ping", "-6", "-c1", "-W5", private_ip], { stdio: "ignore" });
-    assert.equal(node.slotsHeld().length, 1);
+    const [slot = "", ...others] = node.slotsHeld();
+    assert.deepEqual(others, []);
     const [vm] = node.vms();
+    assert.equal(readlinkSync(`/proc/${vm}/ns/net`), `net:[${statSync(namespacePath(slot)).ino}]`);
+    const { stdout } = await exec(node, id, "ip -4 -o addr show eth0");
+    const [, privateV4 = ""] = /inet ([0-9.]+)/.exec(stdout) ?? [];
+    execFileSync("/bin/busybox", ["ping", "-4", "-c1", "-W5", privateV4], { stdio: "ignore" });
+    const { differences } = (await node.command("inspect", {})) as Inspection;
+    assert.deepEqual(differences, []);
 
     await node.end("SIGKILL");
     assert.deepEqual(node.vms(), [vm]);
@@ -110,6 +118,7 @@ describe("a worker with real machines", { skip: missing(), timeout: 240_000 }, (
     await node.start();
     await node.command("stop-all", { timeout_ms: 2_000 });
     nothingLeft(node);
+    assert.deepEqual(node.slots(), [], "nor of the pool");
     await node.end("SIGTERM");
     await node.start();
     await node.state(record.id, "started");

@@ -9,7 +9,6 @@ import type { DatabaseSync } from "node:sqlite";
 import { defaultLease, type Handler, Outbox, type Serving, serveStreams } from "@hearth/cluster";
 import { HearthError } from "@hearth/errors";
 import {
-  type Inspection,
   type MachineAnswer,
   newInstanceId,
   parseWorkerCommand,
@@ -27,7 +26,7 @@ import { DatabaseHealth } from "./database-health.ts";
 import { drainMachines, parseStopAll } from "./drain.ts";
 import { GuestCommands } from "./guest-commands.ts";
 import { HostPaths } from "./host-paths.ts";
-import { inspectHost } from "./inspector.ts";
+import { inspectNode } from "./inspector.ts";
 import { Ledger } from "./ledger.ts";
 import { LiveSet, runningMachine } from "./live-set.ts";
 import { MachineActor } from "./machine-actor.ts";
@@ -44,7 +43,7 @@ import { ownerId, withCrashPoints } from "./published-facts.ts";
 import { Restatement } from "./restatement.ts";
 import { RunEngine } from "./run-engine.ts";
 import { runHistory } from "./run-history.ts";
-import { type RunParts, slotPlanOf } from "./run-parts.ts";
+import type { RunParts } from "./run-parts.ts";
 import { ScratchDisks } from "./scratch-disk.ts";
 import { HeardServices } from "./service-health.ts";
 import { SlotNumbers } from "./slot-numbers.ts";
@@ -231,7 +230,7 @@ export class Worker {
       network: deps.network,
       inspect: async () => {
         await restoreGuards(this.#parts);
-        return await this.#inspect();
+        return await inspectNode(this.#parts, database);
       },
       clock,
       logger,
@@ -324,21 +323,11 @@ export class Worker {
         explain: (machineId, limit) =>
           runHistory(this.#database, machineId, { limit, nowMs: this.#deps.clock.nowMs() }),
         placementOf: (machineId) => placementOf(this.#database, machineId),
-        inspect: () => this.#inspect(),
+        inspect: () => inspectNode(this.#parts, this.#database),
       },
       command,
       signal,
     );
-  }
-
-  #inspect(): Promise<Inspection> {
-    return inspectHost({
-      database: this.#database,
-      nodeId: this.#deps.config.node_id,
-      paths: this.#parts.paths,
-      slotPlan: (row, slot) => slotPlanOf(this.#parts, row, slot),
-      nowMs: () => this.#deps.clock.nowMs(),
-    });
   }
 
   async #stopAll(payload: unknown, signal: AbortSignal): Promise<unknown> {
@@ -357,7 +346,6 @@ export class Worker {
       );
     } catch (error) {
       this.#draining = false;
-      this.#slots.resume();
       this.#wakeAll();
       throw error;
     }
