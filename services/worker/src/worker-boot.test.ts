@@ -1,7 +1,9 @@
 /** The worker as a process, with real machines: QEMU, taps, the guest agent as process 1. */
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
+import { createHash } from "node:crypto";
 import { readdirSync, readlinkSync, statSync } from "node:fs";
+import { connect } from "node:net";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { decodeExecFrame, type Inspection, type LogEntry, type MachineExplanation } from "@hearth/machine";
@@ -25,6 +27,21 @@ async function logs(node: TestNode, id: string): Promise<LogEntry[]> {
   for await (const message of await node.stream("logs", { machine_id: id }))
     entries.push(JSON.parse(Buffer.from(message).toString()));
   return entries;
+}
+
+/** Of all that a server sends; asked again while nobody listens yet. */
+async function digestFrom(host: string, port: number): Promise<string> {
+  const limit = Date.now() + 10_000;
+  for (;;) {
+    const hash = createHash("sha256");
+    const socket = connect(port, host);
+    try {
+      for await (const chunk of socket) hash.update(chunk);
+      return hash.digest("hex");
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "ECONNREFUSED" || Date.now() > limit) throw error;
+    }
+  }
 }
 
 const textOf = (entries: readonly LogEntry[]) =>
@@ -54,6 +71,11 @@ describe("a worker with real machines", { skip: missing(), timeout: 240_000 }, (
     const { stdout } = await exec(node, id, "ip -4 -o addr show eth0");
     const [, privateV4 = ""] = /inet ([0-9.]+)/.exec(stdout) ?? [];
     execFileSync("/bin/busybox", ["ping", "-4", "-c1", "-W5", privateV4], { stdio: "ignore" });
+    // Large segments in both forms pass the wire of the slot whole.
+    const serve =
+      "head -c 8388608 /dev/urandom >/big; (nc -l -p 9000 </big >/dev/null 2>&1 &); sha256sum /big";
+    const digest = (await exec(node, id, serve)).stdout.slice(0, 64);
+    assert.equal(await digestFrom(privateV4, 9000), digest);
     const { differences } = (await node.command("inspect", {})) as Inspection;
     assert.deepEqual(differences, []);
 
