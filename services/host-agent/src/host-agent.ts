@@ -314,6 +314,7 @@ export class HostAgent {
 const firewallFacts = (config: NodeConfig) => ({
   node: config.node_id,
   prefix: parseClusterPrefix(config.prefix),
+  host: config.host_number,
   meshInterfaces: [],
   hostServices: [],
 });
