@@ -3,9 +3,7 @@
  * fine. A machine's members of the firewall's sets are made beside its tap, as both are there before the VMM
  * opens it, and are taken away before it goes.
  */
-import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
-import { HearthError } from "@hearth/errors";
 import {
   type FirewallElement,
   type FirewallFacts,
@@ -15,29 +13,18 @@ import {
   renderFirewall,
   renderFirewallRemoval,
 } from "./firewall-plan.ts";
+import { type Finished, HostCommands, type HostCommandsOptions, refused } from "./host-commands.ts";
 import type { SlotPlan, SlotTeardown } from "./slot-plan.ts";
-
-export interface NetworkExecutorOptions {
-  /** The network namespace (`ip netns`) to work in; the caller's own when absent. */
-  readonly namespace?: string;
-  readonly commandTimeoutMs?: number;
-}
-
-interface Finished {
-  readonly code: number | null;
-  readonly stdout: string;
-  readonly stderr: string;
-}
 
 const forwarding = "net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1".split(" ");
 
 export class NetworkExecutor {
   readonly #namespace: string | undefined;
-  readonly #commandTimeoutMs: number;
+  readonly #commands: HostCommands;
 
-  constructor(options: NetworkExecutorOptions = {}) {
+  constructor(options: HostCommandsOptions = {}) {
     this.#namespace = options.namespace;
-    this.#commandTimeoutMs = options.commandTimeoutMs ?? 10_000;
+    this.#commands = new HostCommands(options);
   }
 
   /** Forwarding and the table of the node. */
@@ -85,7 +72,7 @@ export class NetworkExecutor {
   async #deleteLink(name: string, signal: AbortSignal | undefined): Promise<void> {
     const done = await this.#run(["ip", "link", "del", "dev", name], "", signal);
     // The VMM's end may have taken the tap away between the look and the deed.
-    if (done.code !== 0 && (await this.#hasLink(name, signal))) throw failure("ip link del", done);
+    if (done.code !== 0 && (await this.#hasLink(name, signal))) throw refused("ip link del", done);
   }
 
   async #hasLink(name: string, signal: AbortSignal | undefined): Promise<boolean> {
@@ -107,56 +94,15 @@ export class NetworkExecutor {
     return user === undefined ? -1 : Number(user);
   }
 
-  #nft(script: string, signal: AbortSignal | undefined): Promise<void> {
-    return this.#must(["nft", "-f", "-"], script, signal);
+  async #nft(script: string, signal: AbortSignal | undefined): Promise<void> {
+    await this.#must(["nft", "-f", "-"], script, signal);
   }
 
-  async #must(command: readonly string[], input: string, signal: AbortSignal | undefined): Promise<void> {
-    const done = await this.#run(command, input, signal);
-    if (done.code !== 0) throw failure(command.slice(0, 2).join(" "), done);
+  #must(command: readonly string[], input: string, signal: AbortSignal | undefined): Promise<string> {
+    return this.#commands.must(command, input, signal);
   }
 
   #run(command: readonly string[], input: string, signal: AbortSignal | undefined): Promise<Finished> {
-    const inside = this.#namespace === undefined ? [] : ["ip", "netns", "exec", this.#namespace];
-    const limit = AbortSignal.timeout(this.#commandTimeoutMs);
-    return run(
-      [...inside, ...command],
-      input,
-      signal === undefined ? limit : AbortSignal.any([signal, limit]),
-    );
+    return this.#commands.run(command, input, signal);
   }
-}
-
-function failure(what: string, done: Finished): HearthError {
-  return new HearthError("internal", {
-    message: "The host refused a change of its network; the service's log names the cause.",
-    cause: new Error(`${what} ended with ${done.code}: ${done.stderr.trim()}`),
-  });
-}
-
-function run(
-  [program = "", ...args]: readonly string[],
-  input: string,
-  signal: AbortSignal,
-): Promise<Finished> {
-  return new Promise((resolve, reject) => {
-    const child = spawn(program, args, { signal, stdio: "pipe" });
-    let stdout = "";
-    let stderr = "";
-    child.stdout.setEncoding("utf8").on("data", (chunk: string) => {
-      stdout += chunk;
-    });
-    child.stderr.setEncoding("utf8").on("data", (chunk: string) => {
-      stderr += chunk;
-    });
-    // A program that ends without reading its input breaks the pipe; its exit code says why.
-    child.stdin.on("error", () => undefined);
-    child.on("error", (cause: NodeJS.ErrnoException) => {
-      if (cause.code === "ENOENT")
-        reject(new HearthError("host_requirement_missing", { details: { program }, cause }));
-      else reject(new HearthError(cause.name === "AbortError" ? "deadline_exceeded" : "internal", { cause }));
-    });
-    child.on("close", (code) => resolve({ code, stdout, stderr }));
-    child.stdin.end(input);
-  });
 }
