@@ -94,5 +94,27 @@ export const MeshNodeStatus = Type.Object({
 });
 export type MeshNodeStatus = Type.Static<typeof MeshNodeStatus>;
 
+/** Of a node of which nothing more can be said. */
+export const meshNodeWithout = (
+  node_id: string,
+  state: MeshNodeStatus["state"],
+  problem: string | null,
+): MeshNodeStatus => ({
+  ...{ node_id, state, problem, driver: null, address: null, prefix: null, endpoint: null, mtu: null },
+  ...{ epoch: null, epochs: [], waits_for: [], peers: [] },
+});
+
+/**
+ * none: no host is reached by another.
+ * rotating: hosts that answer have keys of more than one epoch, or not yet of the one that is wanted.
+ */
+export const MeshStatus = Type.Object({
+  state: Type.Enum(["none", "steady", "rotating"]),
+  /** The one that the region wants. */
+  epoch: Type.Integer(),
+  nodes: Type.Array(MeshNodeStatus),
+});
+export type MeshStatus = Type.Static<typeof MeshStatus>;
+
 export const parseMeshNodeStatus = (value: unknown): MeshNodeStatus | undefined =>
   Value.Check(MeshNodeStatus, value) ? value : undefined;

@@ -13,6 +13,7 @@ import {
   type MeshFact,
   type MeshNodeStatus,
   meshEpochOf,
+  meshNodeWithout,
   type NodeKeyFact,
 } from "@hearth/machine";
 import {
@@ -37,7 +38,7 @@ import type { Logger } from "@hearth/telemetry";
 import { addMeshKey, dropMeshKey, readMeshKeys } from "./mesh-keys.ts";
 import { MeshLinks } from "./mesh-links.ts";
 import { MeshProbe } from "./mesh-probe.ts";
-import { describePeer, keyOn, nothing, peersOf } from "./mesh-view.ts";
+import { describePeer, keyOn, peersOf } from "./mesh-view.ts";
 import { MeshWatch } from "./mesh-watch.ts";
 import type { NodeIdentity } from "./node-identity.ts";
 import type { AgentSettings } from "./settings.ts";
@@ -149,12 +150,12 @@ export class HostMesh {
     const { node_id: node } = identity;
     const seen = this.#seen;
     if (!this.#isOn)
-      return nothing(
+      return meshNodeWithout(
         node,
         "off",
         "Other hosts do not reach this one; `hearth up --address` names where they do.",
       );
-    if (seen === undefined) return nothing(node, "failing", this.#problem ?? "It is starting.");
+    if (seen === undefined) return meshNodeWithout(node, "failing", this.#problem ?? "It is starting.");
     const prefix = parseClusterPrefix(identity.prefix);
     const { underlay, ends, links, peers, step } = seen;
     const sends = ends.find(({ epoch }) => epoch === step.uses);

@@ -1,7 +1,6 @@
 /** The other hosts of the region as the mesh sees them, and what is said of them: pure. */
 import {
   type MeshFact,
-  type MeshNodeStatus,
   type MeshPeerState,
   type MeshPeerStatus,
   type NodeKeyFact,
@@ -94,11 +93,6 @@ export function stateOf({ hasKey, handshake, heard }: Ages): MeshPeerState {
 
 export const keyOn = ({ ends }: MeshPeer, epoch: number): string =>
   ends.find((end) => end.epoch === epoch)?.publicKey ?? "";
-
-export const nothing = (node_id: string, state: MeshNodeStatus["state"], problem: string | null) => ({
-  ...{ node_id, state, problem, driver: null, address: null, prefix: null, endpoint: null, mtu: null },
-  ...{ epoch: null, epochs: [], waits_for: [], peers: [] },
-});
 
 const finite = (age: number): number | null => (Number.isFinite(age) ? Math.round(age) : null);
 
