@@ -67,6 +67,8 @@ const quietMs = 5_000;
 /** While something is on its way. */
 const busyMs = 500;
 const publishLimitMs = 5_000;
+/** What was sent by an old key before the last host changed over is still in queues, of this host and of others. */
+const drainMs = 2_000;
 
 export class HostMesh {
   readonly #deps: HostMeshDeps;
@@ -82,6 +84,8 @@ export class HostMesh {
   #seen: Seen | undefined;
   #admitted: string | undefined;
   #probedMs = Number.NEGATIVE_INFINITY;
+  /** Since when nobody has sent by the old keys any more. */
+  #unusedSinceMs: number | undefined;
   #problem: string | undefined;
 
   constructor(deps: HostMeshDeps) {
@@ -208,8 +212,8 @@ export class HostMesh {
   }
 
   #fail(error: HearthError): void {
-    const { program } = error.details as { program?: string };
-    const text = program === undefined ? error.message : `This host lacks ${program}.`;
+    const program = error.details?.program;
+    const text = typeof program === "string" ? `This host lacks ${program}.` : error.message;
     if (text !== this.#problem)
       this.#deps.logger.warn({ err: error }, "the mesh could not be brought to what it is to be");
     this.#problem = text;
@@ -233,7 +237,7 @@ export class HostMesh {
       this.#watch.isFresh(meshLinkName(node, epoch), keyOn(peer, epoch));
     const had = readMeshKeys(settings.dataDir);
     const wanted = meshEpochOf(replica.get(factKeys.meshEpoch())?.value);
-    const step = planRotation({ ends: had, peers, isFresh, wanted });
+    const step = this.#drained(planRotation({ ends: had, peers, isFresh, wanted }));
     const added = step.add === undefined ? [] : [this.#addKey(had, step.add)];
     const ends = [...had, ...added].filter(({ epoch }) => !step.retire.includes(epoch));
     this.#seen = { underlay, ends, links, peers, step };
@@ -259,6 +263,13 @@ export class HostMesh {
     await this.#publish(this.#fact(underlay, ends, step));
     this.#probePeers(peers);
     return ends.length > 1 || this.status().peers.some(({ state }) => state === "connecting");
+  }
+
+  #drained(step: RotationStep): RotationStep {
+    const nowMs = performance.now();
+    if (step.retire.length === 0) this.#unusedSinceMs = undefined;
+    else this.#unusedSinceMs ??= nowMs;
+    return nowMs - (this.#unusedSinceMs ?? nowMs) < drainMs ? { ...step, retire: [] } : step;
   }
 
   #say({ missingLinks, strayLinks, wireguard, ip }: ReturnType<typeof diffMesh>, step: RotationStep): void {
