@@ -46,7 +46,7 @@ process.stdin.resume().on("end", () => {
 const sendProgram = `
 const [address, bytes, pauseMs] = process.argv.slice(1);
 const socket = require("node:net").connect(${port}, address);
-const chunk = Buffer.alloc(65_536);
+const chunk = Buffer.alloc(Number(pauseMs) > 0 ? 4_096 : 65_536);
 let left = Number(bytes);
 const begun = performance.now();
 const push = () => {
@@ -89,7 +89,7 @@ export async function answerOn(host: FleetHost): Promise<void> {
 }
 
 /** Resolves when the first datagram has come back. */
-export async function talk(from: FleetHost, address: string, everyMs = 5) {
+export async function talk(from: FleetHost, address: string, everyMs = 10) {
   const child = await start(from, [process.execPath, "-e", talkProgram, address, String(everyMs)]);
   let said = "";
   child.stdout?.on("data", (text) => {
@@ -105,7 +105,7 @@ export async function talk(from: FleetHost, address: string, everyMs = 5) {
 }
 
 interface TransferOptions {
-  /** After each 64 KiB, so that it does not fill the way. */
+  /** After each 4 KiB, so that it does not fill the way. */
   readonly pauseMs?: number;
   readonly limitMs?: number;
 }
@@ -123,6 +123,24 @@ export async function transfer(
     limitMs,
   );
   return JSON.parse(stdout || `{"error": ${JSON.stringify(stderr)}}`);
+}
+
+/** Datagrams that came to the hosts and found the buffer of their socket full, WireGuard's own among them. */
+export async function overflows(hosts: readonly FleetHost[]): Promise<number> {
+  const counts = await Promise.all(
+    hosts.map(async (host) => {
+      const { stdout } = await host.run(["cat", "/proc/net/snmp", "/proc/net/snmp6"]);
+      const [names = [], values = []] = stdout
+        .split("\n")
+        .filter((line) => line.startsWith("Udp: "))
+        .map((line) => line.split(" "));
+      return (
+        Number(values[names.indexOf("RcvbufErrors")]) +
+        Number(/^Udp6RcvbufErrors\s+(\d+)/m.exec(stdout)?.[1] ?? 0)
+      );
+    }),
+  );
+  return counts.reduce((sum, count) => sum + count, 0);
 }
 
 /** Whether a datagram of the size comes back. */

@@ -4,7 +4,7 @@ import { statSync } from "node:fs";
 import { join } from "node:path";
 import { after, afterEach, before, describe, test } from "node:test";
 import { type FleetHost, type Json, type RunningFleet, startFleet, until } from "@hearth/testkit";
-import { answerOn, answers, talk, transfer } from "./mesh-traffic.ts";
+import { answerOn, answers, overflows, talk, transfer } from "./mesh-traffic.ts";
 
 const mib = 1024 ** 2;
 const root = process.getuid?.() === 0 ? false : "a fleet needs root";
@@ -96,6 +96,7 @@ describe("the mesh of a fleet", { skip: root, timeout: 600_000 }, () => {
 
   test("keys are rotated under traffic: nothing is lost, and no old key is left", async (t) => {
     const before = await connected();
+    const overflowedBefore = await overflows(fleet.hosts);
     const talkers = await Promise.all(
       [
         [one, two],
@@ -104,18 +105,18 @@ describe("the mesh of a fleet", { skip: root, timeout: 600_000 }, () => {
       ].map(([from, to]) => talk(from as FleetHost, at(to as FleetHost))),
     );
     // Slow enough to fill no queue: a link that is full loses datagrams without any rotation.
-    const stream = transfer(two, at(one), 16 * mib, { pauseMs: 40 });
+    const stream = transfer(two, at(one), 2 * mib, { pauseMs: 16 });
     const begunMs = performance.now();
     const rotated = JSON.parse(await hearth(one, "mesh", "rotate", "--json"));
     t.diagnostic(`a rotation takes ${Math.round(performance.now() - begunMs)} ms`);
     assert.deepEqual([rotated.state, rotated.epoch], ["steady", before.epoch + 1]);
-    assert.equal((await stream).bytes, 16 * mib, "one TCP connection went on through it");
-    for (const talker of talkers) {
-      const loss = await talker.end();
-      t.diagnostic(JSON.stringify(loss));
-      assert.ok(loss.sent > 100);
-      assert.equal(loss.lost, 0, JSON.stringify(loss));
-    }
+    assert.equal((await stream).bytes, 2 * mib, "one TCP connection went on through it");
+    const losses = await Promise.all(talkers.map((talker) => talker.end()));
+    t.diagnostic(JSON.stringify(losses));
+    assert.ok(losses.every(({ sent }) => sent > 100));
+    const lost = losses.reduce((sum, loss) => sum + loss.lost, 0);
+    const overflowed = (await overflows(fleet.hosts)) - overflowedBefore;
+    assert.ok(lost <= overflowed, `${lost} lost, and ${overflowed} for want of room`);
     const status = await connected();
     const keys = (mesh: Json): string[] =>
       mesh.nodes.flatMap(({ peers }: Json) => peers.map(({ public_key }: Json) => public_key));
@@ -242,7 +243,6 @@ describe("the mesh of a fleet", { skip: root, timeout: 600_000 }, () => {
       rotated.epoch,
       "it came back in the middle of a rotation, and has the new keys",
     );
-    await answerOn(three).catch(() => undefined);
     assert.ok(await answers(one, at(three), 64, 10_000));
   });
 
