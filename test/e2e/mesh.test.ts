@@ -204,7 +204,7 @@ describe("the mesh of a fleet", { skip: root, timeout: 600_000 }, () => {
     });
     assert.equal(nodeOf(status, two).mtu, 1_340);
     await until("the route says so", 10_000, async () =>
-      (await sh(one, "ip -6 route")).includes(" mtu 1340") ? true : undefined,
+      (await sh(one, "ip -6 route")).includes(" mtu lock 1340") ? true : undefined,
     );
     const raw = `const s = require("node:dgram").createSocket("udp4");
       s.send(Buffer.alloc(1450), 9, "${two.address}", () => s.close());`;

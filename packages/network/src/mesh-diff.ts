@@ -1,5 +1,11 @@
 /** What is to be changed on a host that has one mesh so that it has another: pure, and nothing where both are the same. */
-import { keepaliveSeconds, type LinkPeer, type MeshLink, type MeshPlan } from "./mesh-plan.ts";
+import {
+  keepaliveSeconds,
+  type LinkPeer,
+  type MeshLink,
+  type MeshPlan,
+  type MeshRoute,
+} from "./mesh-plan.ts";
 
 export interface ObservedPeer {
   readonly publicKey: string;
@@ -28,6 +34,7 @@ export interface ObservedRoute {
   readonly to: string;
   readonly dev: string;
   readonly mtu: number | undefined;
+  readonly isLocked: boolean;
   readonly source: string | undefined;
 }
 
@@ -118,14 +125,21 @@ function routeLines({ links, routes, address }: MeshPlan, observed: ObservedMesh
   const known = new Set(links.map(({ name }) => name));
   const added = routes
     .filter(({ dev }) => devices.has(dev))
-    .filter(({ to, dev, mtu }) => {
-      const found = observed.routes.filter((route) => route.to === to);
-      return !found.some((one) => one.dev === dev && one.mtu === mtu && one.source === address);
-    })
-    .map(({ to, dev, mtu }) => `route replace ${to} dev ${dev} src ${address} mtu ${mtu}`);
+    .filter((wanted) => !observed.routes.some((found) => isSame(wanted, found, address)))
+    .map(
+      ({ to, dev, mtu, isNarrow }) =>
+        `route replace ${to} dev ${dev} src ${address} mtu ${isNarrow ? "lock " : ""}${mtu}`,
+    );
   // Those of a link that is to go, go with it, and until then carry what the new one does not yet.
   const removed = observed.routes
     .filter(({ to, dev }) => !wanted.has(to) && known.has(dev))
     .map(({ to, dev }) => `route del ${to} dev ${dev}`);
   return [...added, ...removed];
 }
+
+const isSame = (wanted: MeshRoute, found: ObservedRoute, source: string): boolean =>
+  found.to === wanted.to &&
+  found.dev === wanted.dev &&
+  found.mtu === wanted.mtu &&
+  found.isLocked === wanted.isNarrow &&
+  found.source === source;

@@ -10,7 +10,7 @@ import { after, before, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { parseClusterPrefix } from "./address-plan.ts";
 import { diffMesh } from "./mesh-diff.ts";
-import { MeshExecutor, parseDump } from "./mesh-executor.ts";
+import { MeshExecutor, parseDump, parseRoutes } from "./mesh-executor.ts";
 import { type MeshFacts, meshPrefix, type OwnEnd, planMesh } from "./mesh-plan.ts";
 
 const root = process.getuid?.() === 0;
@@ -135,7 +135,7 @@ test("a plan is applied once, and a second look finds nothing to do", options, a
   await converge(b, await plan(b, a));
   assert.ok(answered(one, "fd12:3456:789a:2::1", 100));
   const routes = inside(one, "ip", "-6", "route");
-  assert.match(routes, /fd12:3456:789a:2::\/64 dev hwg\S+ src fd12:3456:789a:1::1 metric 1024 mtu 1340/);
+  assert.match(routes, /fd12:3456:789a:2::\/64 dev hwg\S+ src fd12:3456:789a:1::1 metric 1024 mtu lock 1340/);
   assert.match(routes, /unreachable fd12:3456:789a::\/48/);
 });
 
@@ -156,8 +156,8 @@ test("what is changed on the host by hand is put right", options, async () => {
     [[b.ends[0]?.publicKey, ["fd12:3456:789a:2::/64"]]],
   );
   assert.deepEqual(
-    routes.map(({ to, mtu }) => [to, mtu]),
-    [["fd12:3456:789a:2::/64", 1340]],
+    routes.map(({ to, mtu, isLocked }) => [to, mtu, isLocked]),
+    [["fd12:3456:789a:2::/64", 1340, true]],
   );
   assert.equal(links[0]?.mtu, 1440);
   assert.ok(answered(one, "fd12:3456:789a:2::1", 100));
@@ -216,4 +216,27 @@ test("a dump is read, whatever is not set in it", () => {
     ],
   });
   assert.equal(parseDump("(none)\t(none)\t0\toff\n").publicKey, undefined);
+});
+
+test("routes are read, with what the kernel made and what leads nowhere", () => {
+  const text = `fd00:1::/64 dev d0 src fd00::1 metric 1024 mtu lock 1340 pref medium
+fd00:2::/64 dev d0 metric 1024 linkdown mtu 1400 pref medium
+fe80::/64 dev d0 proto kernel metric 256 pref medium
+unreachable fd00::/48 dev lo metric 1024 pref medium
+`;
+  const plain = {
+    type: "unicast",
+    dev: "d0",
+    source: undefined,
+    mtu: undefined,
+    isLocked: false,
+    isOfKernel: false,
+  };
+  assert.deepEqual(parseRoutes(text), [
+    { ...plain, to: "fd00:1::/64", source: "fd00::1", mtu: 1340, isLocked: true },
+    { ...plain, to: "fd00:2::/64", mtu: 1400 },
+    { ...plain, to: "fe80::/64", isOfKernel: true },
+    { ...plain, to: "fd00::/48", type: "unreachable", dev: "lo" },
+  ]);
+  assert.deepEqual(parseRoutes(""), []);
 });

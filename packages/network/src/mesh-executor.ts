@@ -5,7 +5,7 @@
 import { randomBytes } from "node:crypto";
 import { type FirewallFacts, renderMeshInterfaces } from "./firewall-plan.ts";
 import { HostCommands, type HostCommandsOptions, refused } from "./host-commands.ts";
-import type { MeshChanges, ObservedLink, ObservedMesh, ObservedPeer } from "./mesh-diff.ts";
+import type { MeshChanges, ObservedLink, ObservedMesh, ObservedPeer, ObservedRoute } from "./mesh-diff.ts";
 import { type MeshPlan, meshPrefix, type Underlay } from "./mesh-plan.ts";
 
 interface ShownLink {
@@ -15,13 +15,10 @@ interface ShownLink {
   readonly addr_info?: readonly { readonly local: string; readonly scope: string }[];
 }
 
-interface ShownRoute {
-  readonly type?: string;
-  readonly dst: string;
-  readonly dev?: string;
-  readonly prefsrc?: string;
-  readonly protocol?: string;
-  readonly metrics?: readonly { readonly mtu?: number }[];
+interface ShownRoute extends ObservedRoute {
+  /** `unicast` for one that leads somewhere. */
+  readonly type: string;
+  readonly isOfKernel: boolean;
 }
 
 export class MeshExecutor {
@@ -52,16 +49,13 @@ export class MeshExecutor {
     const prefix = meshPrefix(node);
     const shown = (await this.#links(signal)).filter(({ ifname }) => ifname.startsWith(prefix));
     const links = await Promise.all(shown.map((link) => this.#look(link, signal)));
-    const routes = await this.#json<ShownRoute>(["ip", "-6", "-j", "route", "show", "table", "main"], signal);
+    const routes = await this.#routes(signal);
     const observed: ObservedMesh = {
       links: links.filter((link) => link !== undefined),
       routes: routes
-        .filter(({ dev, protocol }) => dev?.startsWith(prefix) === true && protocol !== "kernel")
-        .map(({ dst, dev = "", prefsrc, metrics = [] }) => ({
-          ...{ to: dst, dev, source: prefsrc },
-          mtu: metrics.find(({ mtu }) => mtu !== undefined)?.mtu,
-        })),
-      isClosed: routes.some(({ type, dst }) => type === "unreachable" && dst === cluster),
+        .filter(({ dev, isOfKernel }) => dev.startsWith(prefix) && !isOfKernel)
+        .map(({ type: _type, isOfKernel: _isOfKernel, ...route }) => route),
+      isClosed: routes.some(({ type, to }) => type === "unreachable" && to === cluster),
     };
     return observed;
   }
@@ -86,8 +80,7 @@ export class MeshExecutor {
 
   /** Takes back that the cluster is unreachable; routes to hosts go with their links. */
   async open(cluster: string, signal?: AbortSignal): Promise<void> {
-    const routes = await this.#json<ShownRoute>(["ip", "-6", "-j", "route", "show", "table", "main"], signal);
-    if (routes.some(({ type, dst }) => type === "unreachable" && dst === cluster))
+    if ((await this.#routes(signal)).some(({ type, to }) => type === "unreachable" && to === cluster))
       await this.#commands.must(["ip", "-6", "route", "del", "unreachable", cluster], "", signal);
   }
 
@@ -109,14 +102,40 @@ export class MeshExecutor {
     };
   }
 
-  #links(signal: AbortSignal | undefined): Promise<ShownLink[]> {
-    return this.#json<ShownLink>(["ip", "-j", "addr", "show"], signal);
+  async #links(signal: AbortSignal | undefined): Promise<ShownLink[]> {
+    const text = await this.#commands.must(["ip", "-j", "addr", "show"], "", signal);
+    return JSON.parse(text) as ShownLink[];
   }
 
-  async #json<T>(command: readonly string[], signal: AbortSignal | undefined): Promise<T[]> {
-    const text = await this.#commands.must(command, "", signal);
-    return text.trim() === "" ? [] : (JSON.parse(text) as T[]);
+  async #routes(signal: AbortSignal | undefined): Promise<ShownRoute[]> {
+    const text = await this.#commands.must(["ip", "-6", "route", "show", "table", "main"], "", signal);
+    return parseRoutes(text);
   }
+}
+
+/** As text, because the JSON of iproute2 (6.1) does not say whether an MTU is locked. */
+export function parseRoutes(text: string): ShownRoute[] {
+  const lines = text.split("\n").map((line) => line.trim().split(/\s+/));
+  return lines
+    .filter(([first = ""]) => first !== "")
+    .map((words) => {
+      const isTyped = /^(unreachable|blackhole|prohibit|throw|multicast|local|anycast)$/.test(words[0] ?? "");
+      const after = (name: string): string | undefined => {
+        const place = words.indexOf(name);
+        return place === -1 ? undefined : words[place + 1];
+      };
+      const isLocked = after("mtu") === "lock";
+      const mtu = isLocked ? after("lock") : after("mtu");
+      return {
+        type: isTyped ? (words[0] ?? "") : "unicast",
+        to: words[isTyped ? 1 : 0] ?? "",
+        dev: after("dev") ?? "",
+        source: after("src"),
+        mtu: mtu === undefined ? undefined : Number(mtu),
+        isLocked,
+        isOfKernel: after("proto") === "kernel",
+      };
+    });
 }
 
 /** Of `wg show <interface> dump` (wg(8)). The first field is the private key, which goes no further than this. */

@@ -44,7 +44,7 @@ test("a host has one link, with a peer and a route for each other host", () => {
         ],
       },
     ],
-    routes: [{ to: "fd12:3456:789a:2::/64", dev: name, mtu: 1440 }],
+    routes: [{ to: "fd12:3456:789a:2::/64", dev: name, mtu: 1440, isNarrow: false }],
   });
 });
 
@@ -55,8 +55,11 @@ test("the interface takes what fits in the underlay's packets, and a route no mo
   assert.equal(meshMtu({ address: "192.0.2.1", mtu: 1280 }), 1280, "IPv6 has no less");
   const plan = planMesh(facts({ peers: [peer(2, { mtu: 1340 }), peer(3, { mtu: 8940 })] }));
   assert.deepEqual(
-    plan.routes.map(({ mtu }) => mtu),
-    [1340, 1440],
+    plan.routes.map(({ mtu, isNarrow }) => [mtu, isNarrow]),
+    [
+      [1340, true],
+      [1440, false],
+    ],
   );
   const [to6] = planMesh(facts({ peers: [peer(2, { address: "2001:db8::2" })] })).links[0]?.peers ?? [];
   assert.equal(to6?.endpoint, "[2001:db8::2]:51820");

@@ -81,6 +81,11 @@ export interface MeshRoute {
   readonly to: string;
   readonly dev: string;
   readonly mtu: number;
+  /**
+   * Less than the link takes. The kernel heeds that for what it forwards only when it is locked, which has it heed no
+   * message from further on; so it is locked only then.
+   */
+  readonly isNarrow: boolean;
 }
 
 export interface MeshPlan {
@@ -133,7 +138,8 @@ export function planMesh(facts: MeshFacts): MeshPlan {
       const epoch = carrier(facts, peer);
       if (epoch === undefined) return [];
       const dev = meshLinkName(node, epoch);
-      return [{ to: hostPrefix(prefix, peer.host), dev, mtu: Math.min(mtu, Math.max(leastMtu, peer.mtu)) }];
+      const less = Math.min(mtu, Math.max(leastMtu, peer.mtu));
+      return [{ to: hostPrefix(prefix, peer.host), dev, mtu: less, isNarrow: less < mtu }];
     }),
   };
 }
