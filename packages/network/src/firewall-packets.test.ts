@@ -158,3 +158,64 @@ test("no address of the host answers a guest, and the world begins nothing with 
   assert.ok(reaches(host, v4(a)), "the host itself reaches the guest");
   assert.ok(!reaches(world, v4(a)));
 });
+
+test(
+  "over the mesh a guest reaches its own network only, and both ends are told what the way takes",
+  options,
+  async () => {
+    const [far, stranger] = [7, 8].map((network) =>
+      planSlot({
+        node: "n2",
+        machineId: `far${network}`.padEnd(14, "0"),
+        address: { prefix, host: 2, network, machine: 2 },
+        egressSlot: 9,
+        ownerUid: 0,
+      }),
+    ) as [SlotPlan, SlotPlan];
+    // Another host, as this one sees it: an interface of the mesh, and behind it guests of two networks.
+    const other = space("other");
+    ip("netns", "add", other);
+    try {
+      ip("-n", host, "link", "add", "mesh0", "type", "veth", "peer", "name", "eth0", "netns", other);
+      ip("-n", host, "link", "set", "mesh0", "up");
+      ip("-n", host, "addr", "add", "fe80::2/64", "dev", "mesh0", "nodad");
+      for (const name of ["lo", "eth0"]) ip("-n", other, "link", "set", name, "up");
+      ip("-n", other, "addr", "add", "fe80::3/64", "dev", "eth0", "nodad");
+      for (const plan of [far, stranger])
+        ip("-n", other, "addr", "add", `${v6(plan)}/128`, "dev", "eth0", "nodad");
+      ip("-n", other, "route", "add", "default", "via", "fe80::2", "dev", "eth0");
+      const toOther = ["fd12:3456:789a:2::/64", "via", "fe80::3", "dev", "mesh0", "mtu", "lock", "1300"];
+      ip("-n", host, "-6", "route", "add", ...toOther);
+      await listenIn(other);
+      assert.ok(!reaches(guestA, v6(far)), "an interface that is not of the mesh brings nobody in");
+      const node = { node: "n1", prefix, hostServices: [] };
+      const executor = new NetworkExecutor({ namespace: host });
+      await executor.applyNode({ ...node, meshInterfaces: ["mesh0"] });
+      assert.ok(reaches(guestA, v6(far)));
+      assert.ok(reaches(other, v6(a), v6(far)), "and the other way");
+      assert.ok(!reaches(guestA, v6(stranger)));
+      assert.ok(!reaches(other, v6(a), v6(stranger)));
+      assert.ok(!reaches(other, v6(c), v6(far)));
+      // What the first packet of a connection says of the sender's largest segment, when it arrives.
+      const table = ["add table inet seen", "add chain inet seen in { type filter hook input priority 0; }"];
+      const rules = ["1240", "> 1240"].map(
+        (size) =>
+          `add rule inet seen in tcp dport ${port} tcp flags syn tcp option maxseg size ${size} counter`,
+      );
+      execFileSync("ip", ["netns", "exec", other, "nft", "-f", "-"], {
+        input: [...table, ...rules].join("\n"),
+      });
+      assert.ok(reaches(guestA, v6(far)));
+      const counted = ip("netns", "exec", other, "nft", "list", "table", "inet", "seen");
+      assert.deepEqual(
+        [...counted.matchAll(/counter packets (\d+)/g)].map(([, packets]) => packets),
+        ["1", "0"],
+        counted,
+      );
+      await executor.applyNode({ ...node, meshInterfaces: [] });
+      assert.ok(!reaches(other, v6(a), v6(far)));
+    } finally {
+      ip("netns", "del", other);
+    }
+  },
+);

@@ -283,12 +283,8 @@ export class HostMesh {
 
   #peers(): MeshPeer[] {
     const { replica, identity } = this.#deps;
-    const values = (prefix: string): unknown[] => replica.list(prefix).map(({ value }) => value);
-    return peersOf(
-      identity.node_id,
-      values(factPrefixes.nodeKey) as NodeKeyFact[],
-      values(factPrefixes.mesh),
-    );
+    const keys = replica.list(factPrefixes.nodeKey).map(({ value }) => value as NodeKeyFact);
+    return peersOf(identity.node_id, keys, replica.list(factPrefixes.mesh));
   }
 
   #addKey(had: readonly OwnEnd[], epoch: number): OwnEnd {

@@ -1,5 +1,6 @@
 /** The other hosts of the region as the mesh sees them, and what is said of them: pure. */
 import {
+  factKeys,
   type MeshFact,
   type MeshPeerState,
   type MeshPeerStatus,
@@ -22,16 +23,18 @@ import { type MeshWatch, silentAfterMs } from "./mesh-watch.ts";
  * Who is in the region is what the region says, and so are a host's number and address; of what a host says itself, its
  * keys count. A host that others cannot reach, or that has said nothing that can be understood, has no ends.
  */
-export function peersOf(self: string, keys: readonly NodeKeyFact[], facts: readonly unknown[]): MeshPeer[] {
-  const said = new Map(
-    facts
-      .map(parseMeshFact)
-      .filter((fact) => fact !== undefined)
-      .map((fact) => [fact.node_id, fact]),
-  );
+export function peersOf(
+  self: string,
+  keys: readonly NodeKeyFact[],
+  facts: readonly { readonly key: string; readonly value: unknown }[],
+): MeshPeer[] {
+  // By the key, under which the bus lets nobody else write; what is in the value anybody may say.
+  const said = new Map(facts.map(({ key, value }) => [key, parseMeshFact(value)]));
   return keys
     .filter(({ node_id, address }) => node_id !== self && !/^(127\.|::1$)/.test(address))
-    .map(({ node_id, host_number, address }) => peer(node_id, host_number, address, said.get(node_id)))
+    .map(({ node_id, host_number, address }) =>
+      peer(node_id, host_number, address, said.get(factKeys.mesh(node_id))),
+    )
     .sort((a, b) => a.host - b.host);
 }
 
