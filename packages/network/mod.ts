@@ -1,7 +1,6 @@
 export * from "./src/address-plan.ts";
 export * from "./src/executor.ts";
 export * from "./src/firewall-plan.ts";
-export type { HostCommandsOptions } from "./src/host-commands.ts";
 export * from "./src/inventory.ts";
 export * from "./src/mesh-diff.ts";
 export * from "./src/mesh-executor.ts";

@@ -41,6 +41,8 @@ export const factKeys = {
 
 export const factPrefixes = {
   machine: "machine.",
+  machineName: "machine-name.",
+  idempotency: "idempotency.",
   node: "node.",
   app: "app.",
   lease: "lease.",

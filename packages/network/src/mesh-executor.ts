@@ -4,7 +4,7 @@
  */
 import { randomBytes } from "node:crypto";
 import { type FirewallFacts, renderMeshInterfaces } from "./firewall-plan.ts";
-import { HostCommands, type HostCommandsOptions, refused } from "./host-commands.ts";
+import { HostCommands, refused } from "./host-commands.ts";
 import type { MeshChanges, ObservedLink, ObservedMesh, ObservedPeer, ObservedRoute } from "./mesh-diff.ts";
 import { type MeshPlan, meshPrefix, type Underlay } from "./mesh-plan.ts";
 
@@ -21,11 +21,17 @@ interface ShownRoute extends ObservedRoute {
   readonly isOfKernel: boolean;
 }
 
+export interface MeshExecutorOptions {
+  /** The network namespace (`ip netns`) to work in; the caller's own when absent. */
+  readonly namespace?: string;
+  readonly commandTimeoutMs?: number;
+}
+
 export class MeshExecutor {
   readonly #commands: HostCommands;
 
-  constructor(options: HostCommandsOptions = {}) {
-    this.#commands = new HostCommands(options);
+  constructor({ namespace, commandTimeoutMs = 10_000 }: MeshExecutorOptions = {}) {
+    this.#commands = new HostCommands({ namespace, timeoutMs: commandTimeoutMs });
   }
 
   /** By trying: a module that could be loaded is loaded, and one that is there may be of no use. */

@@ -4,7 +4,7 @@ import { test } from "node:test";
 import fc from "fast-check";
 import { hostAddress, hostPrefix, parseClusterPrefix } from "./address-plan.ts";
 import { type MeshFacts, type MeshPeer, meshLinkName, meshMtu, meshPrefix, planMesh } from "./mesh-plan.ts";
-import { tapPrefix } from "./slot-plan.ts";
+import { slotPrefix } from "./slot-plan.ts";
 
 const prefix = parseClusterPrefix("fd12:3456:789a::/48");
 const key = (text: string): string => Buffer.from(text.padEnd(32, ".")).toString("base64");
@@ -135,7 +135,7 @@ test("names of links are a node's own, fit the kernel, and are never those of ta
     fc.property(fc.string({ minLength: 1 }), fc.integer({ min: 1, max: 36 ** 4 - 1 }), (node, epoch) => {
       const name = meshLinkName(node, epoch);
       assert.ok(name.length <= 15 && /^[a-z0-9-]+$/.test(name), name);
-      assert.ok(name.startsWith(meshPrefix(node)) && !name.startsWith(tapPrefix(node)));
+      assert.ok(name.startsWith(meshPrefix(node)) && !name.startsWith(slotPrefix(node)));
     }),
   );
   assert.throws(() => meshLinkName("n1", 36 ** 4), { code: "invalid_argument" });

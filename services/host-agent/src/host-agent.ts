@@ -332,5 +332,6 @@ export class HostAgent {
 const firewallFacts = (config: NodeConfig) => ({
   node: config.node_id,
   prefix: parseClusterPrefix(config.prefix),
+  host: config.host_number,
   hostServices: [],
 });

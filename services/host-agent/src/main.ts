@@ -1,5 +1,6 @@
 /** The host agent as a process. SIGINT is `hearth down`; SIGTERM ends the services and leaves machines running. */
 import { HearthError } from "@hearth/errors";
+import { releaseStartupMemory } from "@hearth/process";
 import { createLogger } from "@hearth/telemetry";
 import { HostAgent } from "./host-agent.ts";
 import { readSettings, serviceEnvironment } from "./settings.ts";
@@ -13,6 +14,7 @@ try {
   process.on("SIGINT", () => void agent.down().catch(report));
   process.on("SIGTERM", () => void agent.release().catch(report));
   await agent.start();
+  releaseStartupMemory();
   await agent.ended;
   process.exit(0);
 } catch (error) {

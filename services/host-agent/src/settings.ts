@@ -105,6 +105,9 @@ export function settingsEnvironment(settings: AgentSettings): Record<string, str
   };
 }
 
+/** The allocator keeps a pool of free memory for each thread that meets another in it; a service's threads mostly wait. */
+const oneArena = { MALLOC_ARENA_MAX: "1" };
+
 /**
  * What a process of the node gets of its caller's environment: programs of the host, where to keep temporary
  * files, and how to reach registries. An operator's shell holds secrets that are none of a service's business.
@@ -113,7 +116,7 @@ export function serviceEnvironment(env: NodeJS.ProcessEnv = process.env): Record
   const passed = /^(HOME|LANG|LC_ALL|TZ|TMPDIR|SSL_CERT_(FILE|DIR)|NODE_EXTRA_CA_CERTS|(https?|no)_proxy)$/i;
   const kept = Object.entries(env).filter(([name, value]) => passed.test(name) && value !== undefined);
   const path = [env.PATH ?? "/usr/bin:/bin", "/usr/local/sbin", "/usr/sbin", "/sbin"].join(":");
-  const variables = { ...(Object.fromEntries(kept) as Record<string, string>), PATH: path };
+  const variables = { ...oneArena, ...(Object.fromEntries(kept) as Record<string, string>), PATH: path };
   const proxied = kept.some(([name]) => /^https?_proxy$/i.test(name));
   return proxied ? { ...variables, NODE_USE_ENV_PROXY: "1" } : variables;
 }

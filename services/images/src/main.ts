@@ -1,6 +1,7 @@
 /** The image service of one node: a process that the host agent starts and ends. */
 import { join } from "node:path";
 import { busLogin, connectBus, readNodeConfig } from "@hearth/cluster";
+import { releaseStartupMemory, stopSignal, untilAborted } from "@hearth/process";
 import { createLogger } from "@hearth/telemetry";
 import { HoldBook } from "./hold-book.ts";
 import { ImageService, imageServiceName } from "./image-service.ts";
@@ -14,8 +15,7 @@ const logger = createLogger(imageServiceName, { node_id: config.node_id });
 const directory = join(config.data_dir, imageServiceName);
 const registries = join(config.data_dir, "registries.json");
 
-const stopping = new AbortController();
-for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => stopping.abort());
+const stopping = stopSignal();
 
 const store = new ImageStore({
   directory,
@@ -28,7 +28,7 @@ const collected = await store.collect();
 const bus = await connectBus({
   ...busLogin(config),
   name: imageServiceName,
-  retryUntil: stopping.signal,
+  retryUntil: stopping,
   onRefused: (error) => logger.error({ err: error }, "refused by the bus"),
 });
 const service = new ImageService({
@@ -40,11 +40,9 @@ const service = new ImageService({
 const serving = service.serve(bus);
 await bus.flush();
 logger.info({ collected: collected.length }, "serving");
+releaseStartupMemory();
 
-await new Promise<void>((resolve) => {
-  if (stopping.signal.aborted) resolve();
-  else stopping.signal.addEventListener("abort", () => resolve(), { once: true });
-});
+await untilAborted(stopping);
 // What is under way is cut off in the end: files appear by rename, so nothing half is left for the next start.
 setTimeout(() => process.exit(0), stopLimitMs).unref();
 await serving[Symbol.asyncDispose]();

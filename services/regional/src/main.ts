@@ -4,15 +4,13 @@ import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { type Bus, busLogin, connectBus, defaultLease, FactStore, Replica } from "@hearth/cluster";
 import { HearthError } from "@hearth/errors";
+import { releaseStartupMemory, stopSignal, untilAborted } from "@hearth/process";
 import { createLogger } from "@hearth/telemetry";
 import { readRegionalConfig } from "./config.ts";
 import { RegionalApi, regionalOnDisk } from "./regional-api.ts";
 import { readSigningKey } from "./signing-key.ts";
-import { releaseStartupMemory } from "./startup-memory.ts";
 
 const stopLimitMs = 4_000;
-/** The first requests have come by then, and what they loaded is there. */
-const startedAfterMs = 3_000;
 /** Facts that only the API writes, so it is the API that puts them back. */
 const ownPrefixes = [
   ...["app.", "machine-name.", "network.", "idempotency."],
@@ -23,8 +21,7 @@ const ownPrefixes = [
 
 const { node, tokenHash, directory } = readRegionalConfig(process.env);
 const logger = createLogger("regional", { node_id: node.node_id });
-const stopping = new AbortController();
-for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => stopping.abort());
+const stopping = stopSignal();
 
 let connected: { readonly bus: Bus; readonly facts: FactStore } | undefined;
 const connection = () => {
@@ -37,7 +34,7 @@ mkdirSync(directory, { recursive: true });
 const bus = connectBus({
   ...busLogin(node, "api"),
   name: "regional",
-  retryUntil: stopping.signal,
+  retryUntil: stopping,
   onRefused: (error) => logger.error({ err: error }, "refused by the bus"),
 });
 bus.then(
@@ -45,7 +42,7 @@ bus.then(
     connected = { bus: open, facts: new FactStore({ bus: open }) };
   },
   (error: unknown) => {
-    if (!stopping.signal.aborted) logger.error({ err: error }, "the bus cannot be reached");
+    if (!stopping.aborted) logger.error({ err: error }, "the bus cannot be reached");
   },
 );
 const replica = new Replica({
@@ -78,12 +75,9 @@ const api = new RegionalApi({
   keeperLimits: { marginMs: (node.lease ?? defaultLease).margin_ms },
 });
 logger.info({ url: await api.start(node.api) }, "serving");
-setTimeout(releaseStartupMemory, startedAfterMs).unref();
+releaseStartupMemory();
 
-await new Promise<void>((resolve) => {
-  if (stopping.signal.aborted) resolve();
-  else stopping.signal.addEventListener("abort", () => resolve(), { once: true });
-});
+await untilAborted(stopping);
 setTimeout(() => process.exit(0), stopLimitMs).unref();
 await api.stop();
 await replica.stop();

@@ -6,8 +6,10 @@ import { setTimeout as delay } from "node:timers/promises";
 import { busLogin, connectBus, FactStore, type NodeConfig } from "@hearth/cluster";
 import { HearthError } from "@hearth/errors";
 import { NetworkExecutor } from "@hearth/network";
+import { releaseStartupMemory, stopSignal, untilAborted } from "@hearth/process";
 import { createLogger } from "@hearth/telemetry";
 import type { Vmm } from "@hearth/vmm";
+import { crashPoint } from "./crash-point.ts";
 import { databaseError } from "./database-fault.ts";
 import { openWorkerDatabase } from "./database-open.ts";
 import { HostPaths } from "./host-paths.ts";
@@ -33,8 +35,7 @@ export async function runWorker({ config, makeVmm, bootId, limits }: WorkerProce
     { node_id: config.node_id },
     { destination: { write: (line) => void writeSync(1, line) } },
   );
-  const stopping = new AbortController();
-  for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => stopping.abort());
+  const stopping = stopSignal();
 
   const paths = new HostPaths(config);
   mkdirSync(paths.data, { recursive: true, mode: 0o700 });
@@ -54,7 +55,7 @@ export async function runWorker({ config, makeVmm, bootId, limits }: WorkerProce
   const bus = await connectBus({
     ...busLogin(config),
     name: workerServiceName,
-    retryUntil: stopping.signal,
+    retryUntil: stopping,
     onRefused: (error) => logger.error({ err: error }, "refused by the bus"),
   });
   const worker = new Worker(
@@ -63,7 +64,7 @@ export async function runWorker({ config, makeVmm, bootId, limits }: WorkerProce
       bus,
       facts: new FactStore({ bus }),
       makeVmm,
-      network: new NetworkExecutor(),
+      network: new NetworkExecutor({ beforeChange: (what) => crashPoint(`network ${what}`, "before") }),
       images: new BusImagesClient(bus, config.node_id),
       clock: {
         nowMs: () => Date.now(),
@@ -79,11 +80,9 @@ export async function runWorker({ config, makeVmm, bootId, limits }: WorkerProce
   );
   await worker.start().catch(refuse);
   logger.info("serving");
+  releaseStartupMemory();
 
-  await new Promise<void>((resolve) => {
-    if (stopping.signal.aborted) resolve();
-    else stopping.signal.addEventListener("abort", () => resolve(), { once: true });
-  });
+  await untilAborted(stopping);
   // What is under way is on disk as far as it came; the next worker goes on from there.
   setTimeout(() => process.exit(0), stopLimitMs).unref();
   await worker.stop();
