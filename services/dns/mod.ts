@@ -1,0 +1,2 @@
+// What measurements ask it with.
+export { Metrics } from "./src/metrics.ts";
