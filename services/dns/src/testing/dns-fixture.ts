@@ -20,7 +20,7 @@ import {
   resolverAddress,
 } from "@hearth/network";
 import { freePort, until } from "@hearth/testkit";
-import { machineFact, type MachineWish } from "./machine-fact.ts";
+import { type MachineWish, machineFact } from "./machine-fact.ts";
 
 const limitMs = 20_000;
 const run = promisify(execFile);
@@ -52,7 +52,9 @@ export interface DnsFixture extends AsyncDisposable {
   stopService(signal?: NodeJS.Signals): Promise<void>;
 }
 
-export async function startDns(options: { readonly upstreams?: readonly string[] } = {}): Promise<DnsFixture> {
+export async function startDns(
+  options: { readonly upstreams?: readonly string[] } = {},
+): Promise<DnsFixture> {
   const dir = await mkdtemp(join(tmpdir(), "hearth-dns-"));
   const prefix = newClusterPrefix(randomBytes);
   const address = resolverAddress(prefix);
@@ -102,13 +104,11 @@ export async function startDns(options: { readonly upstreams?: readonly string[]
       return done.stdout;
     },
     async short(from, args, lines) {
-      let last: string[] = [];
-      await until(async () => {
+      return await until(`${lines} lines for ${args.join(" ")}`, limitMs, async () => {
         const answer = await fixture.dig(from, "+short", ...args);
-        last = answer.split("\n").filter((line) => line !== "").sort();
-        return lines === undefined || last.length === lines;
-      }, `${lines} lines for ${args.join(" ")}`);
-      return last;
+        const found = answer.split("\n").filter((line) => line !== "");
+        return lines === undefined || found.length === lines ? found.sort() : undefined;
+      });
     },
     async http(wanted) {
       const asked = request({ socketPath: join(dir, "run", "dns.sock"), path: wanted }).end();
@@ -124,10 +124,10 @@ export async function startDns(options: { readonly upstreams?: readonly string[]
       child.stderr?.on("data", (chunk: Buffer) => {
         log += chunk.toString();
       });
-      await until(() => {
+      await until("the service serves", limitMs, async () => {
         if (child?.exitCode !== null) throw new Error(`the service ended: ${log}`);
-        return log.includes('"serving"');
-      }, "the service serves");
+        return log.includes('"serving"') || undefined;
+      });
     },
     async stopService(signal = "SIGTERM") {
       const ending = child;
