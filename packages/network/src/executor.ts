@@ -50,6 +50,19 @@ export class NetworkExecutor {
     await this.#nft(renderFirewallRemoval(node), signal);
   }
 
+  /** An address of the host itself, on its loopback. */
+  async addLocalAddress(address: string, signal?: AbortSignal): Promise<void> {
+    await this.#must(["ip", "addr", "replace", localAddress(address), "dev", "lo"], "", signal);
+  }
+
+  async removeLocalAddress(address: string, signal?: AbortSignal): Promise<void> {
+    const command = ["ip", "addr", "del", localAddress(address), "dev", "lo"];
+    const done = await this.#run(command, "", signal);
+    // It may be gone already, or never have been there.
+    if (done.code !== 0 && !/Cannot assign requested address/.test(done.stderr))
+      throw failure("ip addr del", done);
+  }
+
   async applySlot(plan: SlotPlan, signal?: AbortSignal): Promise<void> {
     const { name, ownerUid, mtu } = plan.tap;
     const owner = await this.#tapOwner(name, signal);
@@ -126,6 +139,8 @@ export class NetworkExecutor {
     );
   }
 }
+
+const localAddress = (address: string): string => `${address}/${address.includes(":") ? 128 : 32}`;
 
 function failure(what: string, done: Finished): HearthError {
   return new HearthError("internal", {
