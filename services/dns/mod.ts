@@ -1,2 +1,2 @@
-// What measurements ask it with.
-export { Metrics } from "./src/metrics.ts";
+// What measurements run: the real service over a real bus, with names that they choose.
+export { type DnsFixture, startDns } from "./src/testing/dns-fixture.ts";
