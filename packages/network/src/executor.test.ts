@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { readdirSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { after, before, test } from "node:test";
 import { parseClusterPrefix } from "./address-plan.ts";
 import { NetworkExecutor } from "./executor.ts";
@@ -20,7 +20,7 @@ const node = {
   meshInterfaces: ["wg0"],
   hostServices: [{ address: "fd12:3456:789a::3", protocol: "udp", port: 53 }],
 } as const;
-const names = Array.from({ length: 6 }, () => `${slotPrefix("n1")}${randomBytes(4).toString("hex")}`);
+const names = Array.from({ length: 10 }, () => `${slotPrefix("n1")}${randomBytes(4).toString("hex")}`);
 const nameOf = (machine: number): string => names[machine] ?? "";
 const buildOf = (machine: number) => planSlotBuild({ node: "n1", slot: nameOf(machine), ownerUid: 1234 });
 const slot = (machine: number) =>
@@ -100,6 +100,38 @@ test(
     await executor.removeSlot(planTeardown(other));
   },
 );
+
+test("a change that the host refuses is an error, and the next one is made", options, async () => {
+  await executor.applyNode(node);
+  await assert.rejects(executor.applySlot(slot(6)), { code: "internal" });
+  await executor.buildSlot(buildOf(6));
+  await executor.applySlot(slot(6));
+  assert.match(inside("ip", "-6", "route"), new RegExp(`dev ${nameOf(6)}`));
+  await executor.removeSlot(planTeardown(slot(6)));
+});
+
+test("a change is made when the program that is kept for it was killed", options, async () => {
+  await executor.applyNode(node);
+  await executor.buildSlot(buildOf(7));
+  const kept = keptPrograms();
+  assert.deepEqual(kept.map(({ line }) => line).sort(), ["ip -o -force -batch -", "nft -i"]);
+  for (const { pid } of kept) process.kill(pid, "SIGSTOP");
+  const applied = executor.applySlot(slot(7));
+  for (const { pid } of kept) process.kill(pid, "SIGKILL");
+  await applied;
+  assert.match(inside("nft", "list", "ruleset"), new RegExp(`"${nameOf(7)}" \\. 100\\.64`));
+  assert.match(inside("ip", "neigh", "show"), new RegExp(`dev ${nameOf(7)} lladdr`));
+  await executor.removeSlot(planTeardown(slot(7)));
+});
+
+/** Programs below this process that wait for lines. */
+function keptPrograms(): { readonly pid: number; readonly line: string }[] {
+  const children = readFileSync(`/proc/self/task/${process.pid}/children`, "utf8").split(" ").filter(Boolean);
+  return children.map((pid) => ({
+    pid: Number(pid),
+    line: readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0").filter(Boolean).join(" "),
+  }));
+}
 
 test("half a slot is taken away as a whole one is", options, async () => {
   await executor.applyNode(node);

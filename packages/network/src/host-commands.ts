@@ -1,6 +1,9 @@
 /**
  * `ip`, `nft`, `tc` and `sysctl`, in one network namespace. What a machine's start waits for goes to a program that
  * is running already; where that one fails, and for all else, one is started.
+ *
+ * An `ip` that is kept remembers the index of an interface's name, so an interface that it is told of must have a
+ * name that no other had before it: those of slots are random and used once.
  */
 import { spawn } from "node:child_process";
 import { HearthError } from "@hearth/errors";

@@ -4,7 +4,7 @@ import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import type { Difference, Inspection } from "@hearth/machine";
-import { firewallTable, slotPrefix } from "@hearth/network";
+import { firewallTable, namespacePath, slotPrefix } from "@hearth/network";
 import { DrillNode, eventually, hostImage } from "./drill/drill-node.ts";
 import { type DrillMachine, newDrillMachine, operations } from "./drill/operations.ts";
 
@@ -56,6 +56,21 @@ describe("a comparison of the record and the host", { skip: root ? false : "maki
 
   test("names what a machine has lost, and whose it was", async () => {
     const slot = slotOf(node, id);
+    // Another namespace under the same name; the one of the virtual machine lives on without a name.
+    const [path, kept] = [namespacePath(slot), join(node.paths.data, "kept")];
+    writeFileSync(kept, "");
+    execFileSync("mount", ["--bind", path, kept]);
+    execFileSync("ip", ["netns", "del", slot]);
+    execFileSync("ip", ["netns", "add", slot]);
+    assert.deepEqual(told((await inspect()).differences), [
+      "mount unexpected null",
+      `namespace inconsistent ${id}`,
+    ]);
+    execFileSync("ip", ["netns", "del", slot]);
+    writeFileSync(path, "");
+    execFileSync("mount", ["--bind", kept, path]);
+    execFileSync("umount", [kept]);
+    assert.deepEqual((await inspect()).differences, []);
     execFileSync("ip", ["-n", slot, "link", "del", "tap0"]);
     assert.deepEqual(told((await inspect()).differences), [`tap missing ${id}`]);
     execFileSync("ip", ["link", "del", slot]);
