@@ -7,7 +7,7 @@ import type { TokenScope } from "@hearth/machine";
 import type { Caller } from "./caller.ts";
 import type { ClusterView } from "./cluster-view.ts";
 import type { RoutePermission } from "./route-permissions.ts";
-import { isUnrestricted, permitsApp, permitsMachine } from "./token-scope.ts";
+import { isUnrestricted, permitsApp, permitsMachine, permitsOrg } from "./token-scope.ts";
 
 export interface Asked {
   readonly permission: RoutePermission;
@@ -44,6 +44,11 @@ function onApp(caller: Caller, view: ClusterView, { verb, target, params }: Aske
 export function authorizeNewApp(caller: Caller, name: string, orgSlug: string): void {
   const app = { name, org_slug: orgSlug };
   need(caller, "deploy", (scope) => permitsApp(scope, app), `an app ${name} in the org ${orgSlug}`);
+}
+
+/** What belongs to an organisation as a whole. @throws HearthError `permission_denied` */
+export function authorizeOrg(caller: Caller, verb: "read" | "deploy", orgSlug: string): void {
+  need(caller, verb, (scope) => permitsOrg(scope, orgSlug), `the org ${orgSlug}`);
 }
 
 type Need = Exclude<RoutePermission["verb"], "own">;

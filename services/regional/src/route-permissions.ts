@@ -28,12 +28,18 @@ export interface RoutePermission {
 }
 
 const app = "/v1/apps/:app";
+const networks = "/v1/orgs/:org/networks";
+const network = `${networks}/:network`;
+const pair = `${network}/pairs/:other`;
 const machine = `${app}/machines/:id`;
 const files = `${machine}/files`;
 
 type Row = readonly [verb: RoutePermission["verb"], target: RouteTarget, ...routes: string[]];
 const rows: readonly Row[] = [
   ["read", "any", "GET /v1/apps", "GET /v1/orgs/:org/machines", "GET /v1/platform/regions"],
+  // Their handlers ask for the organisation of the path.
+  ["read", "any", `GET ${networks}`, `GET ${network}`],
+  ["deploy", "any", `POST ${networks}`, `DELETE ${network}`, `PUT ${pair}`, `DELETE ${pair}`],
   ["read", "region", "GET /v1/nodes", "GET /v1/nodes/:node", "GET /v1/images"],
   [
     ...([
