@@ -32,9 +32,11 @@ export async function createApp(context: ApiContext, wanted: NewApp): Promise<St
     created_at_ms: nowMs(),
   };
   const key = factKeys.app(wanted.name);
-  const revision = await writeFact(context, { key, value: fact, expectedRevision: 0 }).catch((thrown: unknown) => {
-    throw HearthError.from(thrown).code === "conflict" ? nameTaken(wanted.name) : thrown;
-  });
+  const revision = await writeFact(context, { key, value: fact, expectedRevision: 0 }).catch(
+    (thrown: unknown) => {
+      throw HearthError.from(thrown).code === "conflict" ? nameTaken(wanted.name) : thrown;
+    },
+  );
   if (!isStill(context, network, fact.network)) {
     await writeFact(context, { key, value: undefined, expectedRevision: revision });
     throw networkGoes(network);

@@ -21,7 +21,10 @@ export function authorize(caller: Caller, view: ClusterView, { permission, param
   if (!caller.may(verb)) throw denied(caller, verb);
   if (target === "any" || target === "newApp") return;
   if (target === "region") need(caller, verb, isUnrestricted, "the region");
-  else onApp(caller, view, { verb, target, params });
+  else if (target === "org") {
+    const { org = "" } = params;
+    need(caller, verb, (scope) => permitsOrg(scope, org), `the org ${org}`);
+  } else onApp(caller, view, { verb, target, params });
 }
 
 interface AskedOfApp {
@@ -44,11 +47,6 @@ function onApp(caller: Caller, view: ClusterView, { verb, target, params }: Aske
 export function authorizeNewApp(caller: Caller, name: string, orgSlug: string): void {
   const app = { name, org_slug: orgSlug };
   need(caller, "deploy", (scope) => permitsApp(scope, app), `an app ${name} in the org ${orgSlug}`);
-}
-
-/** What belongs to an organisation as a whole. @throws HearthError `permission_denied` */
-export function authorizeOrg(caller: Caller, verb: "read" | "deploy", orgSlug: string): void {
-  need(caller, verb, (scope) => permitsOrg(scope, orgSlug), `the org ${orgSlug}`);
 }
 
 type Need = Exclude<RoutePermission["verb"], "own">;

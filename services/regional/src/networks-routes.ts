@@ -2,7 +2,6 @@
 import type { NetworkFact } from "@hearth/machine";
 import Type from "typebox";
 import type { ApiContext } from "./api-context.ts";
-import { authorizeOrg } from "./authorize.ts";
 import type { App } from "./http-server.ts";
 import {
   appsOf,
@@ -35,7 +34,6 @@ const tags = ["networks"];
 const gone = answers({ 204: Type.Null({ description: "Done; no body." }) });
 
 export function networksRoutes(app: App, context: ApiContext): void {
-  const { gate } = context;
   const answer = (ref: NetworkRef, fact: NetworkFact) => ({
     name: ref.name,
     organization: { name: ref.orgSlug, slug: ref.orgSlug },
@@ -55,7 +53,6 @@ export function networksRoutes(app: App, context: ApiContext): void {
     },
     async (request) => {
       const orgSlug = request.params.org;
-      authorizeOrg(gate.callerOf(request), "read", orgSlug);
       const networks = listNetworks(context, orgSlug);
       return { networks: networks.map(({ name, fact }) => answer({ orgSlug, name }, fact)) };
     },
@@ -72,7 +69,6 @@ export function networksRoutes(app: App, context: ApiContext): void {
     },
     async (request, reply) => {
       const ref = { orgSlug: request.params.org, name: request.body.name };
-      authorizeOrg(gate.callerOf(request), "deploy", ref.orgSlug);
       return reply.code(201).send(answer(ref, await createNetwork(context, ref)));
     },
   );
@@ -86,7 +82,6 @@ export function networksRoutes(app: App, context: ApiContext): void {
       },
     },
     async (request) => {
-      authorizeOrg(gate.callerOf(request), "read", request.params.org);
       const ref = one(request.params);
       return answer(ref, findNetwork(context, ref).value);
     },
@@ -101,7 +96,6 @@ export function networksRoutes(app: App, context: ApiContext): void {
       },
     },
     async (request, reply) => {
-      authorizeOrg(gate.callerOf(request), "deploy", request.params.org);
       await deleteNetwork(context, one(request.params));
       return reply.code(204).send();
     },
@@ -117,7 +111,6 @@ export function networksRoutes(app: App, context: ApiContext): void {
       "/v1/orgs/:org/networks/:network/pairs/:other",
       { schema: { tags, summary, params: PairParams, response: gone } },
       async (request, reply) => {
-        authorizeOrg(gate.callerOf(request), "deploy", request.params.org);
         await act(context, one(request.params), request.params.other);
         return reply.code(204).send();
       },

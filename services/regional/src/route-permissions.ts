@@ -10,6 +10,8 @@ export const routeTargets = {
   any: "any",
   /** What belongs to no app. Only for a scope without restrictions. */
   region: "region",
+  /** The organisation of the path as a whole. */
+  org: "org",
   /** The app that the body names, which need not exist. */
   newApp: "newApp",
   /** The app of the path, of which the caller may see something. */
@@ -37,9 +39,8 @@ const files = `${machine}/files`;
 type Row = readonly [verb: RoutePermission["verb"], target: RouteTarget, ...routes: string[]];
 const rows: readonly Row[] = [
   ["read", "any", "GET /v1/apps", "GET /v1/orgs/:org/machines", "GET /v1/platform/regions"],
-  // Their handlers ask for the organisation of the path.
-  ["read", "any", `GET ${networks}`, `GET ${network}`],
-  ["deploy", "any", `POST ${networks}`, `DELETE ${network}`, `PUT ${pair}`, `DELETE ${pair}`],
+  ["read", "org", `GET ${networks}`, `GET ${network}`],
+  ["deploy", "org", `POST ${networks}`, `DELETE ${network}`, `PUT ${pair}`, `DELETE ${pair}`],
   ["read", "region", "GET /v1/nodes", "GET /v1/nodes/:node", "GET /v1/images"],
   [
     ...([
