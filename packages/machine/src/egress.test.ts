@@ -49,7 +49,7 @@ for (const text of [
       () => rule(text),
       (thrown: HearthError) => {
         assert.equal(thrown.code, "invalid_argument");
-        assert.equal(thrown.details?.["field"], "egress.allowOut.0");
+        assert.equal(thrown.details?.field, "egress.allowOut.0");
         return true;
       },
     );
