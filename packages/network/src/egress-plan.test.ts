@@ -52,7 +52,9 @@ const holds = (value: string, { at, protocol, port }: Packet): boolean => {
     .split("-")
     .map((one) => one.split(".").reduce((sum, part) => sum * 256 + Number(part), 0) - base);
   const [low = 0, high = 65_535] = (ports ?? "0-65535").split("-").map(Number);
-  return from <= at && at <= to && (proto === undefined || (proto === protocol && low <= port && port <= high));
+  return (
+    from <= at && at <= to && (proto === undefined || (proto === protocol && low <= port && port <= high))
+  );
 };
 
 test("the members hold what the rules name and nothing else, each packet at most once a set", () => {

@@ -85,7 +85,10 @@ test("network 0 and unfit node names are refused", () => {
 });
 
 test("a slot's plan has the members of its egress policy, and its teardown takes them away", () => {
-  const egress = { allow: [], deny: [{ target: { kind: "block", family: 4, cidr: "192.0.2.0/24" } }] } as const;
+  const egress = {
+    allow: [],
+    deny: [{ target: { kind: "block", family: 4, cidr: "192.0.2.0/24" } }],
+  } as const;
   const address = { prefix: parseClusterPrefix("fd12:3456:789a::/48"), host: 1, network: 7, machine: 2 };
   const plan = planSlot({ node: "n", slot: "s", machineId: "0".repeat(14), egressSlot: 1, address, egress });
   for (const { elements } of [plan, planTeardown(plan)]) {

@@ -41,7 +41,7 @@ const rows: readonly Row[] = [
   ["read", "any", "GET /v1/apps", "GET /v1/orgs/:org/machines", "GET /v1/platform/regions"],
   ["read", "org", `GET ${networks}`, `GET ${network}`],
   ["deploy", "org", `POST ${networks}`, `DELETE ${network}`, `PUT ${pair}`, `DELETE ${pair}`],
-  ["read", "region", "GET /v1/nodes", "GET /v1/nodes/:node", "GET /v1/images"],
+  ["read", "region", "GET /v1/nodes", "GET /v1/nodes/:node", "GET /v1/images", "GET /v1/mesh"],
   [
     ...([
       "nodes",
@@ -49,6 +49,7 @@ const rows: readonly Row[] = [
       "GET /v1/nodes/:node/inspection",
       "DELETE /v1/nodes/:node",
       "POST /v1/nodes/join-tokens",
+      "POST /v1/mesh/rotate",
     ] as const),
     ...["cordon", "uncordon", "drain", "undrain"].map((verb) => `POST /v1/nodes/:node/${verb}`),
   ],
