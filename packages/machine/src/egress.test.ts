@@ -42,7 +42,15 @@ for (const text of [
     "1.2.3.4:70000",
     "1.2.3.4:9-8",
   ],
-  ...["icmp:1.2.3.4", "[1.2.3.4", `${"a".repeat(64)}.com`, "1.2.3.4; drop", "a.com/24", "a.com:80-90"],
+  ...[
+    "icmp:1.2.3.4",
+    "[1.2.3.4",
+    `${"a".repeat(64)}.com`,
+    "1.2.3.4; drop",
+    "a.com/24",
+    "a.com:80-90",
+    "udp:a.com",
+  ],
 ])
   test(`"${text}" is refused by the name of its field`, () => {
     assert.throws(

@@ -91,6 +91,8 @@ export function parseEgressRule(text: string, field: string): EgressRule {
   // The resolver's answers become members of a hash set, which holds no ranges.
   if (target.kind === "domain" && ports !== undefined && ports.from !== ports.to)
     throw invalid(field, "is a domain with a range of ports; name one port an entry, or none");
+  if (target.kind === "domain" && protocol !== undefined && ports === undefined)
+    throw invalid(field, "is a domain with a protocol and no port; name its port, or no protocol");
   return {
     target,
     ...(protocol === undefined ? {} : { protocol }),

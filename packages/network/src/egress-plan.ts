@@ -107,17 +107,15 @@ export function nameElements(iface: string, policy: EgressPolicy, answer: NameAn
   );
   return answer.addresses.flatMap(({ address, family, ttlSeconds }) => {
     const seconds = Math.min(Math.max(Math.ceil(ttlSeconds), nameSecondsLimits.min), nameSecondsLimits.max);
-    const values = rules.flatMap(({ protocol, ports }) => {
-      if (protocol === undefined) return [["names", `"${iface}" . ${address}`] as const];
-      const port = ports?.from;
-      if (port === undefined) return [["names", `"${iface}" . ${address}`] as const];
-      return [["name_ports", `"${iface}" . ${address} . ${protocol} . ${port}`] as const];
-    });
-    const unique = new Map(values.map(([set, value]) => [value, set] as const));
-    return [...unique].map(([value, set]) => ({
-      set: `egress_${set}_v${family}` as EgressSet,
-      value: `${value} timeout ${seconds}s`,
-    }));
+    const key = `"${iface}" . ${address}`;
+    const members = new Map<string, EgressSet>();
+    for (const { protocol, ports } of rules) {
+      if (protocol === undefined) members.set(key, `egress_names_v${family}`);
+      // A range, or a protocol without a port, is refused where policies are read.
+      else if (ports !== undefined && ports.from === ports.to)
+        members.set(`${key} . ${protocol} . ${ports.from}`, `egress_name_ports_v${family}`);
+    }
+    return [...members].map(([value, set]) => ({ set, value: `${value} timeout ${seconds}s` }));
   });
 }
 
