@@ -4,6 +4,7 @@ import { measureFacts } from "./src/facts.ts";
 import { measureIdleMemory } from "./src/idle-memory.ts";
 import { measureJournal } from "./src/journal.ts";
 import { measureLifecycle } from "./src/lifecycle.ts";
+import { measureNetwork } from "./src/network.ts";
 import { measurePlacement } from "./src/placement.ts";
 import { measureWorkerStart } from "./src/worker-start.ts";
 
@@ -15,6 +16,7 @@ const benches: Readonly<
   journal: measureJournal,
   lifecycle: measureLifecycle,
   "idle-memory": measureIdleMemory,
+  network: measureNetwork,
   placement: measurePlacement,
   "worker-start": measureWorkerStart,
 };

@@ -7,8 +7,9 @@
  * commit by fsync. Both are of CLOCK_MONOTONIC, which all processes of a box share. All three workers change a machine
  * at a time, one after another with a pause, as a fleet that is at work and not saturated does.
  *
- * `servers` says how many nats-servers the hosts share. `fsync_ms` and `fsync_p99_ms` are one small commit by fsync on the same file
- * system: a worker's commit before and a replica's within what is measured each cost one.
+ * `servers` is how many nats-servers there are: three are a JetStream cluster with three copies of each fact, and each
+ * host has its own; with `--servers=1` all share one. `fsync_ms` and `fsync_p99_ms` are one small commit by fsync on
+ * the same file system: a worker's commit before and a replica's within what is measured each cost one.
  */
 import { type ChildProcess, fork } from "node:child_process";
 import { once } from "node:events";
@@ -17,7 +18,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { setTimeout as delay } from "node:timers/promises";
-import { NatsServer, type NodeConfig } from "@hearth/cluster";
+import { connectBus, FactStore, NatsServer, type NodeConfig } from "@hearth/cluster";
 import type { MachineAnswer } from "@hearth/machine";
 import { freePort } from "@hearth/testkit";
 import { DrillNode, eventually, hostImage, newDrillMachine, operations } from "@hearth/worker";
@@ -27,19 +28,21 @@ const hosts = 3;
 const changesARun = 20;
 const pauseMs = 15;
 const seenLimitMs = 10_000;
+const electionLimitMs = 30_000;
+const login = { user: "bench", pass: "bench" };
 
-export async function measureFacts(runs: number): Promise<Record<string, unknown>> {
+export async function measureFacts(
+  runs: number,
+  flags: readonly string[] = [],
+): Promise<Record<string, unknown>> {
   await using stack = new AsyncDisposableStack();
   const directory = mkdtempSync(join(tmpdir(), "hearth-facts-"));
   stack.defer(() => rmSync(directory, { recursive: true, force: true }));
-  const login = { user: "bench", pass: "bench" };
-  const server = new NatsServer({ dir: join(directory, "nats"), port: await freePort(), ...login });
-  stack.defer(() => server.stop());
-  await server.start();
-  const nats: NodeConfig["nats"] = { servers: [server.url], ...login };
+  const servers = await startServers(stack, directory, flags.includes("--servers=1") ? 1 : hosts);
   const seen = new Map<string, bigint>();
   const nodes: DrillNode[] = [];
   for (let host = 0; host < hosts; host += 1) {
+    const nats: NodeConfig["nats"] = { servers: [servers[host % servers.length] ?? ""], ...login };
     const node = stack.use(new DrillNode("sim", {}, nats));
     await node.start(hostImage);
     nodes.push(node);
@@ -57,13 +60,45 @@ export async function measureFacts(runs: number): Promise<Record<string, unknown
   };
   return {
     hosts,
-    servers: 1,
+    servers: servers.length,
     samples: samples.length,
     p50_ms: at(0.5),
     p99_ms: at(0.99),
     max_ms: at(1),
     ...fsyncTimes(directory),
   };
+}
+
+/** Returns their addresses, when they hold the stream of facts between them. */
+async function startServers(
+  stack: AsyncDisposableStack,
+  directory: string,
+  count: number,
+): Promise<readonly string[]> {
+  const ports = await Promise.all(Array.from({ length: 2 * count }, () => freePort()));
+  const [clients, routes] = [ports.slice(0, count), ports.slice(count)];
+  const servers = clients.map((port, index) => {
+    const name = `bus${index}`;
+    const cluster = {
+      ...{ name: "bench", secret: "bench", host: "127.0.0.1", port: routes[index] ?? 0 },
+      routes: routes.map((route) => `127.0.0.1:${route}`),
+    };
+    return new NatsServer({
+      ...{ dir: join(directory, name), name, port, ...login },
+      ...(count === 1 ? {} : { cluster }),
+    });
+  });
+  for (const server of servers) stack.defer(() => server.stop());
+  await Promise.all(servers.map((server) => server.start()));
+  const urls = servers.map(({ url }) => url);
+  await using bus = await connectBus({ servers: urls, ...login, name: "bench" });
+  const facts = new FactStore({ bus, replicas: count });
+  await eventually(
+    "the stream",
+    async () => await facts.position().catch(() => undefined), // until the servers have elected who leads
+    electionLimitMs,
+  );
+  return urls;
 }
 
 async function startReplica(

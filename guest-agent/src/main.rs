@@ -42,10 +42,14 @@ use tokio::signal::unix::{signal, SignalKind};
 const PORT: &str = "hearth.agent";
 /// What a stream may hold for a slow host. The default is six times this, and machines are small.
 const SEND_BUFFER: usize = 64 * 1024;
-/// What a host may send to a process that does not read. The whole connection may hold more, so that a few
-/// such processes do not stop the others.
+/// Calls at a time; more wait.
+const STREAMS: u32 = 200;
+/// What a host may send to a process that does not read.
 const STREAM_WINDOW: u32 = 64 * 1024;
-const CONNECTION_WINDOW: u32 = 1 << 20;
+/// Room for every stream, so that those that stand still never stop the others. It is never full: what is held is
+/// bounded by the streams. h2 also takes half of it for its budget of small frames that wait, 256 bytes for each, and
+/// ends the connection beyond that; a stream that is typed into byte by byte needs 2 MiB of it.
+const CONNECTION_WINDOW: u32 = 1 << 24;
 /// guest.proto promises 1 MiB.
 const MESSAGE_LIMIT: usize = (1 << 20) + 4096;
 /// Threads for what waits for a disk. Virtual memory is all that their stacks cost.
@@ -124,6 +128,7 @@ where
     let _talk = Talk::begin(&agent);
     let server = pb::guest_server::GuestServer::new(service).max_decoding_message_size(MESSAGE_LIMIT);
     let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+        .max_concurrent_streams(STREAMS)
         .max_send_buf_size(SEND_BUFFER)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)

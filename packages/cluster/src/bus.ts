@@ -2,8 +2,9 @@
  * Commands between nodes: request and reply over `cmd.<nodeId>.<service>.<command>`.
  *
  * Nodes only dial out to NATS, so a command reaches a node that no other node can connect to. The reply is
- * an envelope, `{ok}` or `{error}`, because NATS has no notion of a failed reply. A handler gets a signal
- * that ends with the caller's time limit, so that work nobody waits for is not begun or goes on for ever.
+ * an envelope, `{ok}` or `{error}`, because NATS has no notion of a failed reply. A command is not begun after its
+ * caller's time limit, however long it was on its way (command-deadline.ts), and its handler gets a signal that ends
+ * with the limit.
  *
  * A reply goes to `_INBOX.<caller>.<nodeId>.<random>`, where the node and only the node may publish. A message that
  * names another place is no command: it is what a client had the server send there (see bus-users.ts).
@@ -14,7 +15,6 @@ import { HearthError, type WireError } from "@hearth/errors";
 import {
   AuthorizationError,
   type ConnectionOptions,
-  headers,
   type Msg,
   type NatsConnection,
   NoRespondersError,
@@ -25,6 +25,7 @@ import {
 } from "@nats-io/nats-core";
 import { connect } from "@nats-io/transport-node";
 import { Refusals, refusedBy } from "./bus-refusals.ts";
+import { DeadlineKeeper, PeerClocks } from "./command-deadline.ts";
 import { readSeed } from "./credentials.ts";
 import { assertToken } from "./subjects.ts";
 import { WriteClock } from "./write-clock.ts";
@@ -66,7 +67,10 @@ export interface Serving extends AsyncDisposable {
   stop(): Promise<void>;
 }
 
-const deadlineHeader = "Hearth-Timeout-Ms";
+/** The first tells the clock of the other side, the second may be too early by what the telling took. */
+const mostRefused = 2;
+/** The caller's own limit is to end its wait, and not a handler that gives up for it a moment earlier. */
+const handlerGraceMs = 250;
 
 export class Bus {
   /** The connection itself, for the siblings in this package. */
@@ -75,6 +79,8 @@ export class Bus {
   readonly refusals: Refusals;
   /** Of what this process writes; whoever reads the state over this bus keeps it ahead of what was read. */
   readonly clock = new WriteClock();
+  readonly #peers = new PeerClocks();
+  readonly #deadlines = new DeadlineKeeper();
   #isConnected = true;
   #connections = 1;
 
@@ -115,22 +121,37 @@ export class Bus {
     options: RequestOptions,
   ): Promise<unknown> {
     const subject = commandSubject(nodeId, service, command);
-    if (options.signal?.aborted) throw new HearthError("cancelled", { cause: options.signal.reason });
-    const head = headers();
-    head.set(deadlineHeader, String(options.timeoutMs));
-    const pending = this.connection.request(subject, JSON.stringify(payload ?? null), {
-      timeout: options.timeoutMs,
-      headers: head,
+    const body = JSON.stringify(payload ?? null);
+    const endMs = performance.now() + options.timeoutMs;
+    for (let refused = 0; refused <= mostRefused; refused += 1) {
+      const leftMs = endMs - performance.now();
+      if (leftMs <= 0) break;
+      const reply = await this.#ask({ nodeId, service, subject, body }, leftMs, options.signal);
+      if (!this.#peers.hear(`${nodeId}.${service}`, reply.headers)) continue;
+      const envelope = reply.json<{ ok?: unknown; error?: WireError }>();
+      if (envelope.error !== undefined) throw HearthError.fromWire(envelope.error);
+      return envelope.ok;
+    }
+    throw new HearthError("deadline_exceeded", { message: "The command came too late and was not begun." });
+  }
+
+  async #ask(
+    { nodeId, service, subject, body }: Readonly<Record<"nodeId" | "service" | "subject" | "body", string>>,
+    waitMs: number,
+    signal: AbortSignal | undefined,
+  ): Promise<Msg> {
+    if (signal?.aborted) throw new HearthError("cancelled", { cause: signal.reason });
+    const timeout = Math.max(1, Math.floor(waitMs));
+    const pending = this.connection.request(subject, body, {
+      timeout,
+      headers: this.#peers.commandHeaders(`${nodeId}.${service}`, timeout),
       noMux: true,
       // Not the client's own counter, of which who has seen one number can guess the next.
       reply: `_INBOX.${this.identity}.${nodeId}.${randomBytes(16).toString("base64url")}`,
     });
-    const reply = await abortable(pending, options.signal).catch((error: unknown) => {
+    return await abortable(pending, signal).catch((error: unknown) => {
       throw busError(error);
     });
-    const envelope = reply.json<{ ok?: unknown; error?: WireError }>();
-    if (envelope.error !== undefined) throw HearthError.fromWire(envelope.error);
-    return envelope.ok;
   }
 
   serve(nodeId: string, service: string, handlers: Readonly<Record<string, Handler>>): Serving {
@@ -140,7 +161,7 @@ export class Bus {
       callback: (error, message) => {
         if (error !== null) return; // the subscription is closed with the connection; nothing to answer
         if (!isInboxOf(nodeId, message.reply)) return;
-        const run = answer(message, handlers, stopping.signal).finally(() => underWay.delete(run));
+        const run = this.#answer(message, handlers, stopping.signal).finally(() => underWay.delete(run));
         underWay.add(run);
       },
     });
@@ -150,6 +171,36 @@ export class Bus {
       await Promise.allSettled(underWay);
     };
     return { stop, [Symbol.asyncDispose]: stop };
+  }
+
+  async #answer(
+    message: Msg,
+    handlers: Readonly<Record<string, Handler>>,
+    stopping: AbortSignal,
+  ): Promise<void> {
+    let body: { ok: unknown } | { error: WireError };
+    const leftMs = this.#deadlines.leftMs(message.headers);
+    try {
+      if (leftMs === undefined) throw new HearthError("deadline_exceeded");
+      const command = message.subject.split(".").at(-1) ?? "";
+      const handler = Object.hasOwn(handlers, command) ? handlers[command] : undefined;
+      if (handler === undefined) throw new HearthError("not_implemented");
+      const signal = AbortSignal.any([stopping, AbortSignal.timeout(leftMs + handlerGraceMs)]);
+      body = { ok: (await handler(parse(message), { signal })) ?? null };
+    } catch (error) {
+      body = { error: HearthError.from(error).toWire() };
+    }
+    const respond = (content: typeof body): void => {
+      const head = this.#deadlines.replyHeaders({ isRefusal: leftMs === undefined });
+      message.respond(JSON.stringify(content), { headers: head });
+    };
+    // With the connection closed there is nobody to answer: the caller's own limit ends its wait.
+    try {
+      respond(body);
+    } catch (cause) {
+      if (cause instanceof Error && cause.name === "ClosedConnectionError") return;
+      respond({ error: new HearthError("payload_too_large").toWire() });
+    }
   }
 
   /**
@@ -198,6 +249,7 @@ export async function connectBus(options: BusOptions): Promise<Bus> {
   let told = false;
   for (;;) {
     try {
+      if (seedPath !== undefined) await assertKnown(settings);
       return new Bus(await connect(settings), options);
     } catch (cause) {
       const { retryUntil } = options;
@@ -209,6 +261,15 @@ export async function connectBus(options: BusOptions): Promise<Bus> {
       await delay(settings.reconnectTimeWait, undefined, { signal: retryUntil }).catch(() => undefined);
     }
   }
+}
+
+/**
+ * A refusal ends the first attempt at one server only. One of a cluster names the others with it, and the client tries
+ * all of them again and again, with no word of why; so a key is tried at the servers that are known, and no others.
+ */
+async function assertKnown(settings: ConnectionOptions): Promise<void> {
+  const tried = await connect({ ...settings, ignoreClusterUpdates: true, reconnect: false });
+  await tried.close();
 }
 
 /** Errors of the NATS client as codes of Hearth. */
@@ -240,31 +301,6 @@ function isInboxOf(nodeId: string, reply: string | undefined): boolean {
 function commandSubject(nodeId: string, service: string, command: string): string {
   const last = command === "*" ? command : assertToken(command);
   return `cmd.${assertToken(nodeId)}.${assertToken(service)}.${last}`;
-}
-
-async function answer(
-  message: Msg,
-  handlers: Readonly<Record<string, Handler>>,
-  stopping: AbortSignal,
-): Promise<void> {
-  let body: { ok: unknown } | { error: WireError };
-  try {
-    const command = message.subject.split(".").at(-1) ?? "";
-    const handler = Object.hasOwn(handlers, command) ? handlers[command] : undefined;
-    if (handler === undefined) throw new HearthError("not_implemented");
-    const timeoutMs = Number(message.headers?.get(deadlineHeader));
-    const limits = timeoutMs > 0 ? [stopping, AbortSignal.timeout(timeoutMs)] : [stopping];
-    body = { ok: (await handler(parse(message), { signal: AbortSignal.any(limits) })) ?? null };
-  } catch (error) {
-    body = { error: HearthError.from(error).toWire() };
-  }
-  // With the connection closed there is nobody to answer: the caller's own limit ends its wait.
-  try {
-    message.respond(JSON.stringify(body));
-  } catch (cause) {
-    if (cause instanceof Error && cause.name === "ClosedConnectionError") return;
-    message.respond(JSON.stringify({ error: new HearthError("payload_too_large").toWire() }));
-  }
 }
 
 function parse(message: Msg): unknown {

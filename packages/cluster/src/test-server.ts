@@ -9,6 +9,8 @@ import { NatsServer } from "./nats-server.ts";
 export interface TestServer extends AsyncDisposable {
   readonly server: NatsServer;
   readonly dir: string;
+  /** Address, user and password, for a process of its own. */
+  readonly login: readonly string[];
   connect(options?: Partial<BusOptions>): Promise<Bus>;
 }
 
@@ -20,6 +22,7 @@ export async function startTestServer(): Promise<TestServer> {
   return {
     server,
     dir,
+    login: [server.url, login.user, login.pass],
     connect: (options = {}) => connectBus({ servers: server.url, ...login, reconnectWaitMs: 50, ...options }),
     async [Symbol.asyncDispose]() {
       await server.stop();

@@ -156,6 +156,11 @@ export const errorRegistry = {
     false,
     "The bus does not let this service say or hear that; a node may only speak for itself.",
   ),
+  bus_full: entry(
+    507,
+    true,
+    "The bus has no room for more state of the region; destroy what is not needed, or give its servers a larger store.",
+  ),
   bus_unauthorized: entry(
     401,
     true,

@@ -18,6 +18,8 @@ const agentLimitBytes = 6n * BigInt(mib);
 /** Garbage of this process that is not collected yet is no leak; the data itself would be one. */
 const hostLimitBytes = 160 * mib;
 const calls = 40;
+/** So many bytes fill the pipe of a program, and the rest waits in the window of its stream, each in a frame of its own. */
+const keys = 64 * 1024 + 7_000;
 
 interface Guest extends AsyncDisposable {
   readonly client: GuestClient;
@@ -161,6 +163,25 @@ function largeStreams({ name, skip, start, outMib, inMib }: Where): void {
       }
       assert.equal(said, "yy");
       await checkMemory();
+    });
+
+    test("a program that does not read what is typed key by key ends nobody's conversation", async () => {
+      const waiting = Promise.withResolvers<void>();
+      const left = new AbortController();
+      async function* typing() {
+        yield { request: { case: "start" as const, value: { argv: ["sleep", "1000"] } } };
+        for (let key = 1; ; key++) {
+          if (key === keys) waiting.resolve();
+          yield { request: { case: "stdin" as const, value: Buffer.from("y") } };
+        }
+      }
+      const replies = guest.client.exec(typing(), { signal: left.signal })[Symbol.asyncIterator]();
+      await replies.next();
+      await Promise.race([waiting.promise, replies.next()]);
+      const { output } = await exec(guest.client, "echo still here");
+      assert.equal(output, "still here\n");
+      await checkMemory();
+      left.abort();
     });
 
     test("programs that do not read leave the others their share of the conversation", async () => {

@@ -37,6 +37,8 @@ export const factKeys = {
 
 export const factPrefixes = {
   machine: "machine.",
+  machineName: "machine-name.",
+  idempotency: "idempotency.",
   node: "node.",
   app: "app.",
   lease: "lease.",

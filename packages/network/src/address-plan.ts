@@ -171,7 +171,7 @@ function dottedTailAsHex(text: string): string {
 }
 
 /** The one text of an address that RFC 5952 recommends. */
-function formatIpv6(value: bigint): string {
+export function formatIpv6(value: bigint): string {
   const groups = Array.from({ length: 8 }, (_, index) =>
     ((value >> BigInt(112 - index * 16)) & 0xffffn).toString(16),
   );

@@ -7,7 +7,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { mkdir, mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
-import { firewallTable, parseClusterPrefix, resolverAddress, tapPrefix } from "@hearth/network";
+import { firewallTable, parseClusterPrefix, resolverAddress, slotPrefix } from "@hearth/network";
 import { freePort } from "./free-port.ts";
 
 export const repositoryRoot: string = resolve(import.meta.dirname, "../../..");
@@ -92,10 +92,10 @@ function processesOf(directory: string): { pid: number; command: string }[] {
  * @param directory absolute; that of the node's data and run directories
  */
 export function hostResources(directory: string, nodeId: string): string[] {
-  const links = lines("ip", ["-o", "link"]).filter((line) => line.includes(` ${tapPrefix(nodeId)}`));
+  const links = lines("ip", ["-o", "link"]).filter((line) => line.includes(` ${slotPrefix(nodeId)}`));
   const tables = lines("nft", ["list", "tables"]).filter((line) => line.endsWith(firewallTable(nodeId)));
   const loops = lines("losetup", ["-a"]).filter((line) => line.includes(directory));
-  const namespaces = lines("ip", ["netns"]).filter((line) => line.includes(nodeId));
+  const namespaces = lines("ip", ["netns"]).filter((line) => line.startsWith(slotPrefix(nodeId)));
   const mounts = readFileSync("/proc/mounts", "utf8")
     .split("\n")
     .filter((line) => line.includes(directory));

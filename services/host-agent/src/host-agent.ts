@@ -319,6 +319,7 @@ export class HostAgent {
 const firewallFacts = (config: NodeConfig) => ({
   node: config.node_id,
   prefix: parseClusterPrefix(config.prefix),
+  host: config.host_number,
   meshInterfaces: [],
   hostServices: (["udp", "tcp"] as const).map((protocol) => ({
     ...{ address: resolverOf(config), protocol, port: dnsPort },

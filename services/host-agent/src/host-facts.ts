@@ -15,7 +15,17 @@ export interface HostFacts {
   readonly missingPrograms: readonly string[];
 }
 
-const programs = ["qemu-system-x86_64", "nats-server", "nft", "ip", "sysctl", "mksquashfs", "mkfs.ext4"];
+const programs = [
+  "qemu-system-x86_64",
+  "nats-server",
+  "nft",
+  "ip",
+  "tc",
+  "nsenter",
+  "sysctl",
+  "mksquashfs",
+  "mkfs.ext4",
+];
 
 export function readHostFacts(path: string): HostFacts {
   return {

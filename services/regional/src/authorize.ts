@@ -5,7 +5,7 @@
 import { HearthError } from "@hearth/errors";
 import type { TokenScope } from "@hearth/machine";
 import type { Caller } from "./caller.ts";
-import { appNotFound, type ClusterView } from "./cluster-view.ts";
+import type { ClusterView } from "./cluster-view.ts";
 import type { RoutePermission } from "./route-permissions.ts";
 import { isUnrestricted, permitsApp, permitsMachine } from "./token-scope.ts";
 
@@ -14,7 +14,7 @@ export interface Asked {
   readonly params: Readonly<Record<string, string | undefined>>;
 }
 
-/** @throws HearthError `permission_denied`, `app_not_found`, and what `ClusterView.missing` says */
+/** @throws HearthError `permission_denied`, and what `ClusterView.missing` and `missingApp` say */
 export function authorize(caller: Caller, view: ClusterView, { permission, params }: Asked): void {
   const { verb, target } = permission;
   if (verb === "own") return;
@@ -33,7 +33,7 @@ interface AskedOfApp {
 function onApp(caller: Caller, view: ClusterView, { verb, target, params }: AskedOfApp): void {
   const { app: name = "", id = "" } = params;
   const app = view.findApp(name)?.value;
-  if (app === undefined || !caller.seesApp(view, app)) throw appNotFound(name);
+  if (app === undefined || !caller.seesApp(view, app)) throw view.missingApp(name);
   if (target === "app") need(caller, verb, (scope) => permitsApp(scope, app), `the app ${name}`);
   if (target !== "machine") return;
   if (!caller.seesMachine(app, id)) throw view.missing(id);

@@ -223,8 +223,3 @@ function writeMoment(path: string, moment: number): void {
   writeFileSync(`${path}.new`, `${Math.floor(moment)}\n`);
   renameSync(`${path}.new`, path);
 }
-
-/** proc(5) uptime counts CLOCK_BOOTTIME, which Node has no call for, in hundredths of a second. */
-export function hostBootMs(): number {
-  return Math.floor(Number(readFileSync("/proc/uptime", "utf8").split(" ")[0]) * 1000);
-}
