@@ -12,7 +12,7 @@ import {
   renderFirewall,
   renderFirewallRemoval,
 } from "./firewall-plan.ts";
-import { HostCommands, refused, refused } from "./host-commands.ts";
+import { HostCommands, refused } from "./host-commands.ts";
 import { namespacePath, type SlotBuild, type SlotPlan, type SlotTeardown } from "./slot-plan.ts";
 
 export interface NetworkExecutorOptions {
