@@ -62,6 +62,11 @@ const entries: readonly Entry[] = [
     load: () => import("./node.ts"),
   },
   {
+    name: "mesh",
+    summary: "show the network between hosts, and make its keys anew",
+    load: () => import("./mesh.ts"),
+  },
+  {
     name: "token",
     summary: "let others in: tokens of the API, and for hosts that are to join",
     load: () => import("./token.ts"),

@@ -2,4 +2,8 @@ export * from "./src/address-plan.ts";
 export * from "./src/executor.ts";
 export * from "./src/firewall-plan.ts";
 export * from "./src/inventory.ts";
+export * from "./src/mesh-diff.ts";
+export * from "./src/mesh-executor.ts";
+export * from "./src/mesh-plan.ts";
+export * from "./src/mesh-rotation.ts";
 export * from "./src/slot-plan.ts";

@@ -1,4 +1,4 @@
-import type { Inspection } from "@hearth/machine";
+import type { Inspection, MeshStatus } from "@hearth/machine";
 import { Apps } from "./apps.ts";
 import { Files } from "./files.ts";
 import { Images } from "./images.ts";
@@ -75,6 +75,19 @@ export class HearthClient {
     const path = `${nodePath(nodeId)}/inspection`;
     const answerLimitMs = 40_000;
     return await this.#transport.json({ method: "GET", path, signal, answerLimitMs });
+  }
+
+  /** The network between hosts, as each host that answers sees it. */
+  async mesh(signal?: AbortSignal): Promise<MeshStatus> {
+    return await this.#transport.json({ method: "GET", path: "/v1/mesh", signal });
+  }
+
+  /**
+   * Wants new keys on all hosts; `mesh` says when they are in use.
+   * @throws HearthError `conflict` when there is no mesh, or a rotation is under way
+   */
+  async rotateMesh(signal?: AbortSignal): Promise<MeshStatus> {
+    return await this.#transport.json({ method: "POST", path: "/v1/mesh/rotate", signal });
   }
 
   async health(signal?: AbortSignal): Promise<Health> {

@@ -18,6 +18,9 @@ mkdir -p /run/netns
 mount -t tmpfs -o mode=755 tmpfs /run/netns
 mount --bind "$directory/boot_id" /proc/sys/kernel/random/boot_id
 mount -t tmpfs -o mode=1777 tmpfs /dev/shm
+# Sockets of wireguard-go, of which a host that was lost leaves none to this machine.
+mkdir -p /run/wireguard
+mount -t tmpfs -o mode=0700 tmpfs /run/wireguard
 mount -t overlay -o "lowerdir=$directory/etc:/etc" overlay /etc
 ip link set lo up
 echo ready

@@ -20,6 +20,10 @@ export const factKeys = {
   hostNumber: (number: number) => `host-number.${number}`,
   /** A token that lets one host in, by the sha256 of its secret in hex. */
   join: (hash: string) => `join.${hash}`,
+  /** How a host is reached over the mesh; its own word, which is judged by what the region knows of it. */
+  mesh: (nodeId: string) => `mesh.${nodeId}`,
+  /** Which keys of the mesh the region wants. */
+  meshEpoch: () => "mesh-epoch.wanted",
   /** Which hosts run the servers of the bus. */
   bus: () => "bus.servers",
   /** Where a machine that was moved belongs; a machine that never moved has none. */
@@ -46,6 +50,8 @@ export const factPrefixes = {
   nodeKey: "node-key.",
   hostNumber: "host-number.",
   join: "join.",
+  mesh: "mesh.",
+  meshEpoch: "mesh-epoch.",
   bus: "bus.",
   placement: "placement.",
   token: "token.",

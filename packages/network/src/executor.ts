@@ -51,19 +51,6 @@ export class NetworkExecutor {
     await this.#commands.nft([renderFirewallRemoval(node)], signal);
   }
 
-  /** An address of the host itself, on its loopback. */
-  async addLocalAddress(address: string, signal?: AbortSignal): Promise<void> {
-    await this.#commands.must(["ip", "addr", "replace", localAddress(address), "dev", "lo"], "", signal);
-  }
-
-  async removeLocalAddress(address: string, signal?: AbortSignal): Promise<void> {
-    const command = ["ip", "addr", "del", localAddress(address), "dev", "lo"];
-    const done = await this.#commands.run(command, "", signal);
-    // It may be gone already, or never have been there.
-    if (done.code !== 0 && !/Cannot assign requested address/.test(done.stderr))
-      throw refused("ip addr del", done);
-  }
-
   /** Makes a slot of nobody. The name must be new; what a failure leaves is taken away with `removeSlot`. */
   async buildSlot(build: SlotBuild, signal?: AbortSignal): Promise<void> {
     const { slot } = build;
@@ -80,6 +67,19 @@ export class NetworkExecutor {
     await commands.must(["sysctl", "-q", "-w", ...build.settings], "", signal);
     this.#before("slot up");
     await commands.quickIp(build.up, signal);
+  }
+
+  /** An address of the host itself, on its loopback. */
+  async addLocalAddress(address: string, signal?: AbortSignal): Promise<void> {
+    await this.#commands.must(["ip", "addr", "replace", localAddress(address), "dev", "lo"], "", signal);
+  }
+
+  async removeLocalAddress(address: string, signal?: AbortSignal): Promise<void> {
+    const command = ["ip", "addr", "del", localAddress(address), "dev", "lo"];
+    const done = await this.#commands.run(command, "", signal);
+    // It may be gone already, or never have been there.
+    if (done.code !== 0 && !/Cannot assign requested address/.test(done.stderr))
+      throw refused("ip addr del", done);
   }
 
   /** Gives a slot the identity of a machine. */
@@ -149,5 +149,4 @@ export class NetworkExecutor {
     return stdout.split("\n").includes(`table inet ${firewallTable(node)}`);
   }
 }
-
 const localAddress = (address: string): string => `${address}/${address.includes(":") ? 128 : 32}`;

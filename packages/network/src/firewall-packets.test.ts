@@ -1,5 +1,6 @@
 /** The firewall against real packets, with 1,000 machines present. */
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { after, before, test } from "node:test";
 import { linkElement } from "./firewall-plan.ts";
 import { dressGuest, type Guest, ip, PacketHost } from "./testing/packet-host.ts";
@@ -224,6 +225,26 @@ test("over the mesh, guests of the same network talk and nobody else does", opti
     peer.reaches(a.v6, remoteHost),
   ];
   assert.deepEqual(await Promise.all(cut), [false, false, false, false, false]);
+});
+
+test("a connection over the mesh is told what the way takes, by its first packet", options, async () => {
+  const peerSpace = host.name.replace(/host$/, "peer");
+  const to = "fd12:3456:789a:2::/64";
+  const route = (...mtu: string[]) =>
+    ip("-n", host.name, "-6", "route", "replace", to, "via", "fe80::b", "dev", "mesh0", ...mtu);
+  const rule = (size: string) =>
+    `add rule inet seen in tcp flags syn tcp option maxseg size ${size} counter\n`;
+  const table = `add table inet seen
+add chain inet seen in { type filter hook input priority 0; }
+${rule("1240")}${rule("> 1240")}`;
+  execFileSync("ip", ["netns", "exec", peerSpace, "nft", "-f", "-"], { input: table });
+  route("mtu", "lock", "1300");
+  assert.ok(await a.talker.reaches(remote.same));
+  route();
+  const counted = ip("netns", "exec", peerSpace, "nft", "list", "table", "inet", "seen");
+  const packets = [...counted.matchAll(/counter packets (\d+)/g)].map(([, count]) => count);
+  assert.deepEqual(packets, ["1", "0"], counted);
+  ip("netns", "exec", peerSpace, "nft", "delete", "table", "inet", "seen");
 });
 
 test(

@@ -67,7 +67,6 @@ export function renderFirewall(facts: FirewallFacts): string {
   const services = facts.hostServices.map(
     ({ address, protocol, port }) => `${address} . ${protocol} . ${port}`,
   );
-  const mesh = facts.meshInterfaces.map((name) => `"${name}"`);
   const own = facts.host === undefined ? undefined : hostPrefix(facts.prefix, facts.host);
   const chains = ["prerouting", "input", "forward", "between_guests", "postrouting"];
   return [
@@ -78,9 +77,8 @@ export function renderFirewall(facts: FirewallFacts): string {
     `add set ${table} linked_networks { typeof @nh,128,32 . @nh,256,32; }`,
     `add set ${table} mesh_ifaces { type ifname; }`,
     `add set ${table} host_services { type ipv6_addr . inet_proto . inet_service; }`,
-    `flush set ${table} mesh_ifaces`,
+    renderMeshInterfaces(facts),
     `flush set ${table} host_services`,
-    ...(mesh.length > 0 ? [`add element ${table} mesh_ifaces { ${mesh.join(", ")} }`] : []),
     ...(services.length > 0 ? [`add element ${table} host_services { ${services.join(", ")} }`] : []),
     `add chain ${table} prerouting { type filter hook prerouting priority raw; policy accept; }`,
     `add chain ${table} input { type filter hook input priority filter; policy accept; }`,
@@ -91,6 +89,16 @@ export function renderFirewall(facts: FirewallFacts): string {
     ...rules(cluster, own).map(([chain, rule]) => `add rule ${table} ${chain} ${rule}`),
     "",
   ].join("\n");
+}
+
+/** The members of one set, all at once; the table has to be there. */
+export function renderMeshInterfaces({
+  node,
+  meshInterfaces,
+}: Pick<FirewallFacts, "node" | "meshInterfaces">): string {
+  const set = `inet ${firewallTable(node)} mesh_ifaces`;
+  const names = meshInterfaces.map((name) => `"${name}"`).join(", ");
+  return [`flush set ${set}`, ...(names === "" ? [] : [`add element ${set} { ${names} }`]), ""].join("\n");
 }
 
 const neighbours =
@@ -113,6 +121,9 @@ function rules(cluster: string, own: string | undefined): (readonly [chain: stri
     ["input", "ip6 daddr . meta l4proto . th dport @host_services accept"],
     ["input", "counter drop"],
 
+    // Where the way to another host takes less than a guest's own link, both ends of a connection are told at once, and
+    // need no message that the packet was too big, which may be lost.
+    ["forward", "oifname @mesh_ifaces tcp flags syn tcp option maxseg size set rt mtu"],
     ["forward", "iifname != @guest_ifaces iifname != @mesh_ifaces oifname != @guest_ifaces accept"],
     // Between guests first: a pair that is unlinked is cut off at once, also in the middle of a connection.
     ["forward", `ip6 saddr ${cluster} ip6 daddr ${cluster} goto between_guests`],

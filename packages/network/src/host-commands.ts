@@ -63,9 +63,11 @@ export class HostCommands {
     await this.must([...command, "-batch", "-"], `${lines.join("\n")}\n`, signal);
   }
 
-  async must(command: readonly string[], input: string, signal?: AbortSignal): Promise<void> {
+  /** What it wrote. */
+  async must(command: readonly string[], input: string, signal?: AbortSignal): Promise<string> {
     const done = await this.run(command, input, signal);
     if (done.code !== 0) throw refused(command.slice(0, 2).join(" "), done);
+    return done.stdout;
   }
 
   async run(command: readonly string[], input: string, signal?: AbortSignal): Promise<Finished> {

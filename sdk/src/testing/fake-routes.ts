@@ -1,4 +1,5 @@
 /** The routes of the fake API: a table of method and path, matched in order. */
+
 import { mkdtemp } from "node:fs/promises";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { join } from "node:path";
@@ -9,6 +10,7 @@ import { fakeExplanation } from "./fake-explain.ts";
 import { routeFiles } from "./fake-files.ts";
 import { fakeCordon, fakeLease, gate } from "./fake-lease.ts";
 import { FakeMachine } from "./fake-machine.ts";
+import { lookAtFakeMesh, rotateFakeMesh } from "./fake-mesh.ts";
 import { changeFakeNode, listFakeNodes, lookAtFakeNode, removeFakeNode } from "./fake-nodes.ts";
 import { createFakeToken, currentFakeToken, listFakeTokens, revokeFakeToken } from "./fake-tokens.ts";
 
@@ -29,6 +31,8 @@ const machinePath = `${machinesPath}/([0-9a-f]{14})`;
 
 const routes: readonly (readonly [method: string, pattern: string, handler: Handler])[] = [
   ["GET", "/v1/health", () => ({ status: "ok" })],
+  ["GET", "/v1/mesh", ({ state }) => lookAtFakeMesh(state.mesh)],
+  ["POST", "/v1/mesh/rotate", ({ state }) => rotateFakeMesh(state.mesh)],
   ["GET", "/v1/nodes", ({ state }) => listFakeNodes(state)],
   ["GET", "/v1/nodes/([^/]+)", ({ state, parts: [id = ""] }) => lookAtFakeNode(state, id)],
   [

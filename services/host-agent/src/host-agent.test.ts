@@ -51,6 +51,8 @@ test("a node comes up, is one alone, survives its services, and leaves nothing b
       ["regional", "running"],
     ],
   );
+  assert.equal(ready.mesh?.state, "off", "a host that nobody reaches pays nothing for a mesh");
+  assert.ok(!existsSync(join(dataDir, "credentials/mesh")));
   assert.equal(mode(join(dataDir, "token")), "600");
   assert.equal(mode(join(runDir, "node.json")), "600");
   assert.equal(mode(socketPath(runDir)), "600");

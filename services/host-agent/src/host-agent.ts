@@ -10,7 +10,7 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import type { Bus, NodeConfig } from "@hearth/cluster";
 import { HearthError } from "@hearth/errors";
-import { NetworkExecutor, parseClusterPrefix, resolverAddress } from "@hearth/network";
+import { MeshExecutor, NetworkExecutor, parseClusterPrefix, resolverAddress } from "@hearth/network";
 import type { Logger } from "@hearth/telemetry";
 import { type KvmProbe, probeKvm } from "@hearth/vmm";
 import type { AgentState, AgentStatus } from "./agent-status.ts";
@@ -19,6 +19,7 @@ import { dnsPort } from "./dns-health.ts";
 import { HostBus } from "./host-bus.ts";
 import { type HostFacts, readHostFacts } from "./host-facts.ts";
 import { ensureHostKeys } from "./host-keys.ts";
+import { HostMesh } from "./host-mesh.ts";
 import { assertPortFree, freePort, prepareDirectories, requireHost } from "./host-prepare.ts";
 import { acquireLock } from "./instance-lock.ts";
 import { kvmAnswer } from "./kvm-answer.ts";
@@ -73,6 +74,7 @@ export class HostAgent {
   #services: ServiceSet | undefined;
   #control: ControlServer | undefined;
   #hostBus: HostBus | undefined;
+  #mesh: HostMesh | undefined;
   #identity: NodeIdentity | undefined;
   #watching: Promise<void> | undefined;
   #going: Promise<void> | undefined;
@@ -101,6 +103,7 @@ export class HostAgent {
       runDirIsNew = prepareDirectories(this.#settings);
       await this.#bringUp(host, environment);
     } catch (error) {
+      await this.#mesh?.stop({ leave: true });
       await this.#hostBus?.stop();
       await this.#services?.stop();
       await this.#leave(runDirIsNew);
@@ -143,8 +146,15 @@ export class HostAgent {
     this.#config = config;
     writeWhole(configPath(settings.runDir), JSON.stringify(config), 0o600);
     writeWhole(apiUrlPath(settings.runDir), `${this.#apiUrl(config)}\n`, 0o644);
-    await this.#network.applyNode(firewallFacts(config), this.#ending.signal);
+    const mesh = new HostMesh({
+      ...{ settings, identity, replica: bus.replica, connected: bus.connected, logger: this.#logger },
+      ...{ executor: new MeshExecutor(), path: environment.PATH ?? "" },
+    });
+    this.#mesh = mesh;
+    const firewall = { ...firewallFacts(config), meshInterfaces: mesh.interfaces() };
+    await this.#network.applyNode(firewall, this.#ending.signal);
     await this.#network.addLocalAddress(resolverOf(config), this.#ending.signal);
+    mesh.start();
     this.#control = new ControlServer({
       socketPath: socketPath(settings.runDir),
       status: () => this.status(),
@@ -170,6 +180,7 @@ export class HostAgent {
       address: this.#identity?.address ?? null,
       api_url: this.#apiUrl(config),
       bus: this.#hostBus?.status() ?? null,
+      mesh: this.#mesh?.status() ?? null,
       token_path: tokenPath(settings.dataDir),
       data_dir: settings.dataDir,
       run_dir: settings.runDir,
@@ -178,7 +189,11 @@ export class HostAgent {
       capacity: config.capacity,
       warnings: config.warnings,
       services: this.#services?.status() ?? [],
-      problems: [...Object.values(this.#problems), ...(this.#hostBus?.problems() ?? [])],
+      problems: [
+        ...Object.values(this.#problems),
+        ...(this.#hostBus?.problems() ?? []),
+        ...(this.#mesh?.problems() ?? []),
+      ],
     };
   }
 
@@ -259,6 +274,7 @@ export class HostAgent {
     this.#state = "stopping";
     this.#ending.abort();
     await this.#watching;
+    await this.#mesh?.stop({ leave: !removeAll });
     await this.#hostBus?.stop();
     await this.#services?.stop();
     if (removeAll && this.#config !== undefined) {
@@ -284,6 +300,7 @@ export class HostAgent {
       this.#problems = await checkNode({ config, roles, bus: () => this.#hostBus?.bus });
       if (signal.aborted) break;
       this.#services?.shortenLogs();
+      this.#mesh?.shortenLogs();
       await this.#tellWorker(config);
       const well = Object.keys(this.#problems).length === 0;
       if (this.#state !== "stopping") this.#enter(well);
@@ -295,7 +312,8 @@ export class HostAgent {
 
   /** The worker speaks for the node; one that does not answer has nothing to say for it either. */
   async #tellWorker(config: NodeConfig): Promise<void> {
-    const health = servicesHealth(this.#services?.status() ?? [], this.#problems);
+    const services = servicesHealth(this.#services?.status() ?? [], this.#problems);
+    const health = { ...services, warnings: [...services.warnings, ...(this.#mesh?.warnings() ?? [])] };
     const options = { timeoutMs: tellLimitMs, signal: this.#ending.signal };
     await this.#hostBus?.bus
       ?.request(config.node_id, "worker", "service-health", health, options)
@@ -320,7 +338,6 @@ const firewallFacts = (config: NodeConfig) => ({
   node: config.node_id,
   prefix: parseClusterPrefix(config.prefix),
   host: config.host_number,
-  meshInterfaces: [],
   hostServices: (["udp", "tcp"] as const).map((protocol) => ({
     ...{ address: resolverOf(config), protocol, port: dnsPort },
   })),

@@ -27,6 +27,7 @@ const expected: readonly (readonly [TokenLevel | "own", readonly string[]])[] = 
     [
       ...["GET /v1/apps", "GET /v1/apps/:app", "GET /v1/apps/:app/machines", "GET /v1/orgs/:org/machines"],
       ...["GET /v1/nodes", "GET /v1/nodes/:node", "GET /v1/images", "GET /v1/platform/regions"],
+      "GET /v1/mesh",
       ...["", "/wait", "/events", "/versions", "/ps", "/lease", "/metadata", "/metadata/:key"].map(
         (path) => `GET ${machine}${path}`,
       ),
@@ -67,7 +68,7 @@ const expected: readonly (readonly [TokenLevel | "own", readonly string[]])[] = 
     "admin",
     [
       ...["GET /v1/nodes/:node/inspection", "DELETE /v1/nodes/:node", "PUT /v1/tokens/admin"],
-      "POST /v1/nodes/join-tokens",
+      ...["POST /v1/nodes/join-tokens", "POST /v1/mesh/rotate"],
       ...["cordon", "uncordon", "drain", "undrain"].map((verb) => `POST /v1/nodes/:node/${verb}`),
     ],
   ],
@@ -76,7 +77,7 @@ const levelOf = new Map(
   expected.flatMap(([level, routes]) => routes.map((route) => [route, level] as const)),
 );
 /** What belongs to no app. */
-const ofRegion = /^(GET|POST|DELETE|PUT) \/v1\/(images|nodes|tokens\/admin)/;
+const ofRegion = /^(GET|POST|DELETE|PUT) \/v1\/(images|nodes|mesh|tokens\/admin)/;
 
 let region: TestRegion;
 let app: App;

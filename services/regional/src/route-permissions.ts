@@ -34,7 +34,7 @@ const files = `${machine}/files`;
 type Row = readonly [verb: RoutePermission["verb"], target: RouteTarget, ...routes: string[]];
 const rows: readonly Row[] = [
   ["read", "any", "GET /v1/apps", "GET /v1/orgs/:org/machines", "GET /v1/platform/regions"],
-  ["read", "region", "GET /v1/nodes", "GET /v1/nodes/:node", "GET /v1/images"],
+  ["read", "region", "GET /v1/nodes", "GET /v1/nodes/:node", "GET /v1/images", "GET /v1/mesh"],
   [
     ...([
       "nodes",
@@ -42,6 +42,7 @@ const rows: readonly Row[] = [
       "GET /v1/nodes/:node/inspection",
       "DELETE /v1/nodes/:node",
       "POST /v1/nodes/join-tokens",
+      "POST /v1/mesh/rotate",
     ] as const),
     ...["cordon", "uncordon", "drain", "undrain"].map((verb) => `POST /v1/nodes/:node/${verb}`),
   ],

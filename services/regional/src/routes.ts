@@ -15,6 +15,7 @@ import { leaseRoutes } from "./lease-routes.ts";
 import { lifecycleRoutes } from "./lifecycle-routes.ts";
 import { logsRoutes } from "./logs-routes.ts";
 import { machinesRoutes } from "./machines-routes.ts";
+import { meshRoutes } from "./mesh-routes.ts";
 import { metadataRoutes } from "./metadata-routes.ts";
 import { nodeRoutes } from "./node-routes.ts";
 import { openApiRoutes } from "./openapi-routes.ts";
@@ -41,6 +42,7 @@ const all = [
   imagesRoutes,
   platformRoutes,
   nodeRoutes,
+  meshRoutes,
   joinRoutes,
   tokensRoutes,
   openApiRoutes,
