@@ -19,10 +19,9 @@ test("a guest finds an app of its network by its own libc, and down leaves no re
     assert.match(resolv, /^nameserver fd[0-9a-f:]+::3\n$/);
     const own =
       /fd[0-9a-f:]+:1:[0-9a-f:]+/.exec(await inside("ip", "-6", "addr", "show"))?.[0] ?? "no address";
-    const machines = (await platform.hearth(["ls", "--json"])).stdout;
-    const [machine] = JSON.parse(machines) as { id: string; private_ip: string }[];
-    assert.ok(machine !== undefined, machines);
-    const app = /"app(?:_name)?":\s*"([^"]+)"/.exec(machines)?.[1] ?? "default";
+    const listed = await platform.call("GET", "/v1/apps");
+    const app: string = listed.body.apps[0].name;
+    const [machine] = (await platform.call("GET", `/v1/apps/${app}/machines`)).body;
     const found = await until("its own name", 60_000, async () => {
       const answer = await inside("nslookup", `${machine.id}.vm.${app}.internal`);
       return answer.includes(machine.private_ip) ? answer : undefined;
