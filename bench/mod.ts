@@ -1,4 +1,5 @@
 /** Side-by-side measurements: `npm run bench -- <name> [--json]`. */
+import { measureDns } from "./src/dns.ts";
 import { measureFacts } from "./src/facts.ts";
 import { measureIdleMemory } from "./src/idle-memory.ts";
 import { measureJournal } from "./src/journal.ts";
@@ -10,6 +11,7 @@ import { measureWorkerStart } from "./src/worker-start.ts";
 const benches: Readonly<
   Record<string, (runs: number, flags: readonly string[]) => Promise<Record<string, unknown>>>
 > = {
+  dns: measureDns,
   facts: measureFacts,
   journal: measureJournal,
   lifecycle: measureLifecycle,

@@ -2,6 +2,7 @@ export * from "./src/check-spec.ts";
 export * from "./src/config.ts";
 export * from "./src/config-schema.ts";
 export * from "./src/duration.ts";
+export * from "./src/egress.ts";
 export * from "./src/exec-frames.ts";
 export * from "./src/explain.ts";
 export * from "./src/facts.ts";

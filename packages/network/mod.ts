@@ -1,4 +1,12 @@
 export * from "./src/address-plan.ts";
+export {
+  covers,
+  type EgressElement,
+  type EgressSet,
+  egressElements,
+  type NameAnswer,
+  nameElements,
+} from "./src/egress-plan.ts";
 export * from "./src/executor.ts";
 export * from "./src/firewall-plan.ts";
 export * from "./src/inventory.ts";

@@ -59,6 +59,12 @@ export const errorRegistry = {
 
   // machines
   app_not_found: entry(404, false, "There is no such app; create it first."),
+  network_not_found: entry(404, false, "There is no such network; list the networks of the organisation."),
+  network_in_use: entry(
+    409,
+    false,
+    "The network is used by apps or pairs; delete the apps and end the pairs first.",
+  ),
   machine_not_found: entry(404, false, "There is no such machine; list the machines of the app."),
   name_taken: entry(422, false, "The name has already been taken; choose another one."),
   illegal_transition: entry(

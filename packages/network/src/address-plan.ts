@@ -60,6 +60,13 @@ export function hostPrefix(prefix: ClusterPrefix, host: number): string {
 export const hostAddress = (prefix: ClusterPrefix, host: number): string =>
   formatMachineAddress({ prefix, host, network: 0, machine: 1 });
 
+/**
+ * Where every guest asks for names: one address in the whole cluster, which each host has for itself. It lies in the
+ * network of hosts and belongs to no host (numbers of hosts begin at 1), so no mesh carries it.
+ */
+export const resolverAddress = (prefix: ClusterPrefix): string =>
+  formatMachineAddress({ prefix, host: 0, network: 0, machine: 3 });
+
 export function formatMachineAddress({ prefix, host, network, machine }: MachineAddress): string {
   const bits =
     (prefix << 80n) |

@@ -69,6 +69,19 @@ export class NetworkExecutor {
     await commands.quickIp(build.up, signal);
   }
 
+  /** An address of the host itself, on its loopback. */
+  async addLocalAddress(address: string, signal?: AbortSignal): Promise<void> {
+    await this.#commands.must(["ip", "addr", "replace", localAddress(address), "dev", "lo"], "", signal);
+  }
+
+  async removeLocalAddress(address: string, signal?: AbortSignal): Promise<void> {
+    const command = ["ip", "addr", "del", localAddress(address), "dev", "lo"];
+    const done = await this.#commands.run(command, "", signal);
+    // It may be gone already, or never have been there.
+    if (done.code !== 0 && !/Cannot assign requested address/.test(done.stderr))
+      throw refused("ip addr del", done);
+  }
+
   /** Gives a slot the identity of a machine. */
   async applySlot(plan: SlotPlan, signal?: AbortSignal): Promise<void> {
     const { slot } = plan;
@@ -136,3 +149,4 @@ export class NetworkExecutor {
     return stdout.split("\n").includes(`table inet ${firewallTable(node)}`);
   }
 }
+const localAddress = (address: string): string => `${address}/${address.includes(":") ? 128 : 32}`;

@@ -12,6 +12,7 @@
  */
 import { HearthError } from "@hearth/errors";
 import { type ClusterPrefix, formatClusterPrefix, hostPrefix } from "./address-plan.ts";
+import { type EgressSet, egressRules, egressSets } from "./egress-plan.ts";
 
 export interface HostService {
   /** An IPv6 address of the host. */
@@ -32,7 +33,7 @@ export interface FirewallFacts {
 
 /** One member of one set, as nft writes it. */
 export interface FirewallElement {
-  readonly set: "guest_ifaces" | "guests_v6" | "guests_v4" | "linked_networks";
+  readonly set: "guest_ifaces" | "guests_v6" | "guests_v4" | "linked_networks" | EgressSet;
   readonly value: string;
 }
 
@@ -68,13 +69,14 @@ export function renderFirewall(facts: FirewallFacts): string {
     ({ address, protocol, port }) => `${address} . ${protocol} . ${port}`,
   );
   const own = facts.host === undefined ? undefined : hostPrefix(facts.prefix, facts.host);
-  const chains = ["prerouting", "input", "forward", "between_guests", "postrouting"];
+  const chains = ["prerouting", "input", "forward", "between_guests", "egress", "postrouting"];
   return [
     `add table ${table}`,
     `add set ${table} guest_ifaces { type ifname; }`,
     `add set ${table} guests_v6 { type ifname . ipv6_addr; }`,
     `add set ${table} guests_v4 { type ifname . ipv4_addr; }`,
     `add set ${table} linked_networks { typeof @nh,128,32 . @nh,256,32; }`,
+    ...egressSets(table),
     `add set ${table} mesh_ifaces { type ifname; }`,
     `add set ${table} host_services { type ipv6_addr . inet_proto . inet_service; }`,
     renderMeshInterfaces(facts),
@@ -84,6 +86,7 @@ export function renderFirewall(facts: FirewallFacts): string {
     `add chain ${table} input { type filter hook input priority filter; policy accept; }`,
     `add chain ${table} forward { type filter hook forward priority filter; policy accept; }`,
     `add chain ${table} between_guests`,
+    `add chain ${table} egress`,
     `add chain ${table} postrouting { type nat hook postrouting priority srcnat; policy accept; }`,
     ...chains.map((chain) => `flush chain ${table} ${chain}`),
     ...rules(cluster, own).map(([chain, rule]) => `add rule ${table} ${chain} ${rule}`),
@@ -133,6 +136,9 @@ function rules(cluster: string, own: string | undefined): (readonly [chain: stri
     ["forward", "oifname @guest_ifaces counter drop"],
     ["forward", `ip daddr { ${deniedV4.join(", ")} } counter drop`],
     ["forward", `ip6 daddr { ${deniedV6.join(", ")} } counter drop`],
+
+    ["forward", "goto egress"],
+    ...egressRules().map((rule) => ["egress", rule] as const),
 
     ["between_guests", "iifname != @guest_ifaces iifname != @mesh_ifaces counter drop"],
     // Nothing of the cluster leaves by another way, and a host passes nothing on for others.

@@ -82,8 +82,8 @@ export interface MeshRoute {
   readonly dev: string;
   readonly mtu: number;
   /**
-   * Less than the link takes. The kernel heeds that for what it forwards only when it is locked, which has it heed no
-   * message from further on; so it is locked only then.
+   * Less than the link takes. Linux 6.18 heeds that for what it forwards in any case, older ones as far as their source
+   * tells only when it is locked, which has them heed no message from further on; so it is locked only then.
    */
   readonly isNarrow: boolean;
 }

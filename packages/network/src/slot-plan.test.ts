@@ -83,3 +83,16 @@ test("network 0 and unfit node names are refused", () => {
   assert.throws(() => planSlot({ ...facts, address }), { code: "invalid_argument" });
   assert.throws(() => firewallTable("n1; flush ruleset"), { code: "invalid_argument" });
 });
+
+test("a slot's plan has the members of its egress policy, and its teardown takes them away", () => {
+  const egress = {
+    allow: [],
+    deny: [{ target: { kind: "block", family: 4, cidr: "192.0.2.0/24" } }],
+  } as const;
+  const address = { prefix: parseClusterPrefix("fd12:3456:789a::/48"), host: 1, network: 7, machine: 2 };
+  const plan = planSlot({ node: "n", slot: "s", machineId: "0".repeat(14), egressSlot: 1, address, egress });
+  for (const { elements } of [plan, planTeardown(plan)]) {
+    const values = elements.filter(({ set }) => set.startsWith("egress_")).map(({ value }) => value);
+    assert.deepEqual(values, ['"s"', '"s" . 192.0.2.0-192.0.2.255']);
+  }
+});

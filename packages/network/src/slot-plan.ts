@@ -14,6 +14,7 @@
 import { createHash } from "node:crypto";
 import { HearthError } from "@hearth/errors";
 import { egressPair, formatIpv6, formatMachineAddress, type MachineAddress } from "./address-plan.ts";
+import { type EgressPolicy, egressElements } from "./egress-plan.ts";
 import { type FirewallElement, linkElement } from "./firewall-plan.ts";
 
 export const guestGatewayV6 = "fe80::1";
@@ -88,6 +89,11 @@ export function planSlotBuild({ node, slot, ownerUid, mtu = defaultMtu }: SlotBu
 export interface SlotFacts extends GuestFacts {
   readonly node: string;
   readonly slot: string;
+  /**
+   * Absent: everything that guests may reach at all. What is taken away must be what was applied, so a teardown needs
+   * the policy that the slot was claimed with, not the one of an update that replaces the machine.
+   */
+  readonly egress?: EgressPolicy;
 }
 
 export interface GuestFacts {
@@ -200,6 +206,7 @@ export function planSlot(facts: SlotFacts): SlotPlan {
       { set: "guests_v6", value: `"${slot}" . ${linkLocal}` },
       { set: "guests_v4", value: `"${slot}" . ${guestV4}` },
       linkElement(network, network),
+      ...(facts.egress === undefined ? [] : egressElements(slot, facts.egress)),
     ],
     guest,
   };

@@ -10,11 +10,12 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import type { Bus, NodeConfig } from "@hearth/cluster";
 import { HearthError } from "@hearth/errors";
-import { MeshExecutor, NetworkExecutor, parseClusterPrefix } from "@hearth/network";
+import { MeshExecutor, NetworkExecutor, parseClusterPrefix, resolverAddress } from "@hearth/network";
 import type { Logger } from "@hearth/telemetry";
 import { type KvmProbe, probeKvm } from "@hearth/vmm";
 import type { AgentState, AgentStatus } from "./agent-status.ts";
 import { ControlServer, type DownRequest } from "./control-server.ts";
+import { dnsPort } from "./dns-health.ts";
 import { HostBus } from "./host-bus.ts";
 import { type HostFacts, readHostFacts } from "./host-facts.ts";
 import { ensureHostKeys } from "./host-keys.ts";
@@ -152,6 +153,7 @@ export class HostAgent {
     this.#mesh = mesh;
     const firewall = { ...firewallFacts(config), meshInterfaces: mesh.interfaces() };
     await this.#network.applyNode(firewall, this.#ending.signal);
+    await this.#network.addLocalAddress(resolverOf(config), this.#ending.signal);
     mesh.start();
     this.#control = new ControlServer({
       socketPath: socketPath(settings.runDir),
@@ -275,7 +277,10 @@ export class HostAgent {
     await this.#mesh?.stop({ leave: !removeAll });
     await this.#hostBus?.stop();
     await this.#services?.stop();
-    if (removeAll && this.#config !== undefined) await this.#network.removeNode(this.#config.node_id);
+    if (removeAll && this.#config !== undefined) {
+      await this.#network.removeLocalAddress(resolverOf(this.#config));
+      await this.#network.removeNode(this.#config.node_id);
+    }
     this.#logger.info({ removed: removeAll }, "ended");
     // The last answer of the control socket is sent before it goes.
     setImmediate(() => void this.#leave(removeAll));
@@ -333,5 +338,10 @@ const firewallFacts = (config: NodeConfig) => ({
   node: config.node_id,
   prefix: parseClusterPrefix(config.prefix),
   host: config.host_number,
-  hostServices: [],
+  hostServices: (["udp", "tcp"] as const).map((protocol) => ({
+    ...{ address: resolverOf(config), protocol, port: dnsPort },
+  })),
 });
+
+/** The host has it for itself, on its loopback, from before its services start until it is nothing any more. */
+const resolverOf = ({ prefix }: NodeConfig): string => resolverAddress(parseClusterPrefix(prefix));

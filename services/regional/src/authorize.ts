@@ -7,7 +7,7 @@ import type { TokenScope } from "@hearth/machine";
 import type { Caller } from "./caller.ts";
 import type { ClusterView } from "./cluster-view.ts";
 import type { RoutePermission } from "./route-permissions.ts";
-import { isUnrestricted, permitsApp, permitsMachine } from "./token-scope.ts";
+import { isUnrestricted, permitsApp, permitsMachine, permitsOrg } from "./token-scope.ts";
 
 export interface Asked {
   readonly permission: RoutePermission;
@@ -21,7 +21,10 @@ export function authorize(caller: Caller, view: ClusterView, { permission, param
   if (!caller.may(verb)) throw denied(caller, verb);
   if (target === "any" || target === "newApp") return;
   if (target === "region") need(caller, verb, isUnrestricted, "the region");
-  else onApp(caller, view, { verb, target, params });
+  else if (target === "org") {
+    const { org = "" } = params;
+    need(caller, verb, (scope) => permitsOrg(scope, org), `the org ${org}`);
+  } else onApp(caller, view, { verb, target, params });
 }
 
 interface AskedOfApp {

@@ -10,6 +10,8 @@ export const routeTargets = {
   any: "any",
   /** What belongs to no app. Only for a scope without restrictions. */
   region: "region",
+  /** The organisation of the path as a whole. */
+  org: "org",
   /** The app that the body names, which need not exist. */
   newApp: "newApp",
   /** The app of the path, of which the caller may see something. */
@@ -28,12 +30,17 @@ export interface RoutePermission {
 }
 
 const app = "/v1/apps/:app";
+const networks = "/v1/orgs/:org/networks";
+const network = `${networks}/:network`;
+const pair = `${network}/pairs/:other`;
 const machine = `${app}/machines/:id`;
 const files = `${machine}/files`;
 
 type Row = readonly [verb: RoutePermission["verb"], target: RouteTarget, ...routes: string[]];
 const rows: readonly Row[] = [
   ["read", "any", "GET /v1/apps", "GET /v1/orgs/:org/machines", "GET /v1/platform/regions"],
+  ["read", "org", `GET ${networks}`, `GET ${network}`],
+  ["deploy", "org", `POST ${networks}`, `DELETE ${network}`, `PUT ${pair}`, `DELETE ${pair}`],
   ["read", "region", "GET /v1/nodes", "GET /v1/nodes/:node", "GET /v1/images", "GET /v1/mesh"],
   [
     ...([

@@ -17,6 +17,7 @@ import { logsRoutes } from "./logs-routes.ts";
 import { machinesRoutes } from "./machines-routes.ts";
 import { meshRoutes } from "./mesh-routes.ts";
 import { metadataRoutes } from "./metadata-routes.ts";
+import { networksRoutes } from "./networks-routes.ts";
 import { nodeRoutes } from "./node-routes.ts";
 import { openApiRoutes } from "./openapi-routes.ts";
 import { platformRoutes } from "./platform-routes.ts";
@@ -26,6 +27,7 @@ import { waitRoutes } from "./wait-routes.ts";
 
 const all = [
   appsRoutes,
+  networksRoutes,
   machinesRoutes,
   lifecycleRoutes,
   leaseRoutes,
