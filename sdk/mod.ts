@@ -3,6 +3,7 @@ export { Apps } from "./src/apps.ts";
 export { HearthClient } from "./src/client.ts";
 export type { ExecSession, TerminalSize } from "./src/exec-session.ts";
 export { Files } from "./src/files.ts";
+export { chooseMachine, type FoundMachine, findMachine, listMachines, type MachineScope } from "./src/find-machine.ts";
 export { Images } from "./src/images.ts";
 export { type AcquireLease, Leases } from "./src/leases.ts";
 export {

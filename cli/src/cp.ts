@@ -6,7 +6,7 @@ import { copyIn } from "./copy-in.ts";
 import { copyOut } from "./copy-out.ts";
 import { CopyReport } from "./copy-report.ts";
 import { exitCode, usage } from "./failure.ts";
-import { findMachine } from "./find-machine.ts";
+import { findMachine } from "@hearth/sdk";
 import { appOption, jsonOption } from "./options.ts";
 import { note, printJson, pump } from "./output.ts";
 

@@ -3,7 +3,7 @@ import { HearthError } from "@hearth/errors";
 import type { HearthClient } from "@hearth/sdk";
 import type { Context } from "./context.ts";
 import { exitCode, explain } from "./failure.ts";
-import { chooseMachine, type FoundMachine, listMachines } from "./find-machine.ts";
+import { chooseMachine, type FoundMachine, listMachines } from "@hearth/sdk";
 import { note, printJson, printLine } from "./output.ts";
 
 export interface EachOptions {

@@ -3,7 +3,7 @@ import type { Command } from "commander";
 import type { Context } from "./context.ts";
 import { readEnvOptions } from "./env-options.ts";
 import { asHearthFailure, exitCode, usage } from "./failure.ts";
-import { findMachine } from "./find-machine.ts";
+import { findMachine } from "@hearth/sdk";
 import { appOption, commandWords, jsonOption, repeated } from "./options.ts";
 import { exitCodeOf } from "./program-end.ts";
 import { printExit, processOutputs, relay } from "./session-relay.ts";

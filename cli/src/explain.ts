@@ -2,7 +2,7 @@
 import type { Command } from "commander";
 import type { Context } from "./context.ts";
 import { explanationText } from "./explanation-text.ts";
-import { findMachine } from "./find-machine.ts";
+import { findMachine } from "@hearth/sdk";
 import { appOption, jsonOption } from "./options.ts";
 import { printJson } from "./output.ts";
 

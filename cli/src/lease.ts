@@ -3,7 +3,7 @@ import { hostname, userInfo } from "node:os";
 import type { LeaseData } from "@hearth/machine";
 import type { Command } from "commander";
 import type { Context } from "./context.ts";
-import { findMachine } from "./find-machine.ts";
+import { findMachine } from "@hearth/sdk";
 import { appOption, jsonOption, parsePositive } from "./options.ts";
 import { printJson, printLine, printTable } from "./output.ts";
 

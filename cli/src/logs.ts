@@ -2,7 +2,7 @@
 import type { LogEntry } from "@hearth/machine";
 import type { Command } from "commander";
 import type { Context } from "./context.ts";
-import { findMachine } from "./find-machine.ts";
+import { findMachine } from "@hearth/sdk";
 import { LineStamps } from "./line-stamps.ts";
 import { appOption, jsonOption, parseCount } from "./options.ts";
 import { writeAll } from "./output.ts";

@@ -2,7 +2,7 @@
 import type { AppMachine } from "@hearth/sdk";
 import type { Command } from "commander";
 import type { Context } from "./context.ts";
-import { listMachines } from "./find-machine.ts";
+import { listMachines } from "@hearth/sdk";
 import { appOption, jsonOption } from "./options.ts";
 import { formatAge, printJson, printLine, printTable } from "./output.ts";
 
