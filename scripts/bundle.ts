@@ -8,7 +8,7 @@ import { type BundledService, type BundleInputs, readSettings, serviceProgram } 
 import { build, type Plugin } from "esbuild";
 
 const root = resolve(import.meta.dirname, "..");
-const names: readonly BundledService[] = ["host-agent", "images", "worker", "regional"];
+const names: readonly BundledService[] = ["host-agent", "images", "worker", "regional", "ssh"];
 const settings = readSettings({}, {});
 
 // CommonJS packages in the bundle ask for Node's modules by `require`, which an ES module does not have.
@@ -51,6 +51,8 @@ async function bundle(name: BundledService): Promise<void> {
     format: "esm",
     metafile: true,
     plugins: [builtinsOnUse],
+    // Optional parts of ssh2, which does without them.
+    external: ["*.node", "cpu-features"],
     banner: { js: banner },
     write: false,
     // Half of the text again. Names stay as they are, and lines short enough for a stack trace to point into.

@@ -4,6 +4,7 @@ import { Files } from "./files.ts";
 import { Images } from "./images.ts";
 import { listIn } from "./list-in.ts";
 import { Machines } from "./machines.ts";
+import { Ssh } from "./ssh.ts";
 import { Tokens } from "./tokens.ts";
 import { Transport, type TransportOptions } from "./transport.ts";
 import type { Health, JoinTokenWish, MadeJoinToken, NodeStatus, NodeSummary } from "./types.ts";
@@ -22,6 +23,7 @@ export class HearthClient {
   readonly images: Images;
   readonly files: Files;
   readonly tokens: Tokens;
+  readonly ssh: Ssh;
   readonly #transport: Transport;
 
   constructor(options: TransportOptions) {
@@ -31,6 +33,7 @@ export class HearthClient {
     this.images = new Images(this.#transport);
     this.files = new Files(this.#transport);
     this.tokens = new Tokens(this.#transport);
+    this.ssh = new Ssh(this.#transport);
   }
 
   async nodes(signal?: AbortSignal): Promise<NodeSummary[]> {

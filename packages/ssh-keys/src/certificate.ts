@@ -95,7 +95,13 @@ function readFields(blob: Uint8Array) {
   // Whoever does not know a critical option must refuse (PROTOCOL.certkeys), and we write none.
   const isWhole = reader.isAtEnd && signatureReader.isAtEnd && isOurs && type === userType;
   if (!isWhole || critical.length > 0 || signer === undefined || sealedToken === undefined) return undefined;
-  return { signer, signed, signature, validFromMs, certificate: { publicKey, keyId, validUntilMs, sealedToken } };
+  return {
+    signer,
+    signed,
+    signature,
+    validFromMs,
+    certificate: { publicKey, keyId, validUntilMs, sealedToken },
+  };
 }
 
 function extensionIn(packed: Buffer, wanted: string): Buffer | undefined {

@@ -27,8 +27,7 @@ export function publicBytes(key: KeyObject): Buffer {
 }
 
 /** The public key as SSH sends it. */
-export const keyBlob = (publicKey: Uint8Array): Buffer =>
-  Buffer.concat([string(keyType), string(publicKey)]);
+export const keyBlob = (publicKey: Uint8Array): Buffer => Buffer.concat([string(keyType), string(publicKey)]);
 
 /** Undefined for a key of another kind. */
 export function keyInBlob(blob: Uint8Array): Buffer | undefined {
@@ -40,6 +39,9 @@ export function keyInBlob(blob: Uint8Array): Buffer | undefined {
 
 export const publicKeyLine = (publicKey: Uint8Array): string =>
   `${keyType} ${keyBlob(publicKey).toString("base64")}`;
+
+/** Of the key that the seed makes. */
+export const ed25519PublicLine = (seed: Uint8Array): string => publicKeyLine(publicBytes(privateKeyOf(seed)));
 
 /** Of a line as in a .pub file. @throws HearthError `invalid_argument` */
 export function parsePublicKeyLine(line: string): Buffer {

@@ -41,6 +41,7 @@ test("a node comes up, is one alone, survives its services, and leaves nothing b
       ["images", "running"],
       ["worker", "running"],
       ["regional", "running"],
+      ["ssh", "running"],
     ],
   );
   assert.equal(mode(join(dataDir, "token")), "600");

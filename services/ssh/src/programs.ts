@@ -37,6 +37,20 @@ export const signalNumber = (name: string): number | undefined =>
 
 /** Without SIG; undefined where SSH has no name for it, and the exit code says it. */
 export function signalName(number: number): string | undefined {
-  const named = ["ABRT", "ALRM", "FPE", "HUP", "ILL", "INT", "KILL", "PIPE", "QUIT", "SEGV", "TERM", "USR1", "USR2"];
+  const named = [
+    "ABRT",
+    "ALRM",
+    "FPE",
+    "HUP",
+    "ILL",
+    "INT",
+    "KILL",
+    "PIPE",
+    "QUIT",
+    "SEGV",
+    "TERM",
+    "USR1",
+    "USR2",
+  ];
   return named.find((name) => signalNumber(name) === number);
 }

@@ -59,7 +59,8 @@ export class SftpPaths {
 
   async removeFile(path: string): Promise<void> {
     const { kind } = await this.stat(path, false);
-    if (kind === "directory") throw new HearthError("invalid_argument", { message: `${path} is a directory.` });
+    if (kind === "directory")
+      throw new HearthError("invalid_argument", { message: `${path} is a directory.` });
     await this.#of.files.remove(this.#of.target, await this.real(path));
   }
 

@@ -4,9 +4,9 @@
  */
 import { HearthError } from "@hearth/errors";
 import type { Attributes, SFTPWrapper } from "ssh2";
-import { absolute, attributesOf, entryOf, openFlag, statusCode, statusOf } from "./sftp-attributes.ts";
+import { attributesOf, entryOf, openFlag, statusCode, statusOf } from "./sftp-attributes.ts";
 import { type FilesOf, ReadFile, WriteFile } from "./sftp-files.ts";
-import { SftpPaths, type SftpMachine } from "./sftp-paths.ts";
+import { type SftpMachine, SftpPaths } from "./sftp-paths.ts";
 
 interface Directory {
   readonly entries: ReturnType<typeof entryOf>[];
@@ -44,7 +44,9 @@ export class SftpSession {
   serve(): void {
     const sftp = this.#sftp;
     sftp.on("OPEN", (id, path, flags, attrs) => this.#do(id, () => this.#open(id, path, flags, attrs)));
-    sftp.on("READ", (id, handle, offset, length) => this.#do(id, () => this.#read(id, handle, offset, length)));
+    sftp.on("READ", (id, handle, offset, length) =>
+      this.#do(id, () => this.#read(id, handle, offset, length)),
+    );
     sftp.on("WRITE", (id, handle, offset, data) => {
       // ssh2 uses the memory of a packet again.
       const bytes = Buffer.from(data);
@@ -124,7 +126,8 @@ export class SftpSession {
     }
     if (has(openFlag.append) || has(openFlag.read))
       throw new HearthError("not_implemented", {
-        message: "Files are written whole here, and neither continued nor read at the same time; copy the whole file.",
+        message:
+          "Files are written whole here, and neither continued nor read at the same time; copy the whole file.",
       });
     const there = await this.#paths.find(full);
     if (there?.kind === "directory") throw failure(`${full} is a directory.`);

@@ -32,8 +32,9 @@ export class SshGateway {
       clearTimeout(this.#mute.get(`${ip}:${port}`));
       new GatewayConnection(this.#deps, connection, `${ip}:${port}`).serve();
     });
-    this.#listener = createServer({ noDelay: true, keepAlive: true, keepAliveInitialDelay: probeAfterMs }, (socket) =>
-      this.#take(socket),
+    this.#listener = createServer(
+      { noDelay: true, keepAlive: true, keepAliveInitialDelay: probeAfterMs },
+      (socket) => this.#take(socket),
     );
   }
 
@@ -61,7 +62,10 @@ export class SshGateway {
     const ofSource = this.#bySource.get(source) ?? 0;
     socket.on("error", () => undefined);
     if (this.#sockets.size >= limits.connections || ofSource >= limits.connectionsPerSource) {
-      logger.warn({ remote: source, connections: this.#sockets.size }, "a connection over the limit is closed");
+      logger.warn(
+        { remote: source, connections: this.#sockets.size },
+        "a connection over the limit is closed",
+      );
       socket.destroy();
       return;
     }
