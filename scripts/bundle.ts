@@ -11,8 +11,9 @@ const root = resolve(import.meta.dirname, "..");
 const names: readonly BundledService[] = ["host-agent", "images", "worker", "regional", "ssh"];
 const settings = readSettings({}, {});
 
-// CommonJS packages in the bundle ask for Node's modules by `require`, which an ES module does not have.
-const banner = 'import { createRequire } from "node:module"; const require = createRequire(import.meta.url);';
+// CommonJS packages in the bundle ask for what an ES module does not have.
+const banner = `import { createRequire } from "node:module"; const require = createRequire(import.meta.url);
+const __dirname = import.meta.dirname; const __filename = import.meta.filename;`;
 
 /**
  * An ES import of `node:http` reads all that the module exports, and reading its WebSocket loads Node's whole fetch

@@ -23,7 +23,7 @@ export class AuditEntry {
   constructor(logger: Logger, { user, remote, wanted }: AuditSource, kind: AuditKind) {
     this.#logger = logger;
     this.#fields = {
-      ...{ audit: "ssh", kind, token: user.tokenId, token_label: user.label, key_id: user.keyId },
+      ...{ audit: "ssh", kind, token_id: user.tokenId, token_label: user.label, key_id: user.keyId },
       ...{ remote, wanted },
     };
   }

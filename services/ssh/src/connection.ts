@@ -3,11 +3,11 @@ import { HearthError } from "@hearth/errors";
 import type { Logger } from "@hearth/telemetry";
 import type { AuthContext, Connection as SshConnection } from "ssh2";
 import { AuditEntry, type AuditSource } from "./audit.ts";
-import { sendBanner } from "./banner.ts";
 import { findTarget } from "./find-target.ts";
 import { forward } from "./forward.ts";
 import type { SshLimits } from "./limits.ts";
 import { type LoggedIn, type LoginDeps, login } from "./login.ts";
+import { sendBanner } from "./raw-packets.ts";
 import { SessionChannel } from "./session-channel.ts";
 
 export interface ConnectionDeps extends LoginDeps {

@@ -42,7 +42,8 @@ function end(channel: ServerChannel, status: ExecStatus, audit: AuditEntry, coun
     const { code, message } = status;
     // As a shell says it: 127 where there is no such program, and 126 where it may not be run.
     const exit = code === "entrypoint_not_found" ? 127 : failedExit;
-    return fail(channel, { code, message }, audit, counted, exit);
+    fail(channel, { code, message }, audit, counted, exit);
+    return;
   }
   const { exit_code, exit_signal } = status;
   const signal = exit_signal === 0 ? undefined : signalName(exit_signal);

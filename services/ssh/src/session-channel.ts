@@ -9,6 +9,7 @@ import type { ServerChannel, Session, SFTPWrapper } from "ssh2";
 import { AuditEntry, type AuditSource } from "./audit.ts";
 import type { SshLimits } from "./limits.ts";
 import { cells, isPassedOn, sessionStart, signalNumber } from "./programs.ts";
+import { sendStderr } from "./raw-packets.ts";
 import { fail, relay } from "./relay.ts";
 import { SftpSession } from "./sftp-session.ts";
 
@@ -95,19 +96,23 @@ export class SessionChannel {
       sftp.once("close", () => resolve());
       sftp.once("end", () => sftp.destroy());
     });
-    try {
-      const { app_name: app, id } = await this.#deps.findTarget();
+    const machine = this.#deps.findTarget().then(({ app_name: app, id }) => {
       audit.add({ app, machine_id: id });
-      const files = new SftpSession(sftp, { client, files: client.files, target: { app, id } }, limits);
-      files.serve();
+      return { client, files: client.files, target: { app, id } };
+    });
+    const files = new SftpSession(sftp, limits);
+    files.serve(machine);
+    try {
+      await machine;
       await closed;
-      await files.stop();
       audit.end({ bytes_in: files.bytesIn, bytes_out: files.bytesOut });
     } catch (thrown) {
-      const { code } = HearthError.from(thrown);
+      const { code, message } = HearthError.from(thrown);
       audit.end({ code });
+      sendStderr(sftp, `${message} (${code})`);
       sftp.destroy();
     }
+    await files.stop();
   }
 
   #audit(kind: "shell" | "exec" | "sftp"): AuditEntry {

@@ -24,8 +24,9 @@ export class SftpPaths {
   }
 
   async real(path: string): Promise<string> {
+    if (path.startsWith("/")) return absolute(path, "/");
     this.#home ??= this.#findHome();
-    return absolute(path, path.startsWith("/") ? "/" : await this.#home);
+    return absolute(path, await this.#home);
   }
 
   async stat(path: string, followLinks: boolean): Promise<FileInfo> {

@@ -23,8 +23,7 @@ const entriesAnAnswer = 64;
 
 export class SftpSession {
   readonly #sftp: SFTPWrapper;
-  readonly #of: FilesOf;
-  readonly #paths: SftpPaths;
+  #machine: { readonly of: FilesOf; readonly paths: SftpPaths } | undefined;
   readonly #limits: SftpLimits;
   readonly #handles = new Map<number, Handle>();
   #nextHandle = 0;
@@ -34,14 +33,32 @@ export class SftpSession {
   bytesIn = 0;
   bytesOut = 0;
 
-  constructor(sftp: SFTPWrapper, machine: SftpMachine, limits: SftpLimits) {
+  constructor(sftp: SFTPWrapper, limits: SftpLimits) {
     this.#sftp = sftp;
-    this.#of = machine;
-    this.#paths = new SftpPaths(machine);
     this.#limits = limits;
   }
 
-  serve(): void {
+  get #of(): FilesOf {
+    return this.#known.of;
+  }
+
+  get #paths(): SftpPaths {
+    return this.#known.paths;
+  }
+
+  get #known() {
+    if (this.#machine === undefined) throw failure("It is not known yet which machine is meant.");
+    return this.#machine;
+  }
+
+  /** Calls come at once, and wait until it is known which machine is meant. */
+  serve(machine: Promise<SftpMachine>): void {
+    this.#turn = machine.then(
+      (of) => {
+        this.#machine = { of, paths: new SftpPaths(of) };
+      },
+      () => undefined,
+    );
     const sftp = this.#sftp;
     sftp.on("OPEN", (id, path, flags, attrs) => this.#do(id, () => this.#open(id, path, flags, attrs)));
     sftp.on("READ", (id, handle, offset, length) =>

@@ -5,7 +5,8 @@
 import { once } from "node:events";
 import { type AddressInfo, createServer, type Server as NetServer, type Socket } from "node:net";
 import { openSshPrivateKey } from "@hearth/ssh-keys";
-import ssh2, { type Connection, type Server } from "ssh2";
+import type { Connection } from "ssh2";
+import Server from "ssh2/lib/server.js";
 import { type ConnectionDeps, GatewayConnection } from "./connection.ts";
 import { defaultLimits, type SshLimits } from "./limits.ts";
 
@@ -27,7 +28,7 @@ export class SshGateway {
   constructor(deps: SshGatewayDeps) {
     this.#deps = { ...deps, limits: { ...defaultLimits, ...deps.limits } };
     const hostKey = openSshPrivateKey(deps.authority.hostSeed, "hearth");
-    this.#ssh = new ssh2.Server({ hostKeys: [hostKey], ident: "Hearth" });
+    this.#ssh = new Server({ hostKeys: [hostKey], ident: "Hearth" });
     this.#ssh.on("connection", (connection: Connection, { ip, port }) => {
       clearTimeout(this.#mute.get(`${ip}:${port}`));
       new GatewayConnection(this.#deps, connection, `${ip}:${port}`).serve();
