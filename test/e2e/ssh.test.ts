@@ -118,6 +118,8 @@ describe("the SSH door", { timeout: 900_000 }, () => {
     child.stdin?.write('echo be""gan; cat\n');
     await said(/began/);
     child.stdin?.write("\x03");
+    // A terminal drops what was typed before the signal, and may get both at once.
+    await said(/\^C/);
     child.stdin?.write('echo inter""rupted\n');
     await said(/interrupted/);
     const ended = finish(child, limitMs);
@@ -153,6 +155,10 @@ describe("the SSH door", { timeout: 900_000 }, () => {
     const got = await run("scp", ["-F", config, "web@hearth:/tmp/small", `${local}.back`]);
     assert.equal(got.code, 0, got.stderr);
     assert.equal(readFileSync(`${local}.back`, "utf8"), "of the host\n");
+    // In place: what is shorter leaves nothing of what was there.
+    writeFileSync(local, "short\n");
+    assert.equal((await run("scp", ["-F", config, local, "web@hearth:/tmp/small"])).code, 0);
+    assert.equal((await ssh(["web@hearth", "cat /tmp/small"])).stdout, "short\n");
     const old = await run("scp", ["-O", "-F", config, "web@hearth:/nowhere", `${local}.none`]);
     assert.notEqual(old.code, 0);
   });
@@ -246,6 +252,9 @@ describe("the SSH door", { timeout: 900_000 }, () => {
     const stopped = await ssh(["other@hearth", "true"]);
     assert.equal(stopped.code, 255);
     assert.match(stopped.stderr, /is stopped and does not run; `hearth start/);
+    const copied = await run("scp", ["-F", config, "other@hearth:/etc/passwd", join(directory, "never")]);
+    assert.notEqual(copied.code, 0);
+    assert.match(copied.stderr, /is stopped and does not run/);
   });
 
   test("hearth ssh connects, passes the exit code on, and leaves no certificate that counts", async () => {

@@ -25,7 +25,13 @@ test("hosts that begin at once, and one that comes later, have one secret, which
     await region.facts.publish(factKeys.nodeKey(nodeId), fact);
     await until(() => region.replica.get(factKeys.nodeKey(nodeId)) !== undefined, "the host in the replica");
     const logger = createLogger("regional", {}, { level: "silent" });
-    const keeper = new SshKeeper({ facts: () => region.facts, replica: region.replica, nodeId, logger, settings });
+    const keeper = new SshKeeper({
+      facts: () => region.facts,
+      replica: region.replica,
+      nodeId,
+      logger,
+      settings,
+    });
     return { keeper, secret: () => readFileSync(settings.secretPath, "utf8"), path: settings.secretPath };
   };
   const has = (keeper: SshKeeper) => () => {

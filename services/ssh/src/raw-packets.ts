@@ -1,6 +1,6 @@
 /**
  * What ssh2 has no public word for: to tell a client why it is refused (SSH_MSG_USERAUTH_BANNER, RFC 4252, section 5.4),
- * which ssh2 does only before it knows who calls, and why its sftp ends. The version of ssh2 is pinned for this.
+ * which ssh2 does only before it knows who calls, and how its sftp ended. The version of ssh2 is pinned for this.
  */
 import type { Connection, SFTPWrapper } from "ssh2";
 import utils from "ssh2/lib/protocol/utils.js";
@@ -10,6 +10,7 @@ const bannerMessage = 53;
 const stderrType = 1;
 
 interface Protocol {
+  exitStatus(channel: number, status: number): void;
   channelExtData(channel: number, data: Buffer, type: number): void;
   readonly _packetRW: {
     readonly write: {
@@ -34,11 +35,16 @@ export function sendBanner(connection: Connection, text: string): void {
   utils.sendPacket(protocol, write.finalize(packet));
 }
 
-export function sendStderr(sftp: SFTPWrapper, text: string): void {
+/** As a program that was sftp would end; `scp` takes a channel without an exit status for a failure. */
+export function endSftp(sftp: SFTPWrapper, status: number, text?: string): void {
   const { _protocol: protocol, outgoing } = sftp as unknown as {
     readonly _protocol: Protocol;
     readonly outgoing: { readonly id: number; readonly state: string };
   };
-  if (outgoing.state !== "open") return;
-  protocol.channelExtData(outgoing.id, Buffer.from(`hearth: ${text}\r\n`), stderrType);
+  if (outgoing.state === "open") {
+    if (text !== undefined)
+      protocol.channelExtData(outgoing.id, Buffer.from(`hearth: ${text}\r\n`), stderrType);
+    protocol.exitStatus(outgoing.id, status);
+  }
+  sftp.destroy();
 }

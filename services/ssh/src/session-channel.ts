@@ -9,8 +9,8 @@ import type { ServerChannel, Session, SFTPWrapper } from "ssh2";
 import { AuditEntry, type AuditSource } from "./audit.ts";
 import type { SshLimits } from "./limits.ts";
 import { cells, isPassedOn, sessionStart, signalNumber } from "./programs.ts";
-import { sendStderr } from "./raw-packets.ts";
-import { fail, relay } from "./relay.ts";
+import { endSftp } from "./raw-packets.ts";
+import { fail, failedExit, relay } from "./relay.ts";
 import { SftpSession } from "./sftp-session.ts";
 
 export interface ChannelDeps {
@@ -94,7 +94,7 @@ export class SessionChannel {
     const { client, limits } = this.#deps;
     const closed = new Promise<void>((resolve) => {
       sftp.once("close", () => resolve());
-      sftp.once("end", () => sftp.destroy());
+      sftp.once("end", () => endSftp(sftp, 0));
     });
     const machine = this.#deps.findTarget().then(({ app_name: app, id }) => {
       audit.add({ app, machine_id: id });
@@ -109,8 +109,7 @@ export class SessionChannel {
     } catch (thrown) {
       const { code, message } = HearthError.from(thrown);
       audit.end({ code });
-      sendStderr(sftp, `${message} (${code})`);
-      sftp.destroy();
+      endSftp(sftp, failedExit, `${message} (${code})`);
     }
     await files.stop();
   }

@@ -130,7 +130,12 @@ test("a certificate that is over, or not of this region, or whose token is refus
   door.key("early", { validFromMs: Date.now() + hourMs, validUntilMs: Date.now() + 2 * hourMs });
   door.key("foreign", { authority: authorityOf(newAuthoritySecret()) });
   door.key("revoked", { token: "bad" });
-  const words = { old: /expired/, early: /not valid yet/, foreign: /not of this region/, revoked: /token of the certificate is refused/ };
+  const words = {
+    old: /expired/,
+    early: /not valid yet/,
+    foreign: /not of this region/,
+    revoked: /token of the certificate is refused/,
+  };
   for (const [name, why] of Object.entries(words)) {
     const { code, stderr } = await door.ssh(name);
     assert.equal(code, 255, name);
