@@ -180,7 +180,7 @@ test("a changed byte anywhere in a certificate has it refused", async () => {
   }
 });
 
-test("connections of one source, and the time until a login, have a limit", async () => {
+test("connections of one source, and the time until a login, have a limit", { timeout: 20_000 }, async () => {
   await using door = await openDoor({ connectionsPerSource: 2, loginWithinMs: 300 });
   const began = performance.now();
   const open = [1, 2, 3].map(() => connect(door.port, "127.0.0.1"));
