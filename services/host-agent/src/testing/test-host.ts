@@ -32,6 +32,7 @@ export async function testHost(): Promise<TestHost> {
     sshPort: await freePort(),
     busPort: await freePort(),
     routePort: await freePort(),
+    meshPort: await freePort(),
     region: "test",
     assetsDir,
     servicesDir: join(import.meta.dirname, "services"),
