@@ -144,6 +144,21 @@ describe("the SSH door", { timeout: 900_000 }, () => {
     assert.equal(sha256(readFileSync(`${local}.back`)), sha256(bytes));
   });
 
+  test("an upload whose client goes away leaves nothing", async () => {
+    const local = join(directory, "left");
+    writeFileSync(local, randomBytes(64 * 1024 * 1024));
+    const child = start("scp", ["-F", config, local, "web@hearth:/tmp/left"]);
+    const ended = finish(child, limitMs);
+    const began = () => auditLines().filter(({ kind }) => kind === "sftp").length;
+    const before = began();
+    const running = async () => (await ssh(["web@hearth", "ls -A /tmp"])).stdout.includes("left");
+    await until("bytes in the guest", 60_000, async () => ((await running()) ? true : undefined));
+    child.kill("SIGKILL");
+    await ended;
+    await until("the end of the session", 60_000, async () => (began() > before ? true : undefined));
+    await until("nothing left", 30_000, async () => ((await running()) ? undefined : true));
+  });
+
   test("scp copies both ways and keeps mode and time with -p", async () => {
     const local = join(directory, "small");
     writeFileSync(local, "of the host\n", { mode: 0o640 });
@@ -228,6 +243,8 @@ describe("the SSH door", { timeout: 900_000 }, () => {
     const { config: own, token_id } = await issue("revoked");
     const child = start("ssh", ["-F", own, "web@hearth", "echo began; sleep 1000"]);
     const ended = finish(child, limitMs);
+    // What is forwarded does not pass through the API, and ends with the token too.
+    const forwarding = finish(start("ssh", ["-F", own, "-N", "web@hearth"]), limitMs);
     let seen = "";
     child.stdout?.on("data", (data: Buffer) => {
       seen += data.toString();
@@ -235,6 +252,7 @@ describe("the SSH door", { timeout: 900_000 }, () => {
     await until("a session", 60_000, async () => (seen.includes("began") ? true : undefined));
     assert.equal((await platform.hearth(["token", "revoke", token_id])).code, 0);
     assert.notEqual((await ended).code, 0);
+    assert.equal((await forwarding).code, 255);
     const again = await run("ssh", ["-F", own, "web@hearth", "true"]);
     assert.equal(again.code, 255);
     assert.match(again.stderr, /revoked/);

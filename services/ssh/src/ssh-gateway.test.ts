@@ -1,6 +1,7 @@
 /** Who is let in, with the real OpenSSH client against an API that knows one token. */
 import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
+import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
@@ -195,4 +196,27 @@ test("connections of one source, and the time until a login, have a limit", { ti
   open[0]?.write("SSH-2.0-slow\r\n");
   await Promise.all(closed);
   assert.ok(performance.now() - began >= 290);
+});
+
+test("noise of strangers ends their connections and nothing else", { timeout: 60_000 }, async () => {
+  await using door = await openDoor({ loginWithinMs: 500 });
+  const heads = [
+    "",
+    "SSH-2.0-x\r\n",
+    "SSH-1.5-x\r\n",
+    "GET / HTTP/1.1\r\n\r\n",
+    "SSH-2.0-x\r\n\0\0\0\x14\x06\x14",
+  ];
+  for (let round = 0; round < 8; round += 1)
+    await Promise.all(
+      heads.map(async (head) => {
+        const socket = connect(door.port, "127.0.0.1");
+        socket.resume().on("error", () => undefined);
+        const closed = once(socket, "close");
+        socket.write(Buffer.concat([Buffer.from(head), randomBytes(2 ** round * 64)]));
+        await closed;
+      }),
+    );
+  door.key("good", {});
+  assert.match((await door.ssh("good")).stderr, letIn);
 });
