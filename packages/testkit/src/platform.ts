@@ -142,6 +142,7 @@ export async function startPlatform({ dataMib }: PlatformOptions = {}): Promise<
     HEARTH_DATA_DIR: dataDir,
     HEARTH_RUN_DIR: runDir,
     HEARTH_API_PORT: String(port),
+    HEARTH_SSH_PORT: String(await freePort()),
   };
   const hearth = (args: readonly string[], input = ""): Promise<Finished> => {
     const child = spawn(join(repositoryRoot, "cli/bin/hearth"), args, { env: environment });

@@ -211,10 +211,11 @@ export class HostAgent {
   }
 
   async #assertPortsFree(identity: NodeIdentity): Promise<void> {
-    const { apiHost, apiPort, busPort, routePort } = this.#settings;
+    const { apiHost, apiPort, sshPort, busPort, routePort } = this.#settings;
     const host = identity.address ?? apiHost;
     const roles = rolesOf(identity);
     if (roles.includes("api")) await assertPortFree(host, apiPort, "HEARTH_API_PORT");
+    if (roles.includes("api")) await assertPortFree(host, sshPort, "HEARTH_SSH_PORT");
     if (identity.address === undefined || !roles.includes("bus")) return;
     await assertPortFree(host, busPort, "HEARTH_BUS_PORT");
     await assertPortFree(host, routePort, "HEARTH_ROUTE_PORT");
