@@ -25,3 +25,14 @@ test("a key that no server of a cluster knows is refused by name, at once and wh
   giveUp.abort();
   await assert.rejects(trying, isUnauthorized);
 });
+
+test("who logs in without a key and is refused by all servers of a cluster is told so in time", {
+  timeout: 60_000,
+}, async () => {
+  await using cluster = await startTestCluster();
+  const { servers } = cluster.keeperLogin;
+  await assert.rejects(
+    connectBus({ servers, user: "nobody", pass: "nothing" }),
+    (error: unknown) => error instanceof HearthError,
+  );
+});

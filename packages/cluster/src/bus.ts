@@ -71,6 +71,8 @@ export interface Serving extends AsyncDisposable {
 const mostRefused = 2;
 /** The caller's own limit is to end its wait, and not a handler that gives up for it a moment earlier. */
 const handlerGraceMs = 250;
+/** Of a client that is new; one that was connected tries for ever. */
+const firstConnectLimitMs = 10_000;
 
 export class Bus {
   /** The connection itself, for the siblings in this package. */
@@ -250,7 +252,7 @@ export async function connectBus(options: BusOptions): Promise<Bus> {
   for (;;) {
     try {
       if (seedPath !== undefined) await assertKnown(settings);
-      return new Bus(await connect(settings), options);
+      return new Bus(await connectInTime(settings), options);
     } catch (cause) {
       const { retryUntil } = options;
       const error = connectError(cause);
@@ -270,6 +272,19 @@ export async function connectBus(options: BusOptions): Promise<Bus> {
 async function assertKnown(settings: ConnectionOptions): Promise<void> {
   const tried = await connect({ ...settings, ignoreClusterUpdates: true, reconnect: false });
   await tried.close();
+}
+
+/** A key that is taken back between that and this would have the client try for ever. */
+async function connectInTime(settings: ConnectionOptions): Promise<NatsConnection> {
+  const endMs = performance.now() + firstConnectLimitMs;
+  let isOpen = false;
+  const reconnectToServer = (): null => {
+    if (!isOpen && performance.now() > endMs) throw new Error("no server of the bus let this client in");
+    return null; // the one that the client would take
+  };
+  const connection = await connect({ ...settings, reconnectToServer });
+  isOpen = true;
+  return connection;
 }
 
 /** Errors of the NATS client as codes of Hearth. */
