@@ -1,0 +1,1 @@
+export { RouteTable } from "./src/route-table.ts";
