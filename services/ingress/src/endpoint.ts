@@ -5,10 +5,10 @@
 import type { MachineFact } from "@hearth/machine";
 
 /**
- * ready: takes traffic. asleep: a start would make it ready. waking: it is started already, or has not passed its
- * checks yet. away: it takes nothing, and a start would not change that.
+ * ready: takes traffic. asleep: a start would make it ready. waking: it is started or replaced already, or has not
+ * passed its checks yet. leaving: it stops, and is asleep then. away: it takes nothing, and a start would not change that.
  */
-export type EndpointState = "ready" | "asleep" | "waking" | "away";
+export type EndpointState = "ready" | "asleep" | "waking" | "leaving" | "away";
 
 export type PortHandler = "http" | "tls" | "proxy_proto";
 
@@ -84,7 +84,8 @@ function serviceOf(service: ServiceInput, internalPort: number, keepsDown: boole
 }
 
 function stateOf({ state, checks, config }: MachineFact["record"]): EndpointState {
-  if (state === "starting") return "waking";
+  if (state === "starting" || state === "replacing") return "waking";
+  if (state === "stopping" || state === "suspending") return "leaving";
   if (state === "stopped" || state === "suspended" || state === "created") return "asleep";
   if (state !== "started") return "away";
   const own = config.checks ?? {};

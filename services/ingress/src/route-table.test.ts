@@ -68,7 +68,8 @@ test("a machine takes traffic only while it is started and its checks pass", () 
   const checks = (status: string) => [{ name: "servicecheck-00-http-8080", status }];
   const cases: readonly [FactWish, string][] = [
     [{ state: "starting" }, "waking"],
-    [{ state: "stopping" }, "away"],
+    [{ state: "stopping" }, "leaving"],
+    [{ state: "replacing" }, "waking"],
     [{ state: "failed" }, "away"],
     [{ state: "suspended" }, "asleep"],
     [{ checks: checks("passing") }, "ready"],
