@@ -151,7 +151,7 @@ export class Balancer {
     const wake = states.has("asleep") ? this.#deps.wake(target) : undefined;
     if (wake?.failure !== undefined) return new Refused("wake_failed", wake.failure);
     if (wake !== undefined) return undefined;
-    return tried.size > 0 ? new Refused("guest_refused") : new Refused("no_machine", [...states].join());
+    return new Refused("no_machine", [...states].join());
   }
 
   #retry(app: string): void {

@@ -49,6 +49,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
   readonly #goOn: (() => void) | undefined;
   #body: PassThrough | undefined;
   #place: LoadedPlace | undefined;
+  #failed: Refused | undefined;
   #placedMs = 0;
   #answeredMs = 0;
   #sent = false;
@@ -176,13 +177,15 @@ export class Exchange implements Dispatcher.DispatchHandler {
       this.#end({ reason: "guest_broke", why });
       return;
     }
-    if (place !== undefined && this.#mayRepeat()) {
+    const reason = reasonOf(code, this.#sent);
+    if (place !== undefined && reason !== "guest_slow" && this.#mayRepeat()) {
+      this.#failed = new Refused(reason, why);
       this.#place = undefined;
       this.#deps.balancer.release(place);
       this.#findPlace();
       return;
     }
-    this.#refuse(reasonOf(code, this.#sent), why);
+    this.#refuse(reason, why);
   }
 
   #mayRepeat(): boolean {
@@ -192,7 +195,9 @@ export class Exchange implements Dispatcher.DispatchHandler {
   }
 
   #refuseWith(error: unknown): void {
-    if (error instanceof Refused) this.#refuse(error.code, error.why);
+    // Where there is no other machine to try, what the last one did is the reason.
+    const told = this.#failed ?? error;
+    if (told instanceof Refused) this.#refuse(told.code, told.why);
     else this.#refuse("guest_broke", String(error));
   }
 

@@ -93,7 +93,7 @@ export class HttpProxy {
   #refuse(request: ClientRequest, response: ClientResponse, code: RefusalCode): void {
     const { status, headers, body } = refusalHead(code);
     // Where the end of the request is in doubt, so is the beginning of the next one.
-    if (request.httpVersionMajor === 1 && status === 400) headers.push("connection", "close");
+    if (!isHttp2(request) && code !== "unknown_host") headers.push("connection", "close");
     writeHead(response, status, "", headers);
     endWith(response, request.method === "HEAD" ? "" : body);
     this.#deps.log({
@@ -109,6 +109,9 @@ export class HttpProxy {
   }
 }
 
+/** Not by its version, which a client of HTTP/1.1 can write as it likes. */
+const isHttp2 = (request: ClientRequest): request is Http2ServerRequest => "stream" in request;
+
 interface Parsed {
   readonly method: string;
   readonly url: string;
@@ -119,8 +122,8 @@ interface Parsed {
 /** A request of HTTP/2 as one of HTTP/1.1, which is what is checked and what a guest gets. */
 function asParsed(request: ClientRequest): Parsed {
   const { method = "", url = "", rawHeaders } = request;
-  if (request.httpVersionMajor !== 2) return { method, url, httpVersion: request.httpVersion, rawHeaders };
-  const { authority, stream } = request as Http2ServerRequest;
+  if (!isHttp2(request)) return { method, url, httpVersion: request.httpVersion, rawHeaders };
+  const { authority, stream } = request;
   const headers: string[] = [];
   const cookies: string[] = [];
   for (let at = 0; at < rawHeaders.length; at += 2) {
