@@ -36,6 +36,8 @@ export interface ExchangeFacts {
 }
 
 const repeatable = new Set(["GET", "HEAD", "OPTIONS"]);
+/** Above this, copying costs more than a second write. */
+const joinedBytes = 16 * 1024;
 const clientLeft = new Error("The client went away.");
 
 export class Exchange implements Dispatcher.DispatchHandler {
@@ -55,6 +57,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
   #sent = false;
   #controller: Dispatcher.DispatchController | undefined;
   #bytesOut = 0;
+  #held: Buffer | undefined;
   #isOver = false;
 
   constructor(
@@ -155,14 +158,29 @@ export class Exchange implements Dispatcher.DispatchHandler {
 
   onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
     this.#bytesOut += chunk.length;
+    if (this.#bytesOut === chunk.length && chunk.length <= joinedBytes) {
+      // Most answers are whole by the time that this turn of the parser ends: then head and body are one write.
+      this.#held = chunk;
+      process.nextTick(() => this.#writeHeld());
+      return;
+    }
+    this.#writeHeld();
     if (!writeChunk(this.#response, chunk)) controller.pause();
+  }
+
+  #writeHeld(): void {
+    const held = this.#held;
+    this.#held = undefined;
+    if (held !== undefined && !writeChunk(this.#response, held)) this.#controller?.pause();
   }
 
   onResponseEnd(controller: Dispatcher.DispatchController): void {
     const trailers = controller.rawTrailers as readonly (Buffer | string)[] | undefined;
     if (trailers !== undefined && trailers !== null && trailers.length > 0)
       addTrailers(this.#response, trailersToClient(trailers));
-    this.#response.end();
+    const held = this.#held;
+    this.#held = undefined;
+    endWith(this.#response, held?.toString("latin1") ?? "", "latin1");
     this.#finish({});
     lingerAfter(this.#request, this.#response, this.#deps.limits.lingerMs);
   }

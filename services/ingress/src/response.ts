@@ -18,9 +18,10 @@ export function writeHead(response: ClientResponse, status: number, text: string
 export const writeChunk = (response: ClientResponse, chunk: Buffer): boolean =>
   isHttp2(response) ? response.write(chunk) : response.write(chunk);
 
-export function endWith(response: ClientResponse, body: string): void {
-  if (isHttp2(response)) response.end(body);
-  else response.end(body);
+/** Node sends text in one write with the head; the encoding is that of the head, and gives each byte back. */
+export function endWith(response: ClientResponse, body: string, encoding: "utf8" | "latin1" = "utf8"): void {
+  if (isHttp2(response)) response.end(body, encoding);
+  else response.end(body, encoding);
 }
 
 export function addTrailers(response: ClientResponse, trailers: readonly [string, string][]): void {
