@@ -279,7 +279,7 @@ test("a service that wants HTTPS only sends clients of HTTP there", async () => 
     service: { ports: [{ port: 80, handlers: ["http"], force_https: true }] },
   });
   const { status, headers } = await ask(door.port, { path: "/a?b=c" });
-  assert.deepEqual([status, headers.location], [301, `https://${host}/a?b=c`]);
+  assert.deepEqual([status, headers.location], [301, `https://${host}:${door.https}/a?b=c`]);
 });
 
 test("a machine that cannot be connected to is passed over, also for a request with a body", async () => {

@@ -35,6 +35,17 @@ export class Targets {
     return this.#keep(`${publicPort}/${app}`, () => appTarget(this.#table, app, publicPort));
   }
 
+  /** All services of all machines of the app. */
+  placesOf(app: string): LoadedPlace[] {
+    return [...this.#table.ofApp(app)].flatMap((endpoint) =>
+      endpoint.services.map((service) => ({
+        endpoint,
+        service,
+        load: this.loadOf(endpoint.id, service.internalPort),
+      })),
+    );
+  }
+
   loadOf(machineId: string, internalPort: number): Load {
     const key = `${machineId}:${internalPort}`;
     const known = this.#loads.get(key);

@@ -1,10 +1,14 @@
 /** A front door and guests (servers of this process) for the tests of this service. */
 import { once } from "node:events";
+import { mkdtempSync, rmSync } from "node:fs";
 import { createServer, type RequestListener, type Server } from "node:http";
 import { type AddressInfo, connect, type Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import type { AccessEvent } from "./access-log.ts";
 import { Ingress } from "./ingress.ts";
 import { defaultLimits, type IngressLimits } from "./limits.ts";
+import { type KeyAndCertificate, LocalCa } from "./local-ca.ts";
 import { type FactWish, memoryReplica, webService } from "./testing-facts.ts";
 
 export const testDomain = "example.test";
@@ -19,6 +23,7 @@ export async function closedPort(): Promise<number> {
 }
 
 export interface DoorOptions {
+  readonly issue?: (names: readonly string[]) => Promise<KeyAndCertificate>;
   readonly limits?: Partial<IngressLimits>;
   readonly startMachine?: (id: string) => Promise<void>;
   readonly stopMachine?: (id: string) => Promise<void>;
@@ -26,6 +31,9 @@ export interface DoorOptions {
 
 export async function startDoor(options: DoorOptions = {}) {
   const memory = memoryReplica();
+  const directory = mkdtempSync(join(tmpdir(), "hearth-door-"));
+  const authority = new LocalCa(directory);
+  const issue = options.issue ?? ((names: readonly string[]) => authority.issue(names));
   const events: AccessEvent[] = [];
   const logged = new Set<() => void>();
   const ingress = new Ingress({
@@ -38,15 +46,19 @@ export async function startDoor(options: DoorOptions = {}) {
       for (const tell of logged) tell();
     },
     log: () => undefined,
+    issue: (names) => issue(names),
     startMachine: options.startMachine ?? (() => Promise.resolve()),
     stopMachine: options.stopMachine ?? (() => Promise.resolve()),
   });
-  const { http: port } = await ingress.start({ host: "127.0.0.1", http: 0 });
+  const { http: port, https } = await ingress.start({ host: "127.0.0.1", http: 0, https: 0 });
   const guests = new Set<Server>();
   return {
     ...memory,
     ingress,
     port,
+    https,
+    /** PEM of who signs. */
+    authority: () => authority.certificate(),
     events,
     /** Resolves with the first event that is logged, or was, and is meant. */
     async event(meant: (event: AccessEvent) => boolean): Promise<AccessEvent> {
@@ -72,6 +84,7 @@ export async function startDoor(options: DoorOptions = {}) {
         guest.closeAllConnections();
         guest.close();
       }
+      rmSync(directory, { recursive: true });
     },
   };
 }
