@@ -1,18 +1,22 @@
 /** Side-by-side measurements: `npm run bench -- <name> [--json]`. */
+import { measureDns } from "./src/dns.ts";
 import { measureFacts } from "./src/facts.ts";
 import { measureIdleMemory } from "./src/idle-memory.ts";
 import { measureJournal } from "./src/journal.ts";
 import { measureLifecycle } from "./src/lifecycle.ts";
+import { measureNetwork } from "./src/network.ts";
 import { measurePlacement } from "./src/placement.ts";
 import { measureWorkerStart } from "./src/worker-start.ts";
 
 const benches: Readonly<
   Record<string, (runs: number, flags: readonly string[]) => Promise<Record<string, unknown>>>
 > = {
+  dns: measureDns,
   facts: measureFacts,
   journal: measureJournal,
   lifecycle: measureLifecycle,
   "idle-memory": measureIdleMemory,
+  network: measureNetwork,
   placement: measurePlacement,
   "worker-start": measureWorkerStart,
 };

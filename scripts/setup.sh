@@ -11,8 +11,10 @@ say() { printf 'setup: %s\n' "$*" >&2; }
 
 # command:package, as Debian names them. The second half is what the tests and drills drive.
 runtime_tools="qemu-system-x86_64:qemu-system-x86 nats-server:nats-server nft:nftables ip:iproute2
-  mksquashfs:squashfs-tools mkfs.ext4:e2fsprogs lz4:lz4 cpio:cpio busybox:busybox-static"
-test_tools="skopeo:skopeo umoci:umoci docker-registry:docker-registry tar2sqfs:squashfs-tools-ng faketime:faketime"
+  mksquashfs:squashfs-tools mkfs.ext4:e2fsprogs lz4:lz4 cpio:cpio busybox:busybox-static
+  wg:wireguard-tools wireguard-go:wireguard-go"
+test_tools="skopeo:skopeo umoci:umoci docker-registry:docker-registry tar2sqfs:squashfs-tools-ng faketime:faketime
+  dig:bind9-dnsutils dnsperf:dnsperf knotd:knot dnsmasq:dnsmasq-base"
 
 missing=()
 for pair in $runtime_tools $test_tools; do
@@ -30,7 +32,7 @@ if [ "${#missing[@]}" -gt 0 ]; then
     fi
     rm -f "$log"
     # Debian starts these when they are installed; Hearth runs its own, on its own ports.
-    for unit in nats-server docker-registry; do
+    for unit in nats-server docker-registry knot; do
       systemctl disable --now "$unit" >/dev/null 2>&1 || true
     done
   else

@@ -1,5 +1,5 @@
 /** The typed client of the Hearth API, for Node. */
-export { Apps } from "./src/apps.ts";
+export { Apps, type CreateApp } from "./src/apps.ts";
 export { HearthClient } from "./src/client.ts";
 export type { ExecSession, TerminalSize } from "./src/exec-session.ts";
 export { Files } from "./src/files.ts";
@@ -12,6 +12,7 @@ export {
   type StopOptions,
   type Target,
 } from "./src/machines.ts";
+export { type Network, Networks } from "./src/networks.ts";
 export type { FakeApi } from "./src/testing/fake-api.ts";
 export {
   type ApiToken,

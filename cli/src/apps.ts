@@ -20,9 +20,10 @@ export function define(command: Command, context: Context): void {
     .command("create")
     .description("make an app")
     .argument("<name>", "lower-case letters, digits and dashes")
+    .option("--network <name>", "private network of its machines; made when it is not there")
     .addOption(jsonOption())
-    .action(async (name: string, _options, own: Command) => {
-      const app = await context.client().apps.create(name);
+    .action(async (name: string, { network }: { readonly network?: string }, own: Command) => {
+      const app = await context.client().apps.create(name, undefined, { network });
       if (isJson(own)) printJson(app);
       else printLine(app.name);
     });

@@ -56,10 +56,21 @@ const entries: readonly Entry[] = [
   { name: "images", summary: "list, pull, import and remove images", load: () => import("./images.ts") },
   { name: "apps", summary: "list, create and remove apps", load: () => import("./apps.ts") },
   {
+    name: "network",
+    alias: "networks",
+    summary: "list, create, pair and remove private networks",
+    load: () => import("./network.ts"),
+  },
+  {
     name: "node",
     alias: "nodes",
     summary: "list, cordon, drain and remove nodes",
     load: () => import("./node.ts"),
+  },
+  {
+    name: "mesh",
+    summary: "show the network between hosts, and make its keys anew",
+    load: () => import("./mesh.ts"),
   },
   {
     name: "token",

@@ -36,6 +36,10 @@ export async function befall(
       await untilRuns(host, fault.service);
       await host.kill(fault.service);
       break;
+    case "pause":
+      await untilRuns(host, fault.service);
+      await host.pause(fault.service);
+      break;
     case "lose":
       await host.lose();
   }
@@ -43,7 +47,11 @@ export async function befall(
   if (fault.kind === "lose" || (fault.kind === "kill" && fault.service === "host-agent"))
     await fleet.region.start(host);
   else if (fault.kind === "kill") await untilRuns(host, fault.service);
-  else {
+  else if (fault.kind === "pause") {
+    // The agent may have put another in the place of what stood still.
+    await untilRuns(host, fault.service);
+    await host.resume(fault.service);
+  } else {
     onDropped(await fleet.dropped());
     await fleet.heal();
   }
@@ -51,8 +59,7 @@ export async function befall(
 }
 
 export function describeFault(fault: Fault): string {
-  const what =
-    fault.kind === "kill" ? ` ${fault.service}` : "other" in fault ? ` from host ${fault.other}` : "";
+  const what = "service" in fault ? ` ${fault.service}` : "other" in fault ? ` from host ${fault.other}` : "";
   return `${fault.kind} host ${fault.host}${what} for ${Math.round(fault.holdMs / 1000)} s`;
 }
 

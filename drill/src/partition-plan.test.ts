@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { serviceNames } from "@hearth/testkit";
 import { seeded } from "@hearth/worker";
 import { planFaults } from "./partition-plan.ts";
 
@@ -14,7 +15,18 @@ test("a seed replays the faults, one host is lost once, and nothing befalls what
     for (const fault of plan) {
       assert.ok(fault.host >= 1 && fault.host <= shape.hosts);
       if ("other" in fault) assert.ok(fault.other >= 1 && fault.other <= 3 && fault.other !== fault.host);
-      if (fault.kind === "kill" && fault.service === "regional") assert.ok(fault.host <= shape.apis);
+      if ("service" in fault && fault.service === "regional") assert.ok(fault.host <= shape.apis);
     }
   }
+  const paused = plans.flat().flatMap((fault) => (fault.kind === "pause" ? [fault.service] : []));
+  assert.deepEqual(new Set(paused), new Set(serviceNames), "each service is stopped for a while");
+});
+
+test("a plan of few kinds has each once, and holds none for longer than it is told", () => {
+  const plan = planFaults(seeded(3), { ...shape, kinds: ["pause", "part"], longestHoldMs: 4_000 });
+  assert.deepEqual(plan.map(({ kind }) => kind).sort(), ["part", "pause"]);
+  assert.deepEqual(
+    plan.map(({ holdMs }) => holdMs),
+    [4_000, 4_000],
+  );
 });

@@ -13,6 +13,8 @@ export type Fault = { readonly holdMs: number; readonly restMs: number } & (
   /** It hears nobody and is heard. */
   | { readonly kind: "deafen"; readonly host: number }
   | { readonly kind: "kill"; readonly host: number; readonly service: ServiceName }
+  /** It does nothing for a while, and then goes on with all that has come for it meanwhile. */
+  | { readonly kind: "pause"; readonly host: number; readonly service: ServiceName }
   | { readonly kind: "lose"; readonly host: number }
 );
 
@@ -25,10 +27,15 @@ export interface Plan {
   readonly forMs: number;
   /** These and no others, once each; absent, all kinds, the loss of a host once. */
   readonly kinds?: readonly FaultKind[];
+  /** Of one fault, where that is shorter than its kind lasts. */
+  readonly longestHoldMs?: number;
 }
 
-const allKinds: readonly FaultKind[] = ["isolate", "part", "cut", "mute", "deafen", "kill", "lose"];
-const repeated: readonly FaultKind[] = [...allKinds.filter((kind) => kind !== "lose"), "kill", "kill"];
+const allKinds: readonly FaultKind[] = ["isolate", "part", "cut", "mute", "deafen", "kill", "pause", "lose"];
+const repeated: readonly FaultKind[] = [
+  ...allKinds.filter((kind) => kind !== "lose"),
+  ...(["kill", "kill", "pause"] as const),
+];
 
 /** Longer than a lease lasts, in part: machines are started elsewhere in some runs, and the host comes back in all. */
 const holdMs: Readonly<Record<FaultKind, readonly [number, number]>> = {
@@ -38,11 +45,16 @@ const holdMs: Readonly<Record<FaultKind, readonly [number, number]>> = {
   mute: [4_000, 30_000],
   deafen: [4_000, 30_000],
   kill: [1_000, 4_000],
+  // Longer than any caller waits, for the most part.
+  pause: [4_000, 30_000],
   lose: [8_000, 50_000],
 };
 const restMs = [1_000, 8_000] as const;
 
-export function planFaults(random: () => number, { hosts, apis, forMs, kinds }: Plan): readonly Fault[] {
+export function planFaults(
+  random: () => number,
+  { hosts, apis, forMs, kinds, longestHoldMs = Number.POSITIVE_INFINITY }: Plan,
+): readonly Fault[] {
   const between = ([least, most]: readonly [number, number]): number =>
     Math.round(least + random() * (most - least));
   const pick = <T>(from: readonly T[]): T => from[Math.floor(random() * from.length)] as T;
@@ -51,8 +63,8 @@ export function planFaults(random: () => number, { hosts, apis, forMs, kinds }: 
     const other = 1 + ((host + Math.floor(random() * (hosts - 1))) % hosts);
     const services: ServiceName[] = ["worker", "worker", "nats-server", "images", "host-agent"];
     const service = pick<ServiceName>(host <= apis ? [...services, "regional", "regional"] : services);
-    const times = { holdMs: between(holdMs[kind]), restMs: between(restMs) };
-    if (kind === "kill") return { ...times, kind, host, service };
+    const times = { holdMs: Math.min(between(holdMs[kind]), longestHoldMs), restMs: between(restMs) };
+    if (kind === "kill" || kind === "pause") return { ...times, kind, host, service };
     return kind === "part" || kind === "cut" ? { ...times, kind, host, other } : { ...times, kind, host };
   };
   const plan = shuffled(kinds ?? allKinds, random).map(make);

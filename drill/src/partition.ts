@@ -1,5 +1,5 @@
 /**
- * A fleet of three hosts with two APIs under partitions of every shape, kills and the loss of a host, while clients
+ * A fleet of three hosts with two APIs under partitions of every shape, kills, stalls and the loss of a host, while clients
  * create, start, stop and destroy machines through both APIs. When all has healed, what was acknowledged must be so,
  * no machine may be in two places, and none may be left on its way. No virtual machine may run twice at any time.
  */
@@ -20,6 +20,8 @@ export interface PartitionOptions {
   readonly seconds: number;
   /** These and no others, once each. */
   readonly kinds?: readonly FaultKind[];
+  /** Of one fault, at most. */
+  readonly longestHoldMs?: number;
   readonly clients?: number;
   readonly mostReal?: number;
   readonly onProgress?: (line: string) => void;
@@ -48,10 +50,28 @@ const settleLimitMs = 180_000;
 const firstLimitMs = 120_000;
 
 export async function runPartition(options: PartitionOptions): Promise<PartitionResult> {
+  await using fleet = await startPartitionFleet(options.onProgress);
+  return await partitionFleet(fleet, options);
+}
+
+/** A fleet of the drill's shape, with the image and the app of its clients. */
+export async function startPartitionFleet(onStep?: (line: string) => void): Promise<RunningFleet> {
+  const fleet = await startFleet({ ...shape, ...(onStep === undefined ? {} : { onStep }) });
+  try {
+    await prepare(fleet);
+    return fleet;
+  } catch (error) {
+    await fleet[Symbol.asyncDispose]();
+    throw error;
+  }
+}
+
+export async function partitionFleet(
+  fleet: RunningFleet,
+  options: PartitionOptions,
+): Promise<PartitionResult> {
   const say = options.onProgress ?? (() => undefined);
   const faults = planFaults(seeded(options.seed), { ...shape, ...planOf(options) });
-  await using fleet = await startFleet({ ...shape, onStep: say });
-  await prepare(fleet);
   // Of their own, so that how much they do has no say in what befalls the fleet.
   const random = seeded(options.seed + 1);
   const clients = new FleetClients(fleet, random, demoImage, options.mostReal ?? 3);
@@ -95,9 +115,10 @@ export async function runPartition(options: PartitionOptions): Promise<Partition
   };
 }
 
-const planOf = ({ seconds, kinds }: PartitionOptions) => ({
+const planOf = ({ seconds, kinds, longestHoldMs }: PartitionOptions) => ({
   forMs: seconds * 1_000,
   ...(kinds === undefined ? {} : { kinds }),
+  ...(longestHoldMs === undefined ? {} : { longestHoldMs }),
 });
 
 async function prepare({ region, hosts }: RunningFleet): Promise<void> {

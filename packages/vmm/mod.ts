@@ -1,5 +1,6 @@
 export {
   guarded,
+  inNetns,
   type Vmm,
   type VmmDisk,
   type VmmExit,

@@ -2,6 +2,12 @@ import { HearthError } from "@hearth/errors";
 import type { Transport } from "./transport.ts";
 import type { App } from "./types.ts";
 
+export interface CreateApp {
+  /** Made when it is not there; the default network of the organisation when absent. */
+  readonly network?: string | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
 export class Apps {
   readonly #transport: Transport;
 
@@ -26,8 +32,9 @@ export class Apps {
   }
 
   /** @throws HearthError `name_taken` */
-  create(name: string, orgSlug = "personal", signal?: AbortSignal): Promise<App> {
-    const json = { app_name: name, org_slug: orgSlug };
+  create(name: string, orgSlug = "personal", options: CreateApp = {}): Promise<App> {
+    const { network, signal } = options;
+    const json = { app_name: name, org_slug: orgSlug, ...(network === undefined ? {} : { network }) };
     return this.#transport.json({ method: "POST", path: "/v1/apps", json, signal });
   }
 
@@ -40,7 +47,7 @@ export class Apps {
         throw error;
     }
     try {
-      return await this.create(name, undefined, signal);
+      return await this.create(name, undefined, { signal });
     } catch (error) {
       if (!(error instanceof HearthError) || error.code !== "name_taken") throw error;
       return this.get(name, signal);

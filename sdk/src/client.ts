@@ -1,9 +1,10 @@
-import type { Inspection } from "@hearth/machine";
+import type { Inspection, MeshStatus } from "@hearth/machine";
 import { Apps } from "./apps.ts";
 import { Files } from "./files.ts";
 import { Images } from "./images.ts";
 import { listIn } from "./list-in.ts";
 import { Machines } from "./machines.ts";
+import { Networks } from "./networks.ts";
 import { Tokens } from "./tokens.ts";
 import { Transport, type TransportOptions } from "./transport.ts";
 import type { Health, JoinTokenWish, MadeJoinToken, NodeStatus, NodeSummary } from "./types.ts";
@@ -22,6 +23,7 @@ export class HearthClient {
   readonly images: Images;
   readonly files: Files;
   readonly tokens: Tokens;
+  readonly networks: Networks;
   readonly #transport: Transport;
 
   constructor(options: TransportOptions) {
@@ -30,6 +32,7 @@ export class HearthClient {
     this.machines = new Machines(this.#transport);
     this.images = new Images(this.#transport);
     this.files = new Files(this.#transport);
+    this.networks = new Networks(this.#transport);
     this.tokens = new Tokens(this.#transport);
   }
 
@@ -75,6 +78,19 @@ export class HearthClient {
     const path = `${nodePath(nodeId)}/inspection`;
     const answerLimitMs = 40_000;
     return await this.#transport.json({ method: "GET", path, signal, answerLimitMs });
+  }
+
+  /** The network between hosts, as each host that answers sees it. */
+  async mesh(signal?: AbortSignal): Promise<MeshStatus> {
+    return await this.#transport.json({ method: "GET", path: "/v1/mesh", signal });
+  }
+
+  /**
+   * Wants new keys on all hosts; `mesh` says when they are in use.
+   * @throws HearthError `conflict` when there is no mesh, or a rotation is under way
+   */
+  async rotateMesh(signal?: AbortSignal): Promise<MeshStatus> {
+    return await this.#transport.json({ method: "POST", path: "/v1/mesh/rotate", signal });
   }
 
   async health(signal?: AbortSignal): Promise<Health> {

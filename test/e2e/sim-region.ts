@@ -20,7 +20,7 @@ import {
   serveStreams,
 } from "@hearth/cluster";
 import { factKeys, type LeaseFact, type NodeImage } from "@hearth/machine";
-import { NetworkExecutor, parseClusterPrefix, tapPrefix } from "@hearth/network";
+import { NetworkExecutor, parseClusterPrefix, slotPrefix } from "@hearth/network";
 import { freePort } from "@hearth/testkit";
 
 const root = resolve(import.meta.dirname, "../..");
@@ -328,8 +328,8 @@ export class SimRegion {
       }
       if (command.includes(`${runs}/`)) process.kill(Number(name), "SIGKILL");
     }
-    for (const tap of readdirSync("/sys/class/net").filter((one) => one.startsWith(tapPrefix(id))))
-      execFileSync("ip", ["link", "del", tap]);
+    for (const slot of readdirSync("/run/netns").filter((one) => one.startsWith(slotPrefix(id))))
+      execFileSync("ip", ["netns", "del", slot]);
     await this.#network.removeNode(id);
   }
 

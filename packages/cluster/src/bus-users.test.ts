@@ -95,13 +95,24 @@ test("a node says its own facts and no other's, and the API no node's", async ()
   await facts.publish("machine.n1.m1", { n: 1 });
   await facts.publish("node.n1", { n: 1 });
   await facts.compareAndSet("lease.n1", { n: 1 }, 0);
-  for (const key of ["machine.n2.m1", "node.n2", "lease.n2", "app.web", "node-key.n1", "node-policy.n1"])
+  await facts.publish("mesh.n1", { n: 1 });
+  for (const key of [
+    "machine.n2.m1",
+    "node.n2",
+    "lease.n2",
+    "mesh.n2",
+    "mesh-epoch.wanted",
+    "app.web",
+    "node-key.n1",
+    "node-policy.n1",
+  ])
     await assert.rejects(facts.publish(key, {}), is("bus_refused"), key);
   const api = new FactStore({ bus: region.api });
   await api.publish("app.web", { n: 2 });
   await api.publish("node-key.n2", { n: 2 });
   await api.publish("lease.n1", { n: 2 });
-  for (const key of ["machine.n1.m1", "node.n1"])
+  await api.publish("mesh-epoch.wanted", { n: 2 });
+  for (const key of ["machine.n1.m1", "node.n1", "mesh.n1"])
     await assert.rejects(api.publish(key, {}), is("bus_refused"), key);
   assert.deepEqual(await stored("machine.n1.m1"), { n: 1 });
   assert.ok(region.refused.includes("state.machine.n2.m1"), "the refusal is told, so that it can be logged");

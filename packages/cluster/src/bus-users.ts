@@ -46,6 +46,7 @@ export const nodeUser = (nodeId: string, nkey: string): BusUser => ({
         `${statePrefix}machine.${nodeId}.>`,
         `${statePrefix}node.${nodeId}`,
         `${statePrefix}lease.${nodeId}`,
+        `${statePrefix}mesh.${nodeId}`,
         `cmd.${nodeId}.>`,
         `stream.${nodeId}.>`,
         `_INBOX.*.${nodeId}.>`,
@@ -64,7 +65,7 @@ export const apiUser = (nodeId: string, nkey: string): BusUser => {
     permissions: {
       publish: {
         allow: [`${statePrefix}>`, "cmd.>", `stream.*.${identity}.*.node`, ...readState],
-        deny: [`${statePrefix}machine.>`, `${statePrefix}node.>`],
+        deny: [`${statePrefix}machine.>`, `${statePrefix}node.>`, `${statePrefix}mesh.>`],
       },
       subscribe: { allow: [`_INBOX.${identity}.>`, `stream.*.${identity}.*.caller`] },
     },

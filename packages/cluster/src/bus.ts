@@ -249,6 +249,7 @@ export async function connectBus(options: BusOptions): Promise<Bus> {
   let told = false;
   for (;;) {
     try {
+      if (seedPath !== undefined) await assertKnown(settings);
       return new Bus(await connect(settings), options);
     } catch (cause) {
       const { retryUntil } = options;
@@ -260,6 +261,15 @@ export async function connectBus(options: BusOptions): Promise<Bus> {
       await delay(settings.reconnectTimeWait, undefined, { signal: retryUntil }).catch(() => undefined);
     }
   }
+}
+
+/**
+ * A refusal ends the first attempt at one server only. One of a cluster names the others with it, and the client tries
+ * all of them again and again, with no word of why; so a key is tried at the servers that are known, and no others.
+ */
+async function assertKnown(settings: ConnectionOptions): Promise<void> {
+  const tried = await connect({ ...settings, ignoreClusterUpdates: true, reconnect: false });
+  await tried.close();
 }
 
 /** Errors of the NATS client as codes of Hearth. */

@@ -30,6 +30,8 @@ export const statePrefix = "state.";
 
 const identityPrefix = "Hearth state ";
 export const wrongLastSequence = 10071;
+/** A limit of the stream (2.9.10 says so of any failure to store), of the account, and of the server. */
+const noRoom: ReadonlySet<number> = new Set([10077, 10023, 10047]);
 const streamNotFound = 10059;
 const streamNameInUse = 10058;
 export const noMessageFound = 10037;
@@ -263,5 +265,7 @@ export function factError(error: unknown): HearthError {
   if (error instanceof JetStreamApiError && error.code === wrongLastSequence) {
     return new HearthError("conflict", { cause: error });
   }
+  if (error instanceof JetStreamApiError && noRoom.has(error.code))
+    return new HearthError("bus_full", { cause: error });
   return busError(error);
 }

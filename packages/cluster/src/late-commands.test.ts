@@ -29,7 +29,7 @@ test("a process that was stopped begins nothing that came too late when it goes 
   const patient = act(caller, "in time", patientMs);
   serving.child.kill("SIGCONT");
   await patient;
-  assert.deepEqual(serving.begun(), ["serving", "first", "in time"]);
+  assert.deepEqual(await serving.begunUntil("in time"), ["serving", "first", "in time"]);
 });
 
 test(
@@ -47,7 +47,7 @@ test(
       const patient = act(caller, "in time", patientMs);
       serving.child.kill("SIGCONT");
       await patient;
-      assert.deepEqual(serving.begun(), ["serving", "first", "in time"], shift);
+      assert.deepEqual(await serving.begunUntil("in time"), ["serving", "first", "in time"], shift);
     }
   },
 );
@@ -75,11 +75,11 @@ test("a process that took another's place begins what is meant for the node, onc
   {
     await using first = await startServing(nats);
     await act(caller, "one", patientMs);
-    assert.deepEqual(first.begun(), ["serving", "one"]);
+    assert.deepEqual(await first.begunUntil("one"), ["serving", "one"]);
   }
   await using second = await startServing(nats);
   await act(caller, "two", patientMs);
-  assert.deepEqual(second.begun(), ["serving", "two"]);
+  assert.deepEqual(await second.begunUntil("two"), ["serving", "two"]);
 });
 
 test("a command that says no deadline, or a strange one, is not begun", options, async () => {
@@ -101,8 +101,8 @@ test("a command that says no deadline, or a strange one, is not begun", options,
 
 interface ServingProcess extends AsyncDisposable {
   readonly child: ChildProcess;
-  /** What it has printed of commands that it began; all that was printed before a reply is here with the reply. */
-  begun(): unknown[];
+  /** The commands that it began, in order, when it has begun this one. */
+  begunUntil(last: string): Promise<unknown[]>;
 }
 
 async function startServing(nats: TestServer, shift?: string): Promise<ServingProcess> {
@@ -117,15 +117,21 @@ async function startServing(nats: TestServer, shift?: string): Promise<ServingPr
   child.stdout.setEncoding("utf8").on("data", (chunk: string) => {
     text += chunk;
   });
-  const begun = (): unknown[] =>
-    text
+  const printed = async (what: string): Promise<void> => {
+    const signal = AbortSignal.timeout(patientMs);
+    while (!text.includes(`"${what}"\n`)) await once(child.stdout, "data", { signal });
+  };
+  const begunUntil = async (last: string): Promise<unknown[]> => {
+    await printed(last);
+    return text
       .trim()
       .split("\n")
       .map((line) => JSON.parse(line));
-  while (!text.includes("\n")) await once(child.stdout, "data", { signal: AbortSignal.timeout(patientMs) });
+  };
+  await printed("serving");
   return {
     child,
-    begun,
+    begunUntil,
     async [Symbol.asyncDispose]() {
       const gone = once(child, "exit");
       child.kill("SIGKILL");

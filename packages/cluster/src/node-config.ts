@@ -63,6 +63,19 @@ export const NodeConfig = Type.Object(
     labels: Type.Optional(Type.Record(Type.String(), Type.String())),
     /** Resolvers that guests are given. */
     nameservers: Type.Array(Type.String()),
+    /** Of the node's own resolver. */
+    dns: Type.Optional(
+      Type.Object(
+        {
+          /** That of the cluster when absent, which has one for all hosts. */
+          address: Type.Optional(Type.String({ pattern: "^[0-9a-fA-F:.]+$" })),
+          port: Type.Optional(port),
+          /** Asked about public names, the first one first: `address`, or `address#port`. */
+          upstreams: Type.Array(Type.String({ pattern: "^[0-9a-fA-F:.]+(#[0-9]{1,5})?$" }), { maxItems: 8 }),
+        },
+        closed,
+      ),
+    ),
     /** Sentences about what is not enforced on this host. */
     warnings: Type.Array(Type.String()),
   },

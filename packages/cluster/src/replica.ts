@@ -4,7 +4,8 @@
  * A change is saved to disk, then shown in memory, then told to watchers: a reader never sees what a crash
  * could take back. Changes are saved in batches, because each commit waits for the disk. The feed is the
  * stream from the saved position; when it breaks, the loop starts again from there, for ever. Age is
- * measured against the stream's own last revision, so a quiet cluster is not mistaken for a lost one.
+ * measured against the stream's own last revision, so a quiet cluster is not mistaken for a lost one, and against
+ * whether whoever says it still leads the stream.
  *
  * The stream can lose what it has acknowledged. So with each new connection the copy is compared with the stream
  * before the feed begins. What the stream has lost keeps its place here with revision 0, readable and on disk, and the
@@ -24,9 +25,11 @@ import {
 } from "@nats-io/jetstream";
 import type { Bus } from "./bus.ts";
 import { FactShelf } from "./fact-shelf.ts";
-import { tombstoneHeader, versionOf } from "./fact-version.ts";
+import { readValue } from "./fact-value.ts";
+import { versionOf } from "./fact-version.ts";
 import { ensureStateStream, statePrefix, stateStream, streamIdentity, type Written } from "./facts.ts";
 import { FeedCheck } from "./feed-check.ts";
+import { leaderSilenceMs } from "./leader-check.ts";
 import { putBackFacts } from "./put-back.ts";
 import type { Arrival, ReplicaOptions, WaitOptions } from "./replica-options.ts";
 import {
@@ -62,6 +65,8 @@ export class Replica {
   #position: ReplicaPosition = { stream: "", revision: 0, checkedAtMs: Number.NEGATIVE_INFINITY };
   #batch: Received[] = [];
   #check = new FeedCheck();
+  /** Monotonic: as of when this process knows its copy to be the newest. */
+  #newestAtMs = Number.NEGATIVE_INFINITY;
   /** What the stream has beyond this revision was published while this copy followed. */
   #liveAfter = Number.POSITIVE_INFINITY;
   /** Monotonic: when the stream last answered. */
@@ -154,6 +159,8 @@ export class Replica {
 
   /** Milliseconds since this copy was last known to be the newest; infinite when it never was. */
   get ageMs(): number {
+    if (Number.isFinite(this.#newestAtMs)) return performance.now() - this.#newestAtMs;
+    // By an earlier process, on a clock that may have been set since.
     return Math.max(0, Date.now() - this.#position.checkedAtMs);
   }
 
@@ -193,8 +200,8 @@ export class Replica {
       );
     this.#forgotten.set(prefix, word);
     for (const { key } of gone) this.#shelf.delete(key);
-    for (const { key } of gone)
-      this.#tell({ key, value: undefined, revision: this.#position.revision }, { isLive: false });
+    const { revision } = this.#position;
+    for (const { key } of gone) this.#tell({ key, value: undefined, revision }, { isLive: false });
   }
 
   async #run(): Promise<void> {
@@ -241,16 +248,16 @@ export class Replica {
     try {
       while (!signal.aborted) {
         this.#throwIfBroken();
-        const askedAtMs = Date.now();
+        const askedAtMs = performance.now();
         // What comes while the stream is asked may be beyond what it answers.
         const { revision } = this.#position;
         const info = await manager.streams.info(stateStream);
-        const { state } = info;
         throwIfElsewhere();
+        const { state } = info;
         if (streamIdentity(info) !== this.#position.stream || state.last_seq < revision)
           throw new HearthError("unavailable", { message: "Another stream, or one that has lost its end." });
         this.#confirm(state.last_seq, { isAfterGap: !this.#isConfirmed() });
-        if (!this.#check.look(askedAtMs, state.last_seq, this.#position.revision))
+        if (!this.#check.look(askedAtMs - leaderSilenceMs(info), state.last_seq, this.#position.revision))
           throw new HearthError("unavailable", { message: "The feed of the state stands still." });
         this.#noteAge();
         await delay(this.#options.checkMs ?? 1_000, undefined, { signal }).catch(() => undefined);
@@ -331,7 +338,7 @@ export class Replica {
     const key = message.subject.slice(statePrefix.length);
     const { stream, revision, clock } = versionOf(message, this.#position.stream);
     bus.clock.see(clock);
-    const { text, value } = this.#read(message);
+    const { text, value } = readValue(message, this.#options.onError);
     const fact = { key, value, revision: message.seq, origin: { stream, revision, clock } };
     const isLive = message.seq > this.#liveAfter && this.#isConfirmed();
     this.#batch.push({ fact, text, isLive });
@@ -339,25 +346,14 @@ export class Replica {
   }
 
   #noteAge(): void {
-    const checkedAtMs = this.#check.passed(this.#position.revision);
-    if (checkedAtMs !== undefined) this.#position = { ...this.#position, checkedAtMs };
+    const atMs = this.#check.passed(this.#position.revision);
+    if (atMs === undefined || atMs <= this.#newestAtMs) return;
+    this.#newestAtMs = atMs;
+    this.#position = { ...this.#position, checkedAtMs: Date.now() - (performance.now() - atMs) };
   }
 
   #throwIfBroken(): void {
     if (this.#broken !== undefined) throw this.#broken.error;
-  }
-
-  /** A value that cannot be read counts as none: one bad writer must not stop every replica for ever. */
-  #read(message: JsMsg): { readonly text: string | null; readonly value: unknown } {
-    const none = { text: null, value: undefined };
-    if (message.headers?.has(tombstoneHeader)) return none;
-    try {
-      const text = message.string();
-      return { text, value: JSON.parse(text) };
-    } catch (error) {
-      this.#options.onError?.(error);
-      return none;
-    }
   }
 
   #flush(): void {

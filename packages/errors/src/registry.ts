@@ -59,6 +59,12 @@ export const errorRegistry = {
 
   // machines
   app_not_found: entry(404, false, "There is no such app; create it first."),
+  network_not_found: entry(404, false, "There is no such network; list the networks of the organisation."),
+  network_in_use: entry(
+    409,
+    false,
+    "The network is used by apps or pairs; delete the apps and end the pairs first.",
+  ),
   machine_not_found: entry(404, false, "There is no such machine; list the machines of the app."),
   name_taken: entry(422, false, "The name has already been taken; choose another one."),
   illegal_transition: entry(
@@ -155,6 +161,11 @@ export const errorRegistry = {
     403,
     false,
     "The bus does not let this service say or hear that; a node may only speak for itself.",
+  ),
+  bus_full: entry(
+    507,
+    true,
+    "The bus has no room for more state of the region; destroy what is not needed, or give its servers a larger store.",
   ),
   bus_unauthorized: entry(
     401,

@@ -12,8 +12,15 @@ mount --rbind /sys/fs/cgroup "$directory/cgroup"
 umount -l /sys
 mount -t sysfs -o nosuid,nodev,noexec sysfs /sys
 mount --move "$directory/cgroup" /sys/fs/cgroup
+# Namespaces by name are of one host, and those of this machine are none of its business.
+umount -lR /run/netns 2>/dev/null || true
+mkdir -p /run/netns
+mount -t tmpfs -o mode=755 tmpfs /run/netns
 mount --bind "$directory/boot_id" /proc/sys/kernel/random/boot_id
 mount -t tmpfs -o mode=1777 tmpfs /dev/shm
+# Sockets of wireguard-go, of which a host that was lost leaves none to this machine.
+mkdir -p /run/wireguard
+mount -t tmpfs -o mode=0700 tmpfs /run/wireguard
 mount -t overlay -o "lowerdir=$directory/etc:/etc" overlay /etc
 ip link set lo up
 echo ready

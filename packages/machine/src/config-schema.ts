@@ -4,6 +4,7 @@
  */
 import Type from "typebox";
 import { DurationInput } from "./duration.ts";
+import { EgressPolicyInput } from "./egress.ts";
 import { PlacementConfig } from "./placement.ts";
 
 const closed = { additionalProperties: false } as const;
@@ -161,6 +162,8 @@ export const MachineConfigInput = Type.Object(
     disable_machine_autostart: flag,
     schedule: opt(oneOf("hourly", "daily", "weekly", "monthly")),
     dns: opt(Dns),
+    /** What the machine may send to the world, in the terms of E2B. */
+    network: opt(EgressPolicyInput),
     processes: opt(Type.Array(Type.Unknown())),
     standbys: texts,
     statics: opt(Type.Array(Type.Unknown())),

@@ -97,3 +97,25 @@ test("no input makes the parser fail in any other way than by name", () => {
     }),
   );
 });
+
+test("restart_elsewhere is a yes or no, and is refused with what stays on a host or must not be done twice", () => {
+  assert.equal(parseMachineConfig({ image, restart_elsewhere: true }).restart_elsewhere, true);
+  assert.equal(parseMachineConfig({ image, restart_elsewhere: false }).restart_elsewhere, false);
+  assert.equal(parseMachineConfig({ image }).restart_elsewhere, undefined);
+  const refused = (more: object, text: RegExp) =>
+    assert.throws(
+      () => parseMachineConfig({ image, restart_elsewhere: true, ...more }),
+      (error: { code?: string; message?: string; details?: { field?: string } }) => {
+        assert.equal(error.code, "invalid_argument");
+        assert.match(error.message ?? "", text);
+        return true;
+      },
+    );
+  for (const value of ["true", 1, {}, []]) refused({ restart_elsewhere: value }, /restart_elsewhere/);
+  refused({ mounts: [{ volume: "vol_1", path: "/data" }] }, /mounts: a volume stays/);
+  for (const kept of ["restart", "always"])
+    refused({ guest: { persist_rootfs: kept } }, /persist_rootfs: the disk stays/);
+  refused({ auto_destroy: true }, /auto_destroy/);
+  const single = { mounts: [], guest: { persist_rootfs: "never" }, auto_destroy: false };
+  assert.equal(parseMachineConfig({ image, restart_elsewhere: true, ...single }).restart_elsewhere, true);
+});

@@ -3,11 +3,13 @@
  * spelt out in `guest`, durations are Go strings, and nothing unknown is left in it. A member that is
  * null counts as absent, because several clients encode an absent field so.
  */
+
 import { HearthError } from "@hearth/errors";
 import Value from "typebox/value";
 import { checkSpecs, withGoTimes } from "./check-spec.ts";
 import { MachineConfigInput } from "./config-schema.ts";
 import { formatGoDuration, parseDurationMs } from "./duration.ts";
+import { parseEgressPolicy } from "./egress.ts";
 
 export interface GuestSize {
   readonly cpu_kind: "shared" | "performance";
@@ -75,6 +77,7 @@ export function parseMachineConfig(input: unknown): MachineConfig {
   const { size, guest, ...given } = stripped;
   checkEnvNames(given.env);
   checkFiles(given.files);
+  parseEgressPolicy(given.network ?? {}, "network");
   checkSpecs(given);
   checkElsewhere(stripped);
   const rest = withGoTimes(given);

@@ -20,11 +20,19 @@ export const factKeys = {
   hostNumber: (number: number) => `host-number.${number}`,
   /** A token that lets one host in, by the sha256 of its secret in hex. */
   join: (hash: string) => `join.${hash}`,
+  /** How a host is reached over the mesh; its own word, which is judged by what the region knows of it. */
+  mesh: (nodeId: string) => `mesh.${nodeId}`,
+  /** Which keys of the mesh the region wants. */
+  meshEpoch: () => "mesh-epoch.wanted",
   /** Which hosts run the servers of the bus. */
   bus: () => "bus.servers",
   /** Where a machine that was moved belongs; a machine that never moved has none. */
   placement: (machineId: string) => `placement.${machineId}`,
   app: (name: string) => `app.${name}`,
+  network: (orgSlug: string, name: string) => `network.${orgSlug}.${name}`,
+  /** The two names in order, so that a pair has one key. */
+  networkPair: (orgSlug: string, one: string, other: string) =>
+    `network-pair.${orgSlug}.${[one, other].sort().join(".")}`,
   /** Holds the name of a machine within its app. */
   machineName: (app: string, name: string) => `machine-name.${app}.${name}`,
   /** By the sha256 of the token's id, in hex. */
@@ -37,13 +45,19 @@ export const factKeys = {
 
 export const factPrefixes = {
   machine: "machine.",
+  machineName: "machine-name.",
+  idempotency: "idempotency.",
   node: "node.",
   app: "app.",
+  network: "network.",
+  networkPair: "network-pair.",
   lease: "lease.",
   nodePolicy: "node-policy.",
   nodeKey: "node-key.",
   hostNumber: "host-number.",
   join: "join.",
+  mesh: "mesh.",
+  meshEpoch: "mesh-epoch.",
   bus: "bus.",
   placement: "placement.",
   token: "token.",
@@ -126,6 +140,22 @@ export interface AppFact {
   readonly org_slug: string;
   /** The 32 bits of network in every address of the app's machines. */
   readonly network: number;
+  readonly created_at_ms: number;
+}
+
+/** Owned by the regional API. */
+export interface NetworkFact {
+  /** The 32 bits of network in addresses. */
+  readonly network: number;
+  readonly created_at_ms: number;
+  /** Somebody is about to delete it, and no app may come to use it. */
+  readonly deleting?: boolean;
+}
+
+/** Two networks of one organisation whose machines may talk, in both directions. Read by workers. */
+export interface NetworkPairFact {
+  readonly names: readonly [string, string];
+  readonly networks: readonly [number, number];
   readonly created_at_ms: number;
 }
 

@@ -3,6 +3,7 @@ export const differenceKinds = [
   "process",
   "guard",
   "namespace",
+  "interface",
   "tap",
   "firewall-element",
   "route",

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { isIPv6 } from "node:net";
+import { BlockList, isIPv6 } from "node:net";
 import { test } from "node:test";
 import fc from "fast-check";
 import {
@@ -9,9 +9,12 @@ import {
   egressSlots,
   formatClusterPrefix,
   formatMachineAddress,
+  hostAddress,
   hostPrefix,
+  networkNumber,
   newClusterPrefix,
   nextEgressSlot,
+  nextHostNumber,
   nextMachineNumber,
   parseClusterPrefix,
   parseMachineAddress,
@@ -40,6 +43,49 @@ test("an address gives back the numbers it was made of", () => {
       assert.equal(new URL(`http://[${text}]/`).hostname, `[${text}]`);
     }),
   );
+});
+
+test("two addresses are the same only when all their numbers are", () => {
+  // Small numbers and the edges, so that most of what is compared differs in one field.
+  const near = (bits: number) =>
+    fc.oneof(fc.integer({ min: 0, max: 2 }), fc.integer({ min: 2 ** bits - 3, max: 2 ** bits - 1 }));
+  const pair = fc.record({ host: near(16), network: near(32), machine: near(32) });
+  fc.assert(
+    fc.property(prefixes, pair, pair, (prefix, one, other) => {
+      const same = one.host === other.host && one.network === other.network && one.machine === other.machine;
+      const texts = [one, other].map((numbers) => formatMachineAddress({ ...numbers, prefix }));
+      assert.equal(texts[0] === texts[1], same, texts.join(" "));
+    }),
+  );
+});
+
+test("every address lies in the /64 of its host and in no other host's", () => {
+  const list = (cidr: string): BlockList => {
+    const block = new BlockList();
+    const [network = "", length] = cidr.split("/");
+    block.addSubnet(network, Number(length), "ipv6");
+    return block;
+  };
+  fc.assert(
+    fc.property(addresses, fc.integer({ min: 0, max: 2 ** 16 - 1 }), (address, other) => {
+      const { prefix, host } = address;
+      const text = formatMachineAddress(address);
+      assert.ok(list(hostPrefix(prefix, host)).check(text, "ipv6"));
+      assert.ok(list(formatClusterPrefix(prefix)).check(text, "ipv6"));
+      assert.equal(list(hostPrefix(prefix, other)).check(text, "ipv6"), other === host);
+    }),
+  );
+});
+
+test("a host's own address is that of no machine", () => {
+  fc.assert(
+    fc.property(addresses, fc.string({ minLength: 1 }), ({ prefix, host, machine }, name) => {
+      const network = networkNumber(name);
+      assert.ok(network > 0 && network < 2 ** 32);
+      assert.notEqual(hostAddress(prefix, host), formatMachineAddress({ prefix, host, network, machine }));
+    }),
+  );
+  assert.equal(hostAddress(parseClusterPrefix("fd12:3456:789a::/48"), 7), "fd12:3456:789a:7::1");
 });
 
 test("a cluster prefix is read back from its text", () => {
@@ -85,6 +131,9 @@ test("a free number is never one that is taken, wraps round, and ends in network
   assert.equal(nextMachineNumber(new Set([4]), 4, 5), 2);
   assert.throws(() => nextMachineNumber(new Set([2, 3, 4]), 2, 5), { code: "network_exhausted" });
   assert.throws(() => nextEgressSlot(new Set([1, 2]), 1, 3), { code: "network_exhausted" });
+  assert.equal(nextHostNumber(new Set([1, 2, 4])), 3);
+  const allHosts = new Set(Array.from({ length: 2 ** 16 - 1 }, (_, index) => index + 1));
+  assert.throws(() => nextHostNumber(allHosts), { code: "network_exhausted" });
   fc.assert(
     fc.property(
       fc.uniqueArray(fc.integer({ min: 2, max: 40 }), { maxLength: 30 }),

@@ -5,7 +5,7 @@
  *   IPv4: one address of 100.64.0.0/10 a machine, only for egress through NAT; it means nothing off its host
  *
  * Network bits at a fixed place let one firewall rule compare the networks of source and destination.
- * Machines 0 and 1 of a network are kept back for the host; network 0 is the host's own.
+ * Machines 0 and 1 of a network are kept back for the host; network 0 is the host's own, and its machine 1 is the host.
  */
 import { createHash } from "node:crypto";
 import { isIPv6 } from "node:net";
@@ -24,6 +24,8 @@ export interface MachineAddress {
   readonly machine: number;
 }
 
+/** A region's first host; 0 is nobody's and is kept for what every host serves itself. */
+export const firstHost = 1;
 export const firstMachine = 2;
 const limit16 = 2 ** 16;
 const limit32 = 2 ** 32;
@@ -54,6 +56,17 @@ export function hostPrefix(prefix: ClusterPrefix, host: number): string {
   return `${formatIpv6((prefix << 80n) | (field(host, limit16, "host") << 64n))}/64`;
 }
 
+/** Where other hosts reach the host itself, over the mesh. */
+export const hostAddress = (prefix: ClusterPrefix, host: number): string =>
+  formatMachineAddress({ prefix, host, network: 0, machine: 1 });
+
+/**
+ * Where every guest asks for names: one address in the whole cluster, which each host has for itself. It lies in the
+ * network of hosts and belongs to no host (numbers of hosts begin at 1), so no mesh carries it.
+ */
+export const resolverAddress = (prefix: ClusterPrefix): string =>
+  formatMachineAddress({ prefix, host: 0, network: 0, machine: 3 });
+
 export function formatMachineAddress({ prefix, host, network, machine }: MachineAddress): string {
   const bits =
     (prefix << 80n) |
@@ -77,6 +90,14 @@ export function parseMachineAddress(text: string): MachineAddress {
     network: Number((value >> 32n) & 0xffffffffn),
     machine: Number(value & 0xffffffffn),
   };
+}
+
+/**
+ * The smallest free number of a host.
+ * @throws HearthError `network_exhausted`
+ */
+export function nextHostNumber(taken: ReadonlySet<number>, limit = limit16): number {
+  return nextFree(taken, { first: firstHost, limit, from: firstHost });
 }
 
 /**
@@ -164,7 +185,7 @@ function dottedTailAsHex(text: string): string {
 }
 
 /** The one text of an address that RFC 5952 recommends. */
-function formatIpv6(value: bigint): string {
+export function formatIpv6(value: bigint): string {
   const groups = Array.from({ length: 8 }, (_, index) =>
     ((value >> BigInt(112 - index * 16)) & 0xffffn).toString(16),
   );

@@ -1,11 +1,8 @@
 /**
  * Applies plans to the kernel. Everything may be done twice: what is there is kept, what is gone already is
- * fine. A machine's members of the firewall's sets are made beside its tap, as both are there before the VMM
- * opens it, and are taken away before it goes.
+ * fine. Only the making of a slot is not repeated: a slot that was not finished is deleted and another one made.
  */
-import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
-import { HearthError } from "@hearth/errors";
 import {
   type FirewallElement,
   type FirewallFacts,
@@ -15,56 +12,102 @@ import {
   renderFirewall,
   renderFirewallRemoval,
 } from "./firewall-plan.ts";
-import type { SlotPlan, SlotTeardown } from "./slot-plan.ts";
+import { HostCommands, refused } from "./host-commands.ts";
+import { namespacePath, type SlotBuild, type SlotPlan, type SlotTeardown } from "./slot-plan.ts";
 
 export interface NetworkExecutorOptions {
   /** The network namespace (`ip netns`) to work in; the caller's own when absent. */
   readonly namespace?: string;
   readonly commandTimeoutMs?: number;
-}
-
-interface Finished {
-  readonly code: number | null;
-  readonly stdout: string;
-  readonly stderr: string;
+  /** Told what is about to be changed in a slot. */
+  readonly beforeChange?: (what: string) => void;
 }
 
 const forwarding = "net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1".split(" ");
 
 export class NetworkExecutor {
   readonly #namespace: string | undefined;
-  readonly #commandTimeoutMs: number;
+  readonly #commands: HostCommands;
+  readonly #before: (what: string) => void;
 
-  constructor(options: NetworkExecutorOptions = {}) {
-    this.#namespace = options.namespace;
-    this.#commandTimeoutMs = options.commandTimeoutMs ?? 10_000;
+  constructor({ namespace, commandTimeoutMs = 10_000, beforeChange }: NetworkExecutorOptions = {}) {
+    this.#namespace = namespace;
+    this.#commands = new HostCommands({ namespace, timeoutMs: commandTimeoutMs });
+    this.#before = beforeChange ?? (() => undefined);
+  }
+
+  /** Ends the programs that are kept for quick changes; they end with this process too, and when they idle. */
+  close(): void {
+    this.#commands.close();
   }
 
   /** Forwarding and the table of the node. */
   async applyNode(facts: FirewallFacts, signal?: AbortSignal): Promise<void> {
-    await this.#nft(renderFirewall(facts), signal);
-    await this.#must(["sysctl", "-q", "-w", ...forwarding], "", signal);
+    await this.#commands.nft([renderFirewall(facts)], signal);
+    await this.#commands.must(["sysctl", "-q", "-w", ...forwarding], "", signal);
   }
 
   async removeNode(node: string, signal?: AbortSignal): Promise<void> {
-    await this.#nft(renderFirewallRemoval(node), signal);
+    await this.#commands.nft([renderFirewallRemoval(node)], signal);
   }
 
+  /** Makes a slot of nobody. The name must be new; what a failure leaves is taken away with `removeSlot`. */
+  async buildSlot(build: SlotBuild, signal?: AbortSignal): Promise<void> {
+    const { slot } = build;
+    const commands = this.#commands;
+    this.#before("slot closed");
+    await commands.quickNft(renderElements(build.node, build.elements), signal);
+    this.#before("slot made");
+    await commands.batch(["ip"], build.host, signal);
+    this.#before("slot furnished");
+    await commands.batch(["ip", "-n", slot], build.inside, signal);
+    this.#before("slot wired");
+    await commands.batch(["tc", "-n", slot], build.wiring, signal);
+    this.#before("slot set");
+    await commands.must(["sysctl", "-q", "-w", ...build.settings], "", signal);
+    this.#before("slot up");
+    await commands.quickIp(build.up, signal);
+  }
+
+  /** An address of the host itself, on its loopback. */
+  async addLocalAddress(address: string, signal?: AbortSignal): Promise<void> {
+    await this.#commands.must(["ip", "addr", "replace", localAddress(address), "dev", "lo"], "", signal);
+  }
+
+  async removeLocalAddress(address: string, signal?: AbortSignal): Promise<void> {
+    const command = ["ip", "addr", "del", localAddress(address), "dev", "lo"];
+    const done = await this.#commands.run(command, "", signal);
+    // It may be gone already, or never have been there.
+    if (done.code !== 0 && !/Cannot assign requested address/.test(done.stderr))
+      throw refused("ip addr del", done);
+  }
+
+  /** Gives a slot the identity of a machine. */
   async applySlot(plan: SlotPlan, signal?: AbortSignal): Promise<void> {
-    const { name, ownerUid, mtu } = plan.tap;
-    const owner = await this.#tapOwner(name, signal);
-    const lines = [`link set dev ${name} mtu ${mtu} up`];
-    for (const address of plan.hostAddresses)
-      lines.push(`addr replace ${address} dev ${name}${address.includes(":") ? " nodad" : ""}`);
-    for (const route of plan.routes) lines.push(`route replace ${route} dev ${name}`);
-    if (owner !== ownerUid) lines.unshift(`tuntap add dev ${name} mode tap user ${ownerUid} vnet_hdr`);
-    // A tap of another owner cannot be handed over; it is a leftover and made anew.
-    if (owner !== undefined && owner !== ownerUid) lines.unshift(`link del dev ${name}`);
+    const { slot } = plan;
+    const lines = [
+      ...plan.hostAddresses.map((address) => `addr replace ${address} dev ${slot}`),
+      ...plan.routes.map((route) => `route replace ${route} dev ${slot}`),
+      ...plan.neighbours.map(
+        ({ address, mac }) => `neigh replace ${address} lladdr ${mac} dev ${slot} nud permanent`,
+      ),
+    ];
+    // Both end before this does, so that nothing acts on after a failure.
     const done = await Promise.allSettled([
-      this.#must(["ip", "-batch", "-"], `${lines.join("\n")}\n`, signal),
-      this.#nft(renderElements(plan.node, plan.elements), signal),
+      this.#commands.quickIp(lines, signal),
+      this.addElements(plan.node, plan.elements, signal),
     ]);
     for (const part of done) if (part.status === "rejected") throw part.reason;
+  }
+
+  /** Whether a slot that was made is still there; the host may have restarted. */
+  async hasSlot(slot: string, signal?: AbortSignal): Promise<boolean> {
+    return existsSync(namespacePath(slot)) && (await this.#hasLink(slot, signal));
+  }
+
+  /** Puts members into the sets of the node's table, in one transaction. */
+  async addElements(node: string, elements: readonly FirewallElement[], signal?: AbortSignal): Promise<void> {
+    await this.#commands.quickNft(renderElements(node, elements), signal);
   }
 
   /** Takes members out of the sets of the node's table, whether they are there or not. */
@@ -73,90 +116,37 @@ export class NetworkExecutor {
     elements: readonly FirewallElement[],
     signal?: AbortSignal,
   ): Promise<void> {
-    await this.#nft(renderElementRemoval(node, elements), signal);
+    await this.#commands.quickNft(renderElementRemoval(node, elements), signal);
   }
 
-  async removeSlot(teardown: SlotTeardown, signal?: AbortSignal): Promise<void> {
-    if (await this.#hasTable(teardown.node, signal))
-      await this.#nft(renderElementRemoval(teardown.node, teardown.elements), signal);
-    if (await this.#hasLink(teardown.tapName, signal)) await this.#deleteLink(teardown.tapName, signal);
+  /** The interface goes first: what is out of the sets must not be able to send. */
+  async removeSlot({ node, slot, elements }: SlotTeardown, signal?: AbortSignal): Promise<void> {
+    this.#before("slot interface removed");
+    if (await this.#hasLink(slot, signal)) await this.#delete(slot, ["link", "del", "dev", slot], signal);
+    this.#before("slot namespace removed");
+    if (existsSync(namespacePath(slot))) await this.#delete(slot, ["netns", "del", slot], signal);
+    this.#before("slot members removed");
+    if (await this.#hasTable(node, signal)) await this.removeElements(node, elements, signal);
   }
 
-  async #deleteLink(name: string, signal: AbortSignal | undefined): Promise<void> {
-    const done = await this.#run(["ip", "link", "del", "dev", name], "", signal);
-    // The VMM's end may have taken the tap away between the look and the deed.
-    if (done.code !== 0 && (await this.#hasLink(name, signal))) throw failure("ip link del", done);
+  async #delete(slot: string, words: readonly string[], signal: AbortSignal | undefined): Promise<void> {
+    const done = await this.#commands.run(["ip", ...words], "", signal);
+    if (done.code === 0) return;
+    // Somebody may have taken it away between the look and the deed.
+    const there = words[0] === "link" ? await this.#hasLink(slot, signal) : existsSync(namespacePath(slot));
+    if (there) throw refused(`ip ${words[0]} del`, done);
   }
 
   async #hasLink(name: string, signal: AbortSignal | undefined): Promise<boolean> {
-    return (await this.#run(["ip", "link", "show", "dev", name], "", signal)).code === 0;
+    // A look costs less than a program. Sysfs shows the namespace of this process.
+    if (this.#namespace === undefined) return existsSync(`/sys/class/net/${name}`);
+    return (await this.#commands.run(["ip", "link", "show", "dev", name], "", signal)).code === 0;
   }
 
   async #hasTable(node: string, signal: AbortSignal | undefined): Promise<boolean> {
-    return (await this.#run(["nft", "list", "table", "inet", firewallTable(node)], "", signal)).code === 0;
-  }
-
-  /** The uid that may open the tap; undefined when there is no such interface, -1 when it is no one's tap. */
-  async #tapOwner(name: string, signal: AbortSignal | undefined): Promise<number | undefined> {
-    // Most often there is none, and a look costs less than a program. Sysfs shows the namespace of this process.
-    if (this.#namespace === undefined && !existsSync(`/sys/class/net/${name}`)) return undefined;
-    const shown = await this.#run(["ip", "-j", "-N", "-d", "link", "show", "dev", name], "", signal);
-    if (shown.code !== 0) return undefined;
-    const [link] = JSON.parse(shown.stdout) as { linkinfo?: { info_data?: { user?: string | number } } }[];
-    const user = link?.linkinfo?.info_data?.user;
-    return user === undefined ? -1 : Number(user);
-  }
-
-  #nft(script: string, signal: AbortSignal | undefined): Promise<void> {
-    return this.#must(["nft", "-f", "-"], script, signal);
-  }
-
-  async #must(command: readonly string[], input: string, signal: AbortSignal | undefined): Promise<void> {
-    const done = await this.#run(command, input, signal);
-    if (done.code !== 0) throw failure(command.slice(0, 2).join(" "), done);
-  }
-
-  #run(command: readonly string[], input: string, signal: AbortSignal | undefined): Promise<Finished> {
-    const inside = this.#namespace === undefined ? [] : ["ip", "netns", "exec", this.#namespace];
-    const limit = AbortSignal.timeout(this.#commandTimeoutMs);
-    return run(
-      [...inside, ...command],
-      input,
-      signal === undefined ? limit : AbortSignal.any([signal, limit]),
-    );
+    const look = ["nft", "list", "tables", "inet"];
+    const { stdout } = await this.#commands.run(look, "", signal);
+    return stdout.split("\n").includes(`table inet ${firewallTable(node)}`);
   }
 }
-
-function failure(what: string, done: Finished): HearthError {
-  return new HearthError("internal", {
-    message: "The host refused a change of its network; the service's log names the cause.",
-    cause: new Error(`${what} ended with ${done.code}: ${done.stderr.trim()}`),
-  });
-}
-
-function run(
-  [program = "", ...args]: readonly string[],
-  input: string,
-  signal: AbortSignal,
-): Promise<Finished> {
-  return new Promise((resolve, reject) => {
-    const child = spawn(program, args, { signal, stdio: "pipe" });
-    let stdout = "";
-    let stderr = "";
-    child.stdout.setEncoding("utf8").on("data", (chunk: string) => {
-      stdout += chunk;
-    });
-    child.stderr.setEncoding("utf8").on("data", (chunk: string) => {
-      stderr += chunk;
-    });
-    // A program that ends without reading its input breaks the pipe; its exit code says why.
-    child.stdin.on("error", () => undefined);
-    child.on("error", (cause: NodeJS.ErrnoException) => {
-      if (cause.code === "ENOENT")
-        reject(new HearthError("host_requirement_missing", { details: { program }, cause }));
-      else reject(new HearthError(cause.name === "AbortError" ? "deadline_exceeded" : "internal", { cause }));
-    });
-    child.on("close", (code) => resolve({ code, stdout, stderr }));
-    child.stdin.end(input);
-  });
-}
+const localAddress = (address: string): string => `${address}/${address.includes(":") ? 128 : 32}`;

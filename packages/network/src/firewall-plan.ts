@@ -6,12 +6,13 @@
  * add, then delete, in one transaction.
  *
  * What holds: a guest sends only from its own addresses; guests reach each other only when the 32 network
- * bits of source and destination are a linked pair; guests reach of the host only the services listed; of the
+ * bits of source and destination are a linked pair, on this host or over the mesh; guests reach of the host only the services listed; of the
  * world, everything but link-local (and so cloud metadata), private and multicast ranges; nobody outside
  * begins a connection to a guest.
  */
 import { HearthError } from "@hearth/errors";
-import { type ClusterPrefix, formatClusterPrefix } from "./address-plan.ts";
+import { type ClusterPrefix, formatClusterPrefix, hostPrefix } from "./address-plan.ts";
+import { type EgressSet, egressRules, egressSets } from "./egress-plan.ts";
 
 export interface HostService {
   /** An IPv6 address of the host. */
@@ -23,14 +24,16 @@ export interface HostService {
 export interface FirewallFacts {
   readonly node: string;
   readonly prefix: ClusterPrefix;
-  /** Interfaces on which other hosts of the cluster are reached. */
+  /** This host's number in addresses: nobody else sends from its /64. */
+  readonly host?: number;
+  /** Interfaces on which other hosts of the cluster are reached: guests of one network talk over them, no others. */
   readonly meshInterfaces: readonly string[];
   readonly hostServices: readonly HostService[];
 }
 
 /** One member of one set, as nft writes it. */
 export interface FirewallElement {
-  readonly set: "guest_ifaces" | "guests_v6" | "guests_v4" | "linked_networks";
+  readonly set: "guest_ifaces" | "guests_v6" | "guests_v4" | "linked_networks" | EgressSet;
   readonly value: string;
 }
 
@@ -65,38 +68,51 @@ export function renderFirewall(facts: FirewallFacts): string {
   const services = facts.hostServices.map(
     ({ address, protocol, port }) => `${address} . ${protocol} . ${port}`,
   );
-  const mesh = facts.meshInterfaces.map((name) => `"${name}"`);
-  const chains = ["prerouting", "input", "forward", "between_guests", "postrouting"];
+  const own = facts.host === undefined ? undefined : hostPrefix(facts.prefix, facts.host);
+  const chains = ["prerouting", "input", "forward", "between_guests", "egress", "postrouting"];
   return [
     `add table ${table}`,
     `add set ${table} guest_ifaces { type ifname; }`,
     `add set ${table} guests_v6 { type ifname . ipv6_addr; }`,
     `add set ${table} guests_v4 { type ifname . ipv4_addr; }`,
     `add set ${table} linked_networks { typeof @nh,128,32 . @nh,256,32; }`,
+    ...egressSets(table),
     `add set ${table} mesh_ifaces { type ifname; }`,
     `add set ${table} host_services { type ipv6_addr . inet_proto . inet_service; }`,
-    `flush set ${table} mesh_ifaces`,
+    renderMeshInterfaces(facts),
     `flush set ${table} host_services`,
-    ...(mesh.length > 0 ? [`add element ${table} mesh_ifaces { ${mesh.join(", ")} }`] : []),
     ...(services.length > 0 ? [`add element ${table} host_services { ${services.join(", ")} }`] : []),
     `add chain ${table} prerouting { type filter hook prerouting priority raw; policy accept; }`,
     `add chain ${table} input { type filter hook input priority filter; policy accept; }`,
     `add chain ${table} forward { type filter hook forward priority filter; policy accept; }`,
     `add chain ${table} between_guests`,
+    `add chain ${table} egress`,
     `add chain ${table} postrouting { type nat hook postrouting priority srcnat; policy accept; }`,
     ...chains.map((chain) => `flush chain ${table} ${chain}`),
-    ...rules(cluster).map(([chain, rule]) => `add rule ${table} ${chain} ${rule}`),
+    ...rules(cluster, own).map(([chain, rule]) => `add rule ${table} ${chain} ${rule}`),
     "",
   ].join("\n");
+}
+
+/** The members of one set, all at once; the table has to be there. */
+export function renderMeshInterfaces({
+  node,
+  meshInterfaces,
+}: Pick<FirewallFacts, "node" | "meshInterfaces">): string {
+  const set = `inet ${firewallTable(node)} mesh_ifaces`;
+  const names = meshInterfaces.map((name) => `"${name}"`).join(", ");
+  return [`flush set ${set}`, ...(names === "" ? [] : [`add element ${set} { ${names} }`]), ""].join("\n");
 }
 
 const neighbours =
   "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert, nd-router-solicit } ip6 hoplimit 255 accept";
 
-function rules(cluster: string): (readonly [chain: string, rule: string])[] {
+function rules(cluster: string, own: string | undefined): (readonly [chain: string, rule: string])[] {
   return [
+    ...(own === undefined
+      ? []
+      : [["prerouting", `iifname @mesh_ifaces ip6 saddr ${own} counter drop`] as const]),
     ["prerouting", "iifname != @guest_ifaces accept"],
-    ["prerouting", neighbours],
     ["prerouting", "iifname . ip6 saddr @guests_v6 accept"],
     ["prerouting", "iifname . ip saddr @guests_v4 accept"],
     ["prerouting", "counter drop"],
@@ -108,16 +124,26 @@ function rules(cluster: string): (readonly [chain: string, rule: string])[] {
     ["input", "ip6 daddr . meta l4proto . th dport @host_services accept"],
     ["input", "counter drop"],
 
-    ["forward", "iifname != @guest_ifaces oifname != @guest_ifaces accept"],
+    // Where the way to another host takes less than a guest's own link, both ends of a connection are told at once, and
+    // need no message that the packet was too big, which may be lost.
+    ["forward", "oifname @mesh_ifaces tcp flags syn tcp option maxseg size set rt mtu"],
+    ["forward", "iifname != @guest_ifaces iifname != @mesh_ifaces oifname != @guest_ifaces accept"],
     // Between guests first: a pair that is unlinked is cut off at once, also in the middle of a connection.
     ["forward", `ip6 saddr ${cluster} ip6 daddr ${cluster} goto between_guests`],
+    ["forward", "iifname @mesh_ifaces counter drop"],
     ["forward", "ct state invalid counter drop"],
     ["forward", "ct state established,related accept"],
     ["forward", "oifname @guest_ifaces counter drop"],
     ["forward", `ip daddr { ${deniedV4.join(", ")} } counter drop`],
     ["forward", `ip6 daddr { ${deniedV6.join(", ")} } counter drop`],
 
+    ["forward", "goto egress"],
+    ...egressRules().map((rule) => ["egress", rule] as const),
+
     ["between_guests", "iifname != @guest_ifaces iifname != @mesh_ifaces counter drop"],
+    // Nothing of the cluster leaves by another way, and a host passes nothing on for others.
+    ["between_guests", "oifname != @guest_ifaces oifname != @mesh_ifaces counter drop"],
+    ["between_guests", "iifname @mesh_ifaces oifname != @guest_ifaces counter drop"],
     ["between_guests", "@nh,128,32 . @nh,256,32 @linked_networks accept"],
     ["between_guests", "counter drop"],
 
@@ -132,17 +158,18 @@ export function linkElement(from: number, to: number): FirewallElement {
 
 const hex32 = (value: number): string => `0x${value.toString(16).padStart(8, "0")}`;
 
-export function renderElements(node: string, elements: readonly FirewallElement[]): string {
+export function renderElements(node: string, elements: readonly FirewallElement[]): string[] {
   const table = `inet ${firewallTable(node)}`;
-  return elements.map(({ set, value }) => `add element ${table} ${set} { ${value} }\n`).join("");
+  return elements.map(({ set, value }) => `add element ${table} ${set} { ${value} }`);
 }
 
 /** Removes members whether they are there or not. */
-export function renderElementRemoval(node: string, elements: readonly FirewallElement[]): string {
+export function renderElementRemoval(node: string, elements: readonly FirewallElement[]): string[] {
   const table = `inet ${firewallTable(node)}`;
-  const removal = ({ set, value }: FirewallElement): string =>
-    `add element ${table} ${set} { ${value} }\ndelete element ${table} ${set} { ${value} }\n`;
-  return elements.map(removal).join("");
+  return elements.flatMap(({ set, value }) => [
+    `add element ${table} ${set} { ${value} }`,
+    `delete element ${table} ${set} { ${value} }`,
+  ]);
 }
 
 /** Removes the table whether it is there or not. */

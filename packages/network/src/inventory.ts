@@ -1,21 +1,25 @@
 /**
- * What the kernel has of one node's machines: its taps, the members of its firewall's sets, the routes to its
+ * What the kernel has of one node's machines: its slots, the members of its firewall's sets, the routes to its
  * guests, and namespaces of its name. Read to be compared with a ledger, so nothing here filters by what ought to
  * be there.
  */
 import { execFile } from "node:child_process";
+import { statSync } from "node:fs";
+import { readdir } from "node:fs/promises";
+import { dirname } from "node:path";
 import { promisify } from "node:util";
 import { HearthError } from "@hearth/errors";
 import type { FirewallElement } from "./firewall-plan.ts";
 import { firewallTable } from "./firewall-plan.ts";
-import { tapPrefix } from "./slot-plan.ts";
+import { namespacePath, slotPrefix } from "./slot-plan.ts";
 
 export interface NetworkInventory {
-  readonly taps: readonly string[];
-  readonly namespaces: readonly string[];
+  /** The host's interfaces to slots. */
+  readonly interfaces: readonly string[];
+  readonly namespaces: readonly { readonly name: string; readonly inode: number }[];
   /** Of machines; the sets of the node itself are not read. Undefined when the node has no table. */
   readonly elements: readonly FirewallElement[] | undefined;
-  /** `<destination> dev <tap>` */
+  /** `<destination> dev <interface>` */
   readonly routes: readonly string[];
 }
 
@@ -26,10 +30,10 @@ const machineSets: ReadonlySet<string> = new Set(["guest_ifaces", "guests_v6", "
 
 /** @throws HearthError `host_requirement_missing`, `internal` when the kernel cannot be asked */
 export async function readNetworkInventory(node: string): Promise<NetworkInventory> {
-  const prefix = tapPrefix(node);
+  const prefix = slotPrefix(node);
   const [links, namespaces, routes, ruleset] = await Promise.all([
     read("ip", ["-j", "link", "show"]),
-    read("ip", ["-j", "netns", "list"]),
+    readdir(dirname(namespacePath("any"))).catch(() => []),
     read("ip", ["-6", "-j", "route", "show", "table", "main"]),
     read("nft", ["-j", "list", "tables"]).then(async (tables) => {
       const has = parse<NftList>(tables).nftables?.some(({ table }) => table?.name === firewallTable(node));
@@ -39,12 +43,10 @@ export async function readNetworkInventory(node: string): Promise<NetworkInvento
     }),
   ]);
   return {
-    taps: parse<{ ifname: string }[]>(links, [])
+    interfaces: parse<{ ifname: string }[]>(links, [])
       .map(({ ifname }) => ifname)
       .filter((name) => name.startsWith(prefix)),
-    namespaces: parse<{ name: string }[]>(namespaces, [])
-      .map(({ name }) => name)
-      .filter((name) => name.startsWith(prefix)),
+    namespaces: namespaces.filter((name) => name.startsWith(prefix)).map(inodeOf),
     elements: ruleset === undefined ? undefined : elementsOf(parse<NftList>(ruleset)),
     routes: parse<{ dst: string; dev?: string }[]>(routes, [])
       .filter(({ dst, dev }) => dev?.startsWith(prefix) === true && !/^(fe80|ff00|multicast)/.test(dst))
@@ -59,6 +61,11 @@ interface NftList {
   }[];
 }
 type NftElement = string | { readonly concat?: readonly string[] };
+
+/** What /proc/<pid>/ns/net names for a process in it; 0 for a file that no namespace is mounted on any more. */
+function inodeOf(name: string): { name: string; inode: number } {
+  return { name, inode: statSync(namespacePath(name), { throwIfNoEntry: false })?.ino ?? 0 };
+}
 
 /** As `planSlot` writes them, so that both sides compare as text. */
 function elementsOf({ nftables = [] }: NftList): FirewallElement[] {

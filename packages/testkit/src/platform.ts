@@ -7,7 +7,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { mkdir, mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
-import { firewallTable, tapPrefix } from "@hearth/network";
+import { firewallTable, parseClusterPrefix, resolverAddress, slotPrefix } from "@hearth/network";
 import { freePort } from "./free-port.ts";
 
 export const repositoryRoot: string = resolve(import.meta.dirname, "../../..");
@@ -92,15 +92,30 @@ function processesOf(directory: string): { pid: number; command: string }[] {
  * @param directory absolute; that of the node's data and run directories
  */
 export function hostResources(directory: string, nodeId: string): string[] {
-  const links = lines("ip", ["-o", "link"]).filter((line) => line.includes(` ${tapPrefix(nodeId)}`));
+  const links = lines("ip", ["-o", "link"]).filter((line) => line.includes(` ${slotPrefix(nodeId)}`));
   const tables = lines("nft", ["list", "tables"]).filter((line) => line.endsWith(firewallTable(nodeId)));
   const loops = lines("losetup", ["-a"]).filter((line) => line.includes(directory));
-  const namespaces = lines("ip", ["netns"]).filter((line) => line.includes(nodeId));
+  const namespaces = lines("ip", ["netns"]).filter((line) => line.startsWith(slotPrefix(nodeId)));
   const mounts = readFileSync("/proc/mounts", "utf8")
     .split("\n")
     .filter((line) => line.includes(directory));
+  const resolver = resolverOf(join(directory, "data"));
+  const addresses =
+    resolver === undefined
+      ? []
+      : lines("ip", ["-o", "addr", "show", "dev", "lo"]).filter((line) => line.includes(` ${resolver}/`));
   const processes = processesOf(directory).map(({ command }) => command);
-  return [...processes, ...links, ...namespaces, ...tables, ...loops, ...mounts];
+  return [...processes, ...links, ...namespaces, ...tables, ...loops, ...mounts, ...addresses];
+}
+
+/** Of a node that has begun to be one; what it is stays in its data directory. */
+function resolverOf(dataDir: string): string | undefined {
+  try {
+    const { prefix } = JSON.parse(readFileSync(join(dataDir, "node.json"), "utf8")) as { prefix: string };
+    return resolverAddress(parseClusterPrefix(prefix));
+  } catch {
+    return undefined;
+  }
 }
 
 export interface PlatformOptions {

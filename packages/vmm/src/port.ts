@@ -35,6 +35,8 @@ export interface VmmSpec {
   /** In the order in which the guest sees them: /dev/vda, /dev/vdb and so on. */
   readonly disks: readonly VmmDisk[];
   readonly nics: readonly VmmNic[];
+  /** The network namespace that the VMM runs in, as a file; the caller's own when absent. Its taps are there. */
+  readonly netns?: string;
   /** File that receives the guest's serial console. */
   readonly consolePath: string;
   /** Ends the VMM when its node's lease is over. */
@@ -55,6 +57,11 @@ export function guarded(guard: VmmGuard | undefined, command: readonly string[])
   return [guard.program, "run", guard.leasePath, String(guard.graceMs), "--", ...command];
 }
 
+/** The command line of a program that runs in a network namespace; it becomes that program. */
+export function inNetns(netns: string | undefined, command: readonly string[]): string[] {
+  return netns === undefined ? [...command] : ["nsenter", `--net=${netns}`, "--", ...command];
+}
+
 /** What has to differ in a clone, or may. Disks and nics must be as many as in the snapshot. */
 export interface VmmRestoreOverrides {
   readonly id: string;
@@ -62,6 +69,7 @@ export interface VmmRestoreOverrides {
   readonly consolePath: string;
   readonly disks?: readonly VmmDisk[];
   readonly nics?: readonly VmmNic[];
+  readonly netns?: string;
 }
 
 /** Plain JSON. The start time makes the pid unmistakable: the kernel reuses pids, never both together. */

@@ -10,6 +10,8 @@ import { join } from "node:path";
 import { HearthError } from "@hearth/errors";
 import type { Difference } from "@hearth/machine";
 import type { FakeMachine } from "./fake-machine.ts";
+import type { FakeMesh } from "./fake-mesh.ts";
+import { type FakeNode, newFakeNode } from "./fake-nodes.ts";
 import { routeFake } from "./fake-routes.ts";
 import { serveFakeSessions } from "./fake-sessions.ts";
 
@@ -29,6 +31,8 @@ export interface FakeState {
   readonly directory: string;
   /** What a comparison of the node with its host finds. */
   readonly differences: Difference[];
+  readonly mesh: FakeMesh;
+  readonly nodes: Map<string, FakeNode>;
 }
 
 export interface FakeApi extends FakeState, AsyncDisposable {
@@ -44,6 +48,8 @@ export async function startFakeApi(): Promise<FakeApi> {
   const state: FakeState = {
     ...{ apps: new Map(), images: new Map(), calls: [], sessions: [], directory },
     differences: [],
+    mesh: { epoch: 1, left: 0, looks: 3 },
+    nodes: new Map([["n1", newFakeNode()]]),
   };
   state.images.set("demo:latest", { sizeBytes: 4096 });
   const authorised = (given: string | undefined): boolean => given === `Bearer ${token}`;

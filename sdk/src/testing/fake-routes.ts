@@ -1,4 +1,5 @@
 /** The routes of the fake API: a table of method and path, matched in order. */
+
 import { mkdtemp } from "node:fs/promises";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { join } from "node:path";
@@ -9,6 +10,8 @@ import { fakeExplanation } from "./fake-explain.ts";
 import { routeFiles } from "./fake-files.ts";
 import { fakeCordon, fakeLease, gate } from "./fake-lease.ts";
 import { FakeMachine } from "./fake-machine.ts";
+import { lookAtFakeMesh, rotateFakeMesh } from "./fake-mesh.ts";
+import { changeFakeNode, listFakeNodes, lookAtFakeNode, removeFakeNode } from "./fake-nodes.ts";
 import { createFakeToken, currentFakeToken, listFakeTokens, revokeFakeToken } from "./fake-tokens.ts";
 
 interface Exchange {
@@ -28,7 +31,20 @@ const machinePath = `${machinesPath}/([0-9a-f]{14})`;
 
 const routes: readonly (readonly [method: string, pattern: string, handler: Handler])[] = [
   ["GET", "/v1/health", () => ({ status: "ok" })],
-  ["GET", "/v1/nodes", () => [node()]],
+  ["GET", "/v1/mesh", ({ state }) => lookAtFakeMesh(state.mesh)],
+  ["POST", "/v1/mesh/rotate", ({ state }) => rotateFakeMesh(state.mesh)],
+  ["GET", "/v1/nodes", ({ state }) => listFakeNodes(state)],
+  ["GET", "/v1/nodes/([^/]+)", ({ state, parts: [id = ""] }) => lookAtFakeNode(state, id)],
+  [
+    "DELETE",
+    "/v1/nodes/([^/]+)",
+    ({ state, query, parts: [id = ""] }) => removeFakeNode(state, id, query.get("force") === "true"),
+  ],
+  [
+    "POST",
+    "/v1/nodes/([^/]+)/(cordon|uncordon|drain|undrain)",
+    ({ state, parts: [id = "", verb = ""] }) => changeFakeNode(state, id, verb),
+  ],
   [
     "GET",
     "/v1/nodes/([^/]+)/inspection",
@@ -127,19 +143,6 @@ const app = (name: string): object => ({
   status: "deployed",
   network: "1",
   machine_count: 0,
-});
-
-const node = (): object => ({
-  node_id: "n1",
-  region: "local",
-  version: "0.1.0",
-  accelerator: "tcg",
-  total_cpus: 2,
-  total_memory_mb: 2048,
-  free_memory_mb: 1024,
-  machines: 0,
-  warnings: ["Guests run without KVM."],
-  published_at_ms: Date.now(),
 });
 
 const image = (reference: string, sizeBytes: number): object => ({

@@ -1,5 +1,5 @@
 /** What the agent says of itself and of its node. */
-import type { NodeRole } from "@hearth/machine";
+import type { MeshNodeStatus, NodeRole } from "@hearth/machine";
 import type { BusStatus } from "./host-bus.ts";
 import type { ServiceStatus } from "./supervisor.ts";
 
@@ -18,6 +18,7 @@ export interface AgentStatus {
   /** This host's API, or one of its region's where it has none. */
   readonly api_url: string;
   readonly bus: BusStatus | null;
+  readonly mesh: MeshNodeStatus | null;
   readonly token_path: string;
   readonly data_dir: string;
   readonly run_dir: string;

@@ -7,13 +7,15 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { readNodeConfig } from "@hearth/cluster";
 import { HearthError, type HearthErrorCode } from "@hearth/errors";
-import { firewallTable } from "@hearth/network";
+import { firewallTable, parseClusterPrefix, resolverAddress } from "@hearth/network";
 import { agentDown } from "./control-client.ts";
 import { socketPath } from "./host-agent.ts";
+import { readIdentity } from "./node-identity.ts";
 import { findProcesses } from "./process-identity.ts";
 import { type TestHost, testHost } from "./testing/test-host.ts";
 
 const is = (code: HearthErrorCode) => (error: unknown) => error instanceof HearthError && error.code === code;
+const loopback = (): string => execFileSync("ip", ["-o", "addr", "show", "dev", "lo"], { encoding: "utf8" });
 const mode = (path: string): string => (statSync(path).mode & 0o777).toString(8);
 
 /** Processes, rules and run directory of this agent that are on the host. */
@@ -24,6 +26,11 @@ function leftOnHost(host: TestHost, nodeId: string): string[] {
   return [
     ...processes.map(({ args }) => args.join(" ")),
     ...tables.filter((line) => line.endsWith(firewallTable(nodeId))),
+    ...loopback()
+      .split("\n")
+      .filter((line) =>
+        line.includes(` ${resolverAddress(parseClusterPrefix(readIdentity(host.settings.dataDir).prefix))}/`),
+      ),
     ...[host.settings.runDir, join(host.settings.dataDir, "agent.lock")].filter(existsSync),
   ];
 }
@@ -39,10 +46,13 @@ test("a node comes up, is one alone, survives its services, and leaves nothing b
     [
       ["nats-server", "running"],
       ["images", "running"],
+      ["dns", "running"],
       ["worker", "running"],
       ["regional", "running"],
     ],
   );
+  assert.equal(ready.mesh?.state, "off", "a host that nobody reaches pays nothing for a mesh");
+  assert.ok(!existsSync(join(dataDir, "credentials/mesh")));
   assert.equal(mode(join(dataDir, "token")), "600");
   assert.equal(mode(join(runDir, "node.json")), "600");
   assert.equal(mode(socketPath(runDir)), "600");
@@ -111,7 +121,7 @@ test("the next agent ends the services of one that was killed, and takes its pla
   await exited;
   const mark = `HEARTH_DATA_DIR=${settings.dataDir}`;
   const orphans = findProcesses((_args, environment) => environment.includes(mark));
-  assert.equal(orphans.length, 4, "the services live on");
+  assert.equal(orphans.length, 5, "the services live on");
 
   const agent = host.agent();
   await agent.start();
@@ -127,6 +137,9 @@ test("the next agent ends the services of one that was killed, and takes its pla
   assert.ok(existsSync(settings.runDir), "what machines need in the run directory stays");
   assert.deepEqual(existsSync(join(settings.dataDir, "stopped.json")), false);
   execFileSync("nft", ["delete", "table", "inet", firewallTable(after.node_id)]);
+  const resolver = resolverAddress(parseClusterPrefix(readIdentity(settings.dataDir).prefix));
+  assert.ok(loopback().includes(` ${resolver}/128`), "guests that run on go on asking");
+  execFileSync("ip", ["addr", "del", `${resolver}/128`, "dev", "lo"]);
 });
 
 test("a host that lacks something, a taken port and a foreign run directory are refused by name", async () => {

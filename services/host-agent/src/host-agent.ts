@@ -10,14 +10,16 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import type { Bus, NodeConfig } from "@hearth/cluster";
 import { HearthError } from "@hearth/errors";
-import { NetworkExecutor, parseClusterPrefix } from "@hearth/network";
+import { MeshExecutor, NetworkExecutor, parseClusterPrefix, resolverAddress } from "@hearth/network";
 import type { Logger } from "@hearth/telemetry";
 import { type KvmProbe, probeKvm } from "@hearth/vmm";
 import type { AgentState, AgentStatus } from "./agent-status.ts";
 import { ControlServer, type DownRequest } from "./control-server.ts";
+import { dnsPort } from "./dns-health.ts";
 import { HostBus } from "./host-bus.ts";
 import { type HostFacts, readHostFacts } from "./host-facts.ts";
 import { ensureHostKeys } from "./host-keys.ts";
+import { HostMesh } from "./host-mesh.ts";
 import { assertPortFree, freePort, prepareDirectories, requireHost } from "./host-prepare.ts";
 import { acquireLock } from "./instance-lock.ts";
 import { kvmAnswer } from "./kvm-answer.ts";
@@ -72,6 +74,7 @@ export class HostAgent {
   #services: ServiceSet | undefined;
   #control: ControlServer | undefined;
   #hostBus: HostBus | undefined;
+  #mesh: HostMesh | undefined;
   #identity: NodeIdentity | undefined;
   #watching: Promise<void> | undefined;
   #going: Promise<void> | undefined;
@@ -100,6 +103,7 @@ export class HostAgent {
       runDirIsNew = prepareDirectories(this.#settings);
       await this.#bringUp(host, environment);
     } catch (error) {
+      await this.#mesh?.stop({ leave: true });
       await this.#hostBus?.stop();
       await this.#services?.stop();
       await this.#leave(runDirIsNew);
@@ -142,7 +146,15 @@ export class HostAgent {
     this.#config = config;
     writeWhole(configPath(settings.runDir), JSON.stringify(config), 0o600);
     writeWhole(apiUrlPath(settings.runDir), `${this.#apiUrl(config)}\n`, 0o644);
-    await this.#network.applyNode(firewallFacts(config), this.#ending.signal);
+    const mesh = new HostMesh({
+      ...{ settings, identity, replica: bus.replica, connected: bus.connected, logger: this.#logger },
+      ...{ executor: new MeshExecutor(), path: environment.PATH ?? "" },
+    });
+    this.#mesh = mesh;
+    const firewall = { ...firewallFacts(config), meshInterfaces: mesh.interfaces() };
+    await this.#network.applyNode(firewall, this.#ending.signal);
+    await this.#network.addLocalAddress(resolverOf(config), this.#ending.signal);
+    mesh.start();
     this.#control = new ControlServer({
       socketPath: socketPath(settings.runDir),
       status: () => this.status(),
@@ -168,6 +180,7 @@ export class HostAgent {
       address: this.#identity?.address ?? null,
       api_url: this.#apiUrl(config),
       bus: this.#hostBus?.status() ?? null,
+      mesh: this.#mesh?.status() ?? null,
       token_path: tokenPath(settings.dataDir),
       data_dir: settings.dataDir,
       run_dir: settings.runDir,
@@ -176,7 +189,11 @@ export class HostAgent {
       capacity: config.capacity,
       warnings: config.warnings,
       services: this.#services?.status() ?? [],
-      problems: [...Object.values(this.#problems), ...(this.#hostBus?.problems() ?? [])],
+      problems: [
+        ...Object.values(this.#problems),
+        ...(this.#hostBus?.problems() ?? []),
+        ...(this.#mesh?.problems() ?? []),
+      ],
     };
   }
 
@@ -257,9 +274,13 @@ export class HostAgent {
     this.#state = "stopping";
     this.#ending.abort();
     await this.#watching;
+    await this.#mesh?.stop({ leave: !removeAll });
     await this.#hostBus?.stop();
     await this.#services?.stop();
-    if (removeAll && this.#config !== undefined) await this.#network.removeNode(this.#config.node_id);
+    if (removeAll && this.#config !== undefined) {
+      await this.#network.removeLocalAddress(resolverOf(this.#config));
+      await this.#network.removeNode(this.#config.node_id);
+    }
     this.#logger.info({ removed: removeAll }, "ended");
     // The last answer of the control socket is sent before it goes.
     setImmediate(() => void this.#leave(removeAll));
@@ -279,6 +300,7 @@ export class HostAgent {
       this.#problems = await checkNode({ config, roles, bus: () => this.#hostBus?.bus });
       if (signal.aborted) break;
       this.#services?.shortenLogs();
+      this.#mesh?.shortenLogs();
       await this.#tellWorker(config);
       const well = Object.keys(this.#problems).length === 0;
       if (this.#state !== "stopping") this.#enter(well);
@@ -290,7 +312,8 @@ export class HostAgent {
 
   /** The worker speaks for the node; one that does not answer has nothing to say for it either. */
   async #tellWorker(config: NodeConfig): Promise<void> {
-    const health = servicesHealth(this.#services?.status() ?? [], this.#problems);
+    const services = servicesHealth(this.#services?.status() ?? [], this.#problems);
+    const health = { ...services, warnings: [...services.warnings, ...(this.#mesh?.warnings() ?? [])] };
     const options = { timeoutMs: tellLimitMs, signal: this.#ending.signal };
     await this.#hostBus?.bus
       ?.request(config.node_id, "worker", "service-health", health, options)
@@ -314,6 +337,11 @@ export class HostAgent {
 const firewallFacts = (config: NodeConfig) => ({
   node: config.node_id,
   prefix: parseClusterPrefix(config.prefix),
-  meshInterfaces: [],
-  hostServices: [],
+  host: config.host_number,
+  hostServices: (["udp", "tcp"] as const).map((protocol) => ({
+    ...{ address: resolverOf(config), protocol, port: dnsPort },
+  })),
 });
+
+/** The host has it for itself, on its loopback, from before its services start until it is nothing any more. */
+const resolverOf = ({ prefix }: NodeConfig): string => resolverAddress(parseClusterPrefix(prefix));

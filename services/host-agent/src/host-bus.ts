@@ -86,6 +86,16 @@ export class HostBus implements AsyncDisposable {
     this.#replica.start();
   }
 
+  /** The agent's copy of the state. */
+  get replica(): Replica {
+    return this.#replica;
+  }
+
+  /** Rejects when the agent ends before there was a connection. */
+  get connected(): Promise<Bus> {
+    return this.#connected.promise;
+  }
+
   /** The connection of this node's agent, once there was one. */
   get bus(): Bus | undefined {
     return this.#bus;

@@ -1,11 +1,13 @@
 /** What this host has, read where the kernel tells it. Nothing here is a guess: what cannot be read is absent. */
 import { accessSync, constants, existsSync, readFileSync } from "node:fs";
+import { isIP } from "node:net";
 import { availableParallelism } from "node:os";
 import { delimiter, join } from "node:path";
 
 export interface HostFacts {
   readonly cpus: number;
   readonly totalMemoryMb: number;
+  /** Resolvers that the host itself asks, the first one first. */
   readonly nameservers: readonly string[];
   readonly hasCgroupV2: boolean;
   readonly isRoot: boolean;
@@ -13,13 +15,23 @@ export interface HostFacts {
   readonly missingPrograms: readonly string[];
 }
 
-const programs = ["qemu-system-x86_64", "nats-server", "nft", "ip", "sysctl", "mksquashfs", "mkfs.ext4"];
+const programs = [
+  "qemu-system-x86_64",
+  "nats-server",
+  "nft",
+  "ip",
+  "tc",
+  "nsenter",
+  "sysctl",
+  "mksquashfs",
+  "mkfs.ext4",
+];
 
 export function readHostFacts(path: string): HostFacts {
   return {
     cpus: availableParallelism(),
     totalMemoryMb: Math.min(physicalMemoryMb(read("/proc/meminfo")), cgroupLimitMb()),
-    nameservers: readNameservers(),
+    nameservers: parseNameservers(read("/etc/resolv.conf")),
     hasCgroupV2: existsSync("/sys/fs/cgroup/cgroup.controllers"),
     isRoot: process.getuid?.() === 0,
     missingPrograms: programs.filter((name) => !isInPath(name, path)),
@@ -40,16 +52,12 @@ function cgroupLimitMb(): number {
   return Math.floor(Math.min(Number.POSITIVE_INFINITY, ...limits) / 1024 ** 2);
 }
 
-function readNameservers(): string[] {
-  const own = parseNameservers(read("/etc/resolv.conf"));
-  // A local stub (systemd-resolved) keeps the real ones in a file of its own.
-  return own.length > 0 ? own : parseNameservers(read("/run/systemd/resolve/resolv.conf"));
-}
-
-/** Those of a resolv.conf that guests could ask: a loopback address is another host in each guest. */
+/** Those of a resolv.conf. An address of a link is left out: it says nothing without the link. */
 export function parseNameservers(text: string): string[] {
   const found = [...text.matchAll(/^\s*nameserver\s+(\S+)/gm)].map(([, address = ""]) => address);
-  return [...new Set(found)].filter((address) => !/^(127\.|::1$|fe80:)/i.test(address)).slice(0, 3);
+  return [...new Set(found)]
+    .filter((address) => isIP(address) !== 0 && !/^fe80:|%/i.test(address))
+    .slice(0, 3);
 }
 
 function isInPath(name: string, path: string): boolean {

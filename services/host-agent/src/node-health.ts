@@ -9,6 +9,7 @@ import { json } from "node:stream/consumers";
 import type { Bus, NodeConfig } from "@hearth/cluster";
 import { HearthError } from "@hearth/errors";
 import type { NodeRole } from "@hearth/machine";
+import { checkDns } from "./dns-health.ts";
 import { tokenPath } from "./node-identity.ts";
 
 export interface HealthDeps {
@@ -34,7 +35,11 @@ export async function checkNode(deps: HealthDeps): Promise<Problems> {
   };
   const checks: Record<string, () => Promise<void>> = {
     ...(roles.includes("worker")
-      ? { images: ask("images", "list", {}), worker: ask("worker", "list", { limit: 1 }) }
+      ? {
+          images: ask("images", "list", {}),
+          dns: () => checkDns(config, limitMs),
+          worker: ask("worker", "list", { limit: 1 }),
+        }
       : {}),
     ...(roles.includes("api") ? { regional: () => checkApi(config, limitMs) } : {}),
   };

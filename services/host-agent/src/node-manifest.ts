@@ -1,5 +1,6 @@
 /** What a node is to be, out of facts: pure. Everything that its services are told is decided here. */
 import type { NodeConfig } from "@hearth/cluster";
+import { parseClusterPrefix, resolverAddress } from "@hearth/network";
 import type { KvmProbe } from "@hearth/vmm";
 import type { HostFacts } from "./host-facts.ts";
 import { keyPaths } from "./host-keys.ts";
@@ -17,6 +18,7 @@ export interface ManifestFacts {
 
 export function planManifest({ settings, identity, host, kvm, busServers }: ManifestFacts): NodeConfig {
   const keys = keyPaths(settings.dataDir);
+  const resolver = resolverAddress(parseClusterPrefix(identity.prefix));
   return {
     node_id: identity.node_id,
     host_number: identity.host_number,
@@ -35,7 +37,9 @@ export function planManifest({ settings, identity, host, kvm, busServers }: Mani
     capacity: { cpus: host.cpus, memory_mb: machineMemoryMb(host.totalMemoryMb) },
     labels: { ...identity.labels },
     ...(settings.cpuOvercommit === undefined ? {} : { cpu_overcommit: settings.cpuOvercommit }),
-    nameservers: [...host.nameservers],
+    nameservers: [resolver],
+    // An operator may have the host ask the same resolver as its guests, which would then ask itself.
+    dns: { address: resolver, upstreams: host.nameservers.filter((address) => address !== resolver) },
     warnings: planWarnings(host, kvm),
   };
 }
@@ -53,19 +57,7 @@ function planWarnings(host: HostFacts, kvm: KvmProbe): string[] {
     warnings.push("There is no cgroup v2 here, so limits of CPU and memory are not enforced on the host.");
   }
   if (host.nameservers.length === 0) {
-    warnings.push("The host names no resolver that guests could ask, so names do not resolve in machines.");
-  }
-  const hidden = host.nameservers.filter(isPrivate);
-  if (hidden.length > 0) {
-    warnings.push(
-      `Guests may not reach private addresses, so they cannot ask the resolver ${hidden.join(", ")}.`,
-    );
+    warnings.push("The host names no resolver in /etc/resolv.conf, so machines resolve private names only.");
   }
   return warnings;
 }
-
-/** What the node's firewall closes to guests. */
-const isPrivate = (address: string): boolean =>
-  /^(10\.|192\.168\.|169\.254\.|172\.(1[6-9]|2\d|3[01])\.|100\.(6[4-9]|[7-9]\d|1[01]\d|12[0-7])\.|f[cd])/i.test(
-    address,
-  );

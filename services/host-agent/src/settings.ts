@@ -21,6 +21,8 @@ export interface AgentSettings {
   /** Of the bus, with an address: for clients, and for other servers. */
   readonly busPort: number;
   readonly routePort: number;
+  /** Of the mesh, with an address: UDP, this one and the next, as keys are rotated from one to the other. */
+  readonly meshPort: number;
   /** What the host was given before, or `local`, when absent. */
   readonly region?: string;
   /** What the host was given before when absent. */
@@ -75,6 +77,7 @@ export function readSettings(
     apiPort: options.apiPort ?? readPort("HEARTH_API_PORT", env) ?? 4280,
     busPort: readPort("HEARTH_BUS_PORT", env) ?? 4222,
     routePort: readPort("HEARTH_ROUTE_PORT", env) ?? 6222,
+    meshPort: readPort("HEARTH_MESH_PORT", env, 65_534) ?? 51_820,
     ...(address === undefined ? {} : { address }),
     ...(region === undefined ? {} : { region }),
     assetsDir: resolve(env.HEARTH_ASSETS ?? join(repositoryRoot, ".hearth/assets")),
@@ -91,6 +94,7 @@ export function settingsEnvironment(settings: AgentSettings): Record<string, str
     HEARTH_API_PORT: String(settings.apiPort),
     HEARTH_BUS_PORT: String(settings.busPort),
     HEARTH_ROUTE_PORT: String(settings.routePort),
+    HEARTH_MESH_PORT: String(settings.meshPort),
     ...(settings.address === undefined ? {} : { HEARTH_ADDRESS: settings.address }),
     ...(settings.region === undefined ? {} : { HEARTH_REGION: settings.region }),
     ...(settings.labels === undefined ? {} : { HEARTH_LABELS: labelsText(settings.labels) }),
@@ -120,11 +124,11 @@ export function serviceEnvironment(env: NodeJS.ProcessEnv = process.env): Record
 const isReachable = (address: string): boolean =>
   isIP(address) !== 0 && !/^(0\.0\.0\.0$|127\.|::1?$|fe80:)/i.test(address);
 
-function readPort(name: string, env: NodeJS.ProcessEnv): number | undefined {
+function readPort(name: string, env: NodeJS.ProcessEnv, last = 65_535): number | undefined {
   const text = env[name];
   if (text === undefined || text === "") return undefined;
   const port = Number(text);
-  if (/^\d+$/.test(text) && port >= 1 && port <= 65_535) return port;
+  if (/^\d+$/.test(text) && port >= 1 && port <= last) return port;
   throw invalid(name, `"${text}" is no port`);
 }
 

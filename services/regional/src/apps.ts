@@ -7,9 +7,9 @@ import { factKeys } from "@hearth/machine";
 import type { ApiContext } from "./api-context.ts";
 import type { StoredApp } from "./cluster-view.ts";
 import { untilMachine } from "./machine-access.ts";
+import { ensureNetwork, isStill, networkGoes } from "./networks.ts";
 import { writeFact } from "./write-fact.ts";
 
-const elsewhereLimitMs = 5_000;
 const destroyLimitMs = 30_000;
 
 export interface NewApp {
@@ -21,19 +21,26 @@ export interface NewApp {
 /** @throws HearthError `name_taken` */
 export async function createApp(context: ApiContext, wanted: NewApp): Promise<StoredApp> {
   const { view, nowMs, randomBytes } = context;
+  const network = { orgSlug: wanted.orgSlug, name: wanted.network };
   if (view.findApp(wanted.name) !== undefined) throw nameTaken(wanted.name);
   const fact: StoredApp = {
     id: Buffer.from(randomBytes(8)).toString("hex"),
     name: wanted.name,
     org_slug: wanted.orgSlug,
-    network: await networkOf(context, wanted.orgSlug, wanted.network),
+    network: (await ensureNetwork(context, network)).network,
     network_name: wanted.network,
     created_at_ms: nowMs(),
   };
   const key = factKeys.app(wanted.name);
-  await writeFact(context, { key, value: fact, expectedRevision: 0 }).catch((thrown: unknown) => {
-    throw HearthError.from(thrown).code === "conflict" ? nameTaken(wanted.name) : thrown;
-  });
+  const revision = await writeFact(context, { key, value: fact, expectedRevision: 0 }).catch(
+    (thrown: unknown) => {
+      throw HearthError.from(thrown).code === "conflict" ? nameTaken(wanted.name) : thrown;
+    },
+  );
+  if (!isStill(context, network, fact.network)) {
+    await writeFact(context, { key, value: undefined, expectedRevision: revision });
+    throw networkGoes(network);
+  }
   return fact;
 }
 
@@ -64,52 +71,6 @@ async function destroyed(context: ApiContext, id: string): Promise<void> {
   throw new HearthError("deadline_exceeded", {
     message: `The machine ${id} is being destroyed and is not gone yet; delete the app again in a moment.`,
     details: { machine_id: id },
-  });
-}
-
-/** The number of a network is drawn once, by whoever needs it first. */
-async function networkOf(context: ApiContext, orgSlug: string, name: string): Promise<number> {
-  const { replica } = context.view;
-  const key = `network.${orgSlug}.${name}`;
-  const known = replica.get(key)?.value as { network: number } | undefined;
-  if (known !== undefined) return known.network;
-  const network = drawNumber(context);
-  try {
-    const value = { network, created_at_ms: context.nowMs() };
-    await writeFact(context, { key, value, expectedRevision: 0 });
-    return network;
-  } catch (thrown) {
-    if (HearthError.from(thrown).code !== "conflict") throw thrown;
-    return await drawnElsewhere(context, key);
-  }
-}
-
-function drawNumber({ view, randomBytes }: ApiContext): number {
-  const taken = new Set(
-    view.replica.list("network.").map(({ value }) => (value as { network: number }).network),
-  );
-  for (;;) {
-    const number = Buffer.from(randomBytes(4)).readUInt32BE();
-    if (number > 0 && !taken.has(number)) return number;
-  }
-}
-
-async function drawnElsewhere({ view }: ApiContext, key: string): Promise<number> {
-  const deadline = AbortSignal.timeout(elsewhereLimitMs);
-  const seen = (): number | undefined =>
-    (view.replica.get(key)?.value as { network: number } | undefined)?.network;
-  return new Promise((resolve, reject) => {
-    const done = (): void => {
-      const network = seen();
-      if (network === undefined && !deadline.aborted) return;
-      watching[Symbol.dispose]();
-      deadline.removeEventListener("abort", done);
-      if (network === undefined) reject(new HearthError("unavailable"));
-      else resolve(network);
-    };
-    const watching = view.replica.watch(key, done);
-    deadline.addEventListener("abort", done);
-    done();
   });
 }
 

@@ -5,23 +5,26 @@
 import { HearthError } from "@hearth/errors";
 import type { TokenScope } from "@hearth/machine";
 import type { Caller } from "./caller.ts";
-import { appNotFound, type ClusterView } from "./cluster-view.ts";
+import type { ClusterView } from "./cluster-view.ts";
 import type { RoutePermission } from "./route-permissions.ts";
-import { isUnrestricted, permitsApp, permitsMachine } from "./token-scope.ts";
+import { isUnrestricted, permitsApp, permitsMachine, permitsOrg } from "./token-scope.ts";
 
 export interface Asked {
   readonly permission: RoutePermission;
   readonly params: Readonly<Record<string, string | undefined>>;
 }
 
-/** @throws HearthError `permission_denied`, `app_not_found`, and what `ClusterView.missing` says */
+/** @throws HearthError `permission_denied`, and what `ClusterView.missing` and `missingApp` say */
 export function authorize(caller: Caller, view: ClusterView, { permission, params }: Asked): void {
   const { verb, target } = permission;
   if (verb === "own") return;
   if (!caller.may(verb)) throw denied(caller, verb);
   if (target === "any" || target === "newApp") return;
   if (target === "region") need(caller, verb, isUnrestricted, "the region");
-  else onApp(caller, view, { verb, target, params });
+  else if (target === "org") {
+    const { org = "" } = params;
+    need(caller, verb, (scope) => permitsOrg(scope, org), `the org ${org}`);
+  } else onApp(caller, view, { verb, target, params });
 }
 
 interface AskedOfApp {
@@ -33,7 +36,7 @@ interface AskedOfApp {
 function onApp(caller: Caller, view: ClusterView, { verb, target, params }: AskedOfApp): void {
   const { app: name = "", id = "" } = params;
   const app = view.findApp(name)?.value;
-  if (app === undefined || !caller.seesApp(view, app)) throw appNotFound(name);
+  if (app === undefined || !caller.seesApp(view, app)) throw view.missingApp(name);
   if (target === "app") need(caller, verb, (scope) => permitsApp(scope, app), `the app ${name}`);
   if (target !== "machine") return;
   if (!caller.seesMachine(app, id)) throw view.missing(id);

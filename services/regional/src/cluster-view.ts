@@ -13,13 +13,17 @@ import {
 } from "@hearth/machine";
 import { MachineIndex, type MachineSummary } from "./machine-index.ts";
 import { NodeIndex, type NodeIndexClocks, nodeFactLimitMs } from "./node-index.ts";
+import { PendingMachines } from "./pending-machines.ts";
 import { RegionState } from "./region-state.ts";
 
 /** Of more, people should know: logs of two hosts no longer tell one story, and leases of machines end early or late. */
 const skewWarningMs = 5_000;
 
-/** A copy that was last found to be the newest longer ago than this does not know what does not exist. It looks each second. */
-const currentLimitMs = 4_000;
+/**
+ * A copy that was last known to be the newest longer ago than this does not know what does not exist. It looks each
+ * second, and a bus that has lost its leader has another, which may take writes, after 4 s at the earliest.
+ */
+const currentLimitMs = 3_500;
 
 /** An app with what only the API needs to know of it. */
 export interface StoredApp extends AppFact {
@@ -37,6 +41,7 @@ export class ClusterView {
   readonly machineIndex: MachineIndex;
   readonly nodeIndex: NodeIndex;
   readonly region: RegionState;
+  readonly pending: PendingMachines;
 
   /** @param replica already started */
   constructor(replica: Replica, clocks: NodeIndexClocks) {
@@ -44,6 +49,8 @@ export class ClusterView {
     this.region = new RegionState({ replica, monotonicMs: clocks.monotonicMs });
     this.machineIndex = new MachineIndex(replica);
     this.nodeIndex = new NodeIndex(replica, clocks);
+    const isKnown = (id: string): boolean => this.machineIndex.has(id);
+    this.pending = new PendingMachines({ ...clocks, replica, isKnown });
     for (const { value } of replica.list(factPrefixes.node)) this.#forget(value as NodeFact);
     replica.watch(factPrefixes.node, ({ value }) => this.#forget(value as NodeFact | undefined));
   }
@@ -56,11 +63,11 @@ export class ClusterView {
     return this.#replica.get(factKeys.app(name)) as Revised<StoredApp> | undefined;
   }
 
-  /** @throws HearthError `app_not_found` */
+  /** @throws HearthError what `missingApp` says */
   app(name: string): StoredApp {
     const found = this.findApp(name);
     if (found !== undefined) return found.value;
-    throw appNotFound(name);
+    throw this.missingApp(name);
   }
 
   apps(): StoredApp[] {
@@ -71,19 +78,22 @@ export class ClusterView {
     return this.machineIndex.find(id);
   }
 
+  /** Why there is no such app for the caller, as `missing` says it of a machine: `app_not_found` or `unavailable`. */
+  missingApp(name: string): HearthError {
+    return this.#isCurrent ? appNotFound(name) : notHeard("app", { app: name });
+  }
+
   /**
    * Why there is no such machine for the caller. Only a copy that is known to be the newest may say that it does not
    * exist; one that lags, or has just begun to listen, says that it does not know. It looks at nothing that the caller
    * may not see, so that the answer does not tell whether the machine exists elsewhere.
    */
   missing(id: string): HearthError {
-    const isCurrent = this.#replica.isSettled && this.#replica.ageMs <= currentLimitMs;
-    if (isCurrent) return machineNotFound(id);
-    return new HearthError("unavailable", {
-      message:
-        "This API does not know the machine, and has not heard the newest state of the region; try again in a moment, or ask another API.",
-      details: { machine_id: id },
-    });
+    return this.#isCurrent ? machineNotFound(id) : notHeard("machine", { machine_id: id });
+  }
+
+  get #isCurrent(): boolean {
+    return this.#replica.isSettled && this.#replica.ageMs <= currentLimitMs;
   }
 
   /** @throws HearthError `app_not_found`, `machine_not_found`, `unavailable`, `invalid_argument` for what is no id */
@@ -97,6 +107,12 @@ export class ClusterView {
     }
     const found = this.findMachine(id);
     if (found?.app === app) return found;
+    if (this.pending.mayAppear(app, id))
+      throw new HearthError("unavailable", {
+        message:
+          "The machine was asked for and its node has not been heard of it yet; try again in a moment.",
+        details: { machine_id: id },
+      });
     throw this.missing(id);
   }
 
@@ -188,7 +204,13 @@ export class ClusterView {
   }
 }
 
-export const appNotFound = (name: string): HearthError =>
+const notHeard = (what: "app" | "machine", details: Readonly<Record<string, string>>): HearthError =>
+  new HearthError("unavailable", {
+    message: `This API does not know the ${what}, and has not heard the newest state of the region; try again in a moment, or ask another API.`,
+    details,
+  });
+
+const appNotFound = (name: string): HearthError =>
   new HearthError("app_not_found", {
     message: `Could not find App "${name}"; create it first.`,
     details: { app: name },

@@ -6,14 +6,11 @@
 import { createHash } from "node:crypto";
 import type { FactStore } from "@hearth/cluster";
 import { HearthError } from "@hearth/errors";
-import type { MachineId } from "@hearth/machine";
+import { factPrefixes, type MachineId } from "@hearth/machine";
 import type { ClusterView } from "./cluster-view.ts";
 import { writeFact } from "./write-fact.ts";
 
-export const idempotencyPrefix = "idempotency.";
 const keptMs = 24 * 3600_000;
-/** A create whose machine nobody has heard of for so long has failed with its process. */
-const abandonedMs = 60_000;
 
 interface ClaimFact {
   readonly request_hash: string;
@@ -41,11 +38,11 @@ export async function claimKey(
   request: { readonly app: string; readonly key: string; readonly body: unknown },
   machineId: MachineId,
 ): Promise<Claim> {
-  const key = idempotencyPrefix + sha256(`${request.app}\0${request.key}`);
+  const key = factPrefixes.idempotency + sha256(`${request.app}\0${request.key}`);
   const request_hash = sha256(JSON.stringify(request.body));
   const held = deps.view.replica.get(key);
   const fact = held?.value as ClaimFact | undefined;
-  if (held !== undefined && fact !== undefined && !isOver(deps, fact)) {
+  if (held !== undefined && fact !== undefined && !isOver(deps, key, fact)) {
     if (fact.request_hash !== request_hash) throw otherRequest();
     return { key, revision: held.revision, machineId: fact.machine_id, isReplay: true };
   }
@@ -63,15 +60,16 @@ export async function releaseClaim(deps: IdempotencyDeps, claim: Claim): Promise
 
 /** Forgets what no client retries any more. */
 export async function sweepClaims(deps: IdempotencyDeps): Promise<void> {
-  for (const { key, value, revision } of deps.view.replica.list(idempotencyPrefix)) {
+  for (const { key, value, revision } of deps.view.replica.list(factPrefixes.idempotency)) {
     if (deps.nowMs() - (value as ClaimFact).taken_at_ms <= keptMs) continue;
     await releaseClaim(deps, { key, revision, machineId: (value as ClaimFact).machine_id, isReplay: false });
   }
 }
 
-function isOver(deps: IdempotencyDeps, fact: ClaimFact): boolean {
-  const ageMs = deps.nowMs() - fact.taken_at_ms;
-  return ageMs > keptMs || (ageMs > abandonedMs && deps.view.findMachine(fact.machine_id) === undefined);
+/** A create whose machine nobody has heard of for long has failed with its process. */
+function isOver({ view, nowMs }: IdempotencyDeps, key: string, fact: ClaimFact): boolean {
+  if (nowMs() - fact.taken_at_ms > keptMs) return true;
+  return view.findMachine(fact.machine_id) === undefined && !view.pending.isPending(key);
 }
 
 const otherRequest = (): HearthError =>

@@ -19,13 +19,13 @@ import {
   type NodeKeyFact,
   type NodeRole,
 } from "@hearth/machine";
+import { nextHostNumber } from "@hearth/network";
 import type { ApiContext } from "./api-context.ts";
 
 const writeLimitMs = 5_000;
 const clockLimitMs = 5_000;
 /** So long a host may send the same again whose keys are not written yet. */
 const repeatLimitMs = 600_000;
-const lastHostNumber = 65_535;
 const defaultPorts = { api: 4280, bus: 4222, route: 6222 } as const;
 
 export const secretHash = (secret: string): string => createHash("sha256").update(secret).digest("hex");
@@ -167,17 +167,28 @@ async function takeNumber(context: ApiContext, nodeId: string): Promise<number> 
       .map(({ key }) => Number(key.slice(factPrefixes.hostNumber.length))),
     ...nodeKeys(context).map(({ host_number }) => host_number),
   ]);
-  for (let number = 1; number <= lastHostNumber; number += 1) {
-    if (taken.has(number)) continue;
+  for (;;) {
+    const number = freeNumber(taken);
     try {
       const fact: HostNumberFact = { node_id: nodeId };
       await context.facts().compareAndSet(factKeys.hostNumber(number), fact, 0);
       return number;
     } catch (thrown) {
       if (HearthError.from(thrown).code !== "conflict") throw thrown;
+      taken.add(number);
     }
   }
-  throw new HearthError("network_exhausted", { message: "The region has no number left for another host." });
+}
+
+function freeNumber(taken: ReadonlySet<number>): number {
+  try {
+    return nextHostNumber(taken);
+  } catch (cause) {
+    throw new HearthError("network_exhausted", {
+      message: "The region has no number left for another host.",
+      cause,
+    });
+  }
 }
 
 interface Granted {

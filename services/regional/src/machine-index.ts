@@ -82,6 +82,10 @@ export class MachineIndex {
     return this.#machines.size;
   }
 
+  has(id: string): boolean {
+    return this.#machines.has(id);
+  }
+
   find(id: string): MachineFact | undefined {
     const found = this.#machines.get(id);
     return found && this.#factOf(found);

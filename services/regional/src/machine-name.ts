@@ -9,9 +9,6 @@ import { factKeys, type MachineId, type MachineNameFact } from "@hearth/machine"
 import type { ClusterView, Revised } from "./cluster-view.ts";
 import { writeFact } from "./write-fact.ts";
 
-/** A create that takes longer than this to show its machine has failed. */
-const unknownMachineLimitMs = 60_000;
-
 export interface MachineNameDeps {
   readonly view: ClusterView;
   readonly facts: () => FactStore;
@@ -31,7 +28,8 @@ export async function takeName(
   machineId: MachineId,
 ): Promise<HeldName> {
   const held = deps.view.machineName(app, name);
-  if (held !== undefined && !isFree(deps, held.value, machineId)) throw nameTaken(name, held.value);
+  if (held !== undefined && !isFree(deps.view, factKeys.machineName(app, name), held.value, machineId))
+    throw nameTaken(name, held.value);
   const value: MachineNameFact = { machine_id: machineId, taken_at_ms: deps.nowMs() };
   try {
     const key = factKeys.machineName(app, name);
@@ -52,11 +50,10 @@ export async function releaseName(deps: MachineNameDeps, held: HeldName): Promis
   });
 }
 
-function isFree(deps: MachineNameDeps, held: MachineNameFact, machineId: MachineId): boolean {
+function isFree(view: ClusterView, key: string, held: MachineNameFact, machineId: MachineId): boolean {
   if (held.machine_id === machineId) return true;
-  const holder = deps.view.findMachine(held.machine_id);
-  if (holder !== undefined) return holder.record.state === "destroyed";
-  return deps.nowMs() - held.taken_at_ms > unknownMachineLimitMs;
+  const holder = view.findMachine(held.machine_id);
+  return holder === undefined ? !view.pending.isPending(key) : holder.record.state === "destroyed";
 }
 
 // Clients match on the words "Name has already been taken".

@@ -18,6 +18,7 @@ import { TokenIndex } from "./token-index.ts";
 import { type TokenLevel, tokenLevelNames } from "./token-scope.ts";
 import { TokenVerifier } from "./token-verify.ts";
 
+const network = "/v1/orgs/:org/networks/:network";
 const machine = "/v1/apps/:app/machines/:id";
 /** The lowest level that may, and the routes. */
 const expected: readonly (readonly [TokenLevel | "own", readonly string[]])[] = [
@@ -26,7 +27,9 @@ const expected: readonly (readonly [TokenLevel | "own", readonly string[]])[] = 
     "read-only",
     [
       ...["GET /v1/apps", "GET /v1/apps/:app", "GET /v1/apps/:app/machines", "GET /v1/orgs/:org/machines"],
+      ...["GET /v1/orgs/:org/networks", `GET ${network}`],
       ...["GET /v1/nodes", "GET /v1/nodes/:node", "GET /v1/images", "GET /v1/platform/regions"],
+      "GET /v1/mesh",
       ...["", "/wait", "/events", "/versions", "/ps", "/lease", "/metadata", "/metadata/:key"].map(
         (path) => `GET ${machine}${path}`,
       ),
@@ -46,6 +49,8 @@ const expected: readonly (readonly [TokenLevel | "own", readonly string[]])[] = 
     "deploy",
     [
       ...["POST /v1/apps", "DELETE /v1/apps/:app", "POST /v1/apps/:app/machines"],
+      ...["POST /v1/orgs/:org/networks", `DELETE ${network}`],
+      ...[`PUT ${network}/pairs/:other`, `DELETE ${network}/pairs/:other`],
       ...["POST /v1/apps/:app/deploy_token", "DELETE /v1/images"],
       ...["POST /v1/images/pull", "POST /v1/images/import"],
       ...[
@@ -67,7 +72,7 @@ const expected: readonly (readonly [TokenLevel | "own", readonly string[]])[] = 
     "admin",
     [
       ...["GET /v1/nodes/:node/inspection", "DELETE /v1/nodes/:node", "PUT /v1/tokens/admin"],
-      "POST /v1/nodes/join-tokens",
+      ...["POST /v1/nodes/join-tokens", "POST /v1/mesh/rotate"],
       ...["cordon", "uncordon", "drain", "undrain"].map((verb) => `POST /v1/nodes/:node/${verb}`),
     ],
   ],
@@ -76,7 +81,9 @@ const levelOf = new Map(
   expected.flatMap(([level, routes]) => routes.map((route) => [route, level] as const)),
 );
 /** What belongs to no app. */
-const ofRegion = /^(GET|POST|DELETE|PUT) \/v1\/(images|nodes|tokens\/admin)/;
+const ofRegion = /^(GET|POST|DELETE|PUT) \/v1\/(images|nodes|mesh|tokens\/admin)/;
+/** What belongs to an organisation as a whole. */
+const ofOrg = /^[A-Z]+ \/v1\/orgs\/:org\/networks/;
 
 let region: TestRegion;
 let app: App;
@@ -126,6 +133,7 @@ const ask = async (token: string, name: string, target: "web" | "shop") => {
   const [method = "", path = ""] = name.split(" ");
   const url = path
     .replace(":app", target)
+    .replace(":org", "personal")
     .replace(":id", ids[target])
     .replaceAll(/:\w+|\*/g, "abcdef01");
   const headers = { authorization: `Bearer ${token}` };
@@ -170,6 +178,7 @@ for (const level of tokenLevelNames)
           let status = 200;
           if (!hasVerb) status = 403;
           else if (ofRegion.test(name)) status = scope === "region" ? 200 : 403;
+          else if (ofOrg.test(name)) status = scope === "region" || scope === "org" ? 200 : 403;
           else if (namesApp && !isSeen) status = 404;
           else if (namesApp && !isWide) status = 403;
           const answer = await ask(token, name, target);

@@ -10,6 +10,8 @@ export const routeTargets = {
   any: "any",
   /** What belongs to no app. Only for a scope without restrictions. */
   region: "region",
+  /** The organisation of the path as a whole. */
+  org: "org",
   /** The app that the body names, which need not exist. */
   newApp: "newApp",
   /** The app of the path, of which the caller may see something. */
@@ -28,13 +30,18 @@ export interface RoutePermission {
 }
 
 const app = "/v1/apps/:app";
+const networks = "/v1/orgs/:org/networks";
+const network = `${networks}/:network`;
+const pair = `${network}/pairs/:other`;
 const machine = `${app}/machines/:id`;
 const files = `${machine}/files`;
 
 type Row = readonly [verb: RoutePermission["verb"], target: RouteTarget, ...routes: string[]];
 const rows: readonly Row[] = [
   ["read", "any", "GET /v1/apps", "GET /v1/orgs/:org/machines", "GET /v1/platform/regions"],
-  ["read", "region", "GET /v1/nodes", "GET /v1/nodes/:node", "GET /v1/images"],
+  ["read", "org", `GET ${networks}`, `GET ${network}`],
+  ["deploy", "org", `POST ${networks}`, `DELETE ${network}`, `PUT ${pair}`, `DELETE ${pair}`],
+  ["read", "region", "GET /v1/nodes", "GET /v1/nodes/:node", "GET /v1/images", "GET /v1/mesh"],
   [
     ...([
       "nodes",
@@ -42,6 +49,7 @@ const rows: readonly Row[] = [
       "GET /v1/nodes/:node/inspection",
       "DELETE /v1/nodes/:node",
       "POST /v1/nodes/join-tokens",
+      "POST /v1/mesh/rotate",
     ] as const),
     ...["cordon", "uncordon", "drain", "undrain"].map((verb) => `POST /v1/nodes/:node/${verb}`),
   ],

@@ -15,7 +15,9 @@ import { leaseRoutes } from "./lease-routes.ts";
 import { lifecycleRoutes } from "./lifecycle-routes.ts";
 import { logsRoutes } from "./logs-routes.ts";
 import { machinesRoutes } from "./machines-routes.ts";
+import { meshRoutes } from "./mesh-routes.ts";
 import { metadataRoutes } from "./metadata-routes.ts";
+import { networksRoutes } from "./networks-routes.ts";
 import { nodeRoutes } from "./node-routes.ts";
 import { openApiRoutes } from "./openapi-routes.ts";
 import { platformRoutes } from "./platform-routes.ts";
@@ -25,6 +27,7 @@ import { waitRoutes } from "./wait-routes.ts";
 
 const all = [
   appsRoutes,
+  networksRoutes,
   machinesRoutes,
   lifecycleRoutes,
   leaseRoutes,
@@ -41,6 +44,7 @@ const all = [
   imagesRoutes,
   platformRoutes,
   nodeRoutes,
+  meshRoutes,
   joinRoutes,
   tokensRoutes,
   openApiRoutes,

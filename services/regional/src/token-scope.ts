@@ -26,6 +26,11 @@ export interface AppRef {
 export const isUnrestricted = (scope: TokenScope): boolean =>
   scope.org === undefined && scope.apps === undefined && scope.machines === undefined;
 
+export const permitsOrg = (scope: TokenScope, orgSlug: string): boolean =>
+  (scope.org === undefined || scope.org === orgSlug) &&
+  scope.apps === undefined &&
+  scope.machines === undefined;
+
 /** Whether the app is in the scope, leaving machines aside. */
 export const holdsApp = (scope: TokenScope, app: AppRef): boolean =>
   (scope.org === undefined || scope.org === app.org_slug) &&

@@ -8,6 +8,7 @@ import Type from "typebox";
 import Value from "typebox/value";
 import type { RunEngine } from "./run-engine.ts";
 import type { RunParts } from "./run-parts.ts";
+import { type SlotPool, slotKind } from "./slot-pool.ts";
 
 /** The request of the command `stop-all`, which only the host's own agent sends. */
 export const StopAll = Type.Object(
@@ -31,12 +32,13 @@ export function parseStopAll(payload: unknown): StopAll {
 export interface DrainDeps {
   readonly parts: RunParts;
   readonly engine: RunEngine;
+  readonly slots: Pick<SlotPool, "drain" | "resume">;
   readonly until: (condition: () => boolean, signal: AbortSignal) => Promise<void>;
 }
 
 /** @throws HearthError `deadline_exceeded` naming the machines that are still there */
 export async function drainMachines(
-  { parts, engine, until }: DrainDeps,
+  { parts, engine, slots, until }: DrainDeps,
   { timeout_ms }: StopAll,
   signal: AbortSignal,
 ): Promise<{ readonly stopped: number }> {
@@ -57,7 +59,7 @@ export async function drainMachines(
         ({ machineId, handle }) =>
           handle !== null ||
           engine.openRunOf(machineId) !== undefined ||
-          ledger.ofMachine(machineId).some(({ kind }) => kind === "tap" || kind === "vm"),
+          ledger.ofMachine(machineId).some(({ kind }) => kind === slotKind || kind === "vm"),
       )
       .map(({ machineId }) => machineId);
   const limit = AbortSignal.any([signal, AbortSignal.timeout(timeout_ms + teardownMs)]);
@@ -69,6 +71,12 @@ export async function drainMachines(
       details: { machines: onHost() },
       cause,
     });
+  }
+  try {
+    await slots.drain();
+  } catch (error) {
+    slots.resume();
+    throw error;
   }
   return { stopped };
 }

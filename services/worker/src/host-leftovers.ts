@@ -1,5 +1,6 @@
-/** VMMs of this node's run directory and its taps: how they are found on the host, and how they are ended. */
+/** VMMs of this node's run directory and its interfaces: how they are found on the host, and how they are ended. */
 import { execFile } from "node:child_process";
+import { existsSync } from "node:fs";
 import { readdir, readFile } from "node:fs/promises";
 import { setTimeout as delay } from "node:timers/promises";
 import { promisify } from "node:util";
@@ -15,9 +16,9 @@ export interface HostProcess {
 
 type MachineProcess = HostProcess & { readonly machineId: string };
 
-/** VMMs by the run directory that their command line names. */
+/** VMMs by the run directory that their command line names, also those that only just enter their namespace. */
 export const vmmProcesses = (runs: string): Promise<MachineProcess[]> =>
-  processesOf(runs, /(^|\/)(qemu-system-|firecracker)/);
+  processesOf(runs, /(^|\/)(qemu-system-|firecracker|nsenter$)/);
 
 /** Guards, and VMMs that are not executed yet, in the same way. */
 export const guardProcesses = (runs: string): Promise<MachineProcess[]> =>
@@ -62,6 +63,8 @@ export async function endProcess({ pid, startTime }: HostProcess): Promise<void>
   }
 }
 
-export async function removeTap(name: string): Promise<void> {
+/** It may have gone with its namespace. */
+export async function removeInterface(name: string): Promise<void> {
+  if (!existsSync(`/sys/class/net/${name}`)) return;
   await run("ip", ["link", "del", "dev", name], { env: { PATH: "/usr/sbin:/usr/bin:/sbin:/bin" } });
 }

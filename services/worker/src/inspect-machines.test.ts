@@ -4,7 +4,7 @@ import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import type { Difference, Inspection } from "@hearth/machine";
-import { firewallTable, tapPrefix } from "@hearth/network";
+import { firewallTable, namespacePath, slotPrefix } from "@hearth/network";
 import { DrillNode, eventually, hostImage } from "./drill/drill-node.ts";
 import { type DrillMachine, newDrillMachine, operations } from "./drill/operations.ts";
 
@@ -29,7 +29,7 @@ describe("a comparison of the record and the host", { skip: root ? false : "maki
   });
 
   test("names what is on the host and in no ledger", async () => {
-    const tap = `${tapPrefix(node.config.node_id)}stray`;
+    const tap = `${slotPrefix(node.config.node_id)}stray`;
     const table = firewallTable(node.config.node_id);
     execFileSync("ip", ["tuntap", "add", "dev", tap, "mode", "tap"]);
     execFileSync("nft", ["add", "element", "inet", table, "guest_ifaces", `{ "${tap}" }`]);
@@ -41,9 +41,9 @@ describe("a comparison of the record and the host", { skip: root ? false : "maki
       assert.deepEqual(told((await inspect()).differences), [
         "disk unexpected null",
         "firewall-element unexpected null",
+        "interface unexpected null",
         "machine-directory unexpected null",
         "namespace unexpected null",
-        "tap unexpected null",
       ]);
     } finally {
       execFileSync("ip", ["netns", "del", tap]);
@@ -55,16 +55,51 @@ describe("a comparison of the record and the host", { skip: root ? false : "maki
   });
 
   test("names what a machine has lost, and whose it was", async () => {
-    const [tap = ""] = node
-      .rows("SELECT key FROM resources WHERE kind = 'tap'")
-      .map(({ key }) => String(key));
-    execFileSync("ip", ["link", "del", tap]);
+    const slot = slotOf(node, id);
+    // Another namespace under the same name; the one of the virtual machine lives on without a name.
+    const [path, kept] = [namespacePath(slot), join(node.paths.data, "kept")];
+    writeFileSync(kept, "");
+    execFileSync("mount", ["--bind", path, kept]);
+    execFileSync("ip", ["netns", "del", slot]);
+    execFileSync("ip", ["netns", "add", slot]);
+    assert.deepEqual(told((await inspect()).differences), [
+      "mount unexpected null",
+      `namespace inconsistent ${id}`,
+    ]);
+    execFileSync("ip", ["netns", "del", slot]);
+    writeFileSync(path, "");
+    execFileSync("mount", ["--bind", kept, path]);
+    execFileSync("umount", [kept]);
+    assert.deepEqual((await inspect()).differences, []);
+    execFileSync("ip", ["-n", slot, "link", "del", "tap0"]);
+    assert.deepEqual(told((await inspect()).differences), [`tap missing ${id}`]);
+    execFileSync("ip", ["link", "del", slot]);
     execFileSync("rm", [node.paths.scratch(id)]);
     assert.deepEqual(told((await inspect()).differences), [
       `disk missing ${id}`,
+      `interface missing ${id}`,
       `route missing ${id}`,
       `tap missing ${id}`,
     ]);
+  });
+
+  test("names what the pool has lost", async () => {
+    const before = told((await inspect()).differences);
+    const slot = slotOf(node, "pool");
+    execFileSync("nft", [
+      "delete",
+      "element",
+      "inet",
+      firewallTable(node.config.node_id),
+      "guest_ifaces",
+      `{ "${slot}" }`,
+    ]);
+    execFileSync("ip", ["netns", "del", slot]);
+    const { differences } = await inspect();
+    assert.deepEqual(
+      told(differences).filter((one) => !before.includes(one)),
+      ["firewall-element missing null", "interface missing null", "namespace missing null"],
+    );
   });
 });
 
@@ -74,8 +109,8 @@ describe("a sweep for what nobody owns", { skip: root ? false : "making taps nee
     await node.start(hostImage);
     const machine = newDrillMachine();
     await operations.find(({ name }) => name === "stop")?.before(node, machine);
-    const tap = `${tapPrefix(node.config.node_id)}stray`;
-    const foreign = `${tapPrefix("another node")}stray`;
+    const tap = `${slotPrefix(node.config.node_id)}stray`;
+    const foreign = `${slotPrefix("another node")}stray`;
     const directory = join(node.paths.machines, "00000000000000");
     const table = firewallTable(node.config.node_id);
     execFileSync("ip", ["tuntap", "add", "dev", foreign, "mode", "tap"]);
@@ -97,6 +132,13 @@ describe("a sweep for what nobody owns", { skip: root ? false : "making taps nee
     }
   });
 });
+
+const slotOf = (node: DrillNode, owner: string): string =>
+  String(
+    node
+      .rows("SELECT key, machine_id FROM resources WHERE kind = 'slot'")
+      .find((row) => row.machine_id === owner)?.key,
+  );
 
 const nft = (table: string): string =>
   execFileSync("nft", ["list", "table", "inet", table], { encoding: "utf8" });

@@ -4,21 +4,23 @@
  * host is ahead of the record or behind it, and rightly so.
  */
 import { type Difference, type DifferenceKind, isSettled } from "@hearth/machine";
-import type { SlotPlan } from "@hearth/network";
+import { planTeardown, planUnclaimedTeardown, type SlotPlan, slotTap } from "@hearth/network";
 import type { HostInventory } from "./host-inventory.ts";
 import type { HostPaths } from "./host-paths.ts";
 import type { Resource } from "./ledger.ts";
 import { keepsDisk } from "./machine-program.ts";
 import type { MachineRow } from "./machine-row.ts";
+import { slotKind, slotOwners } from "./slot-pool.ts";
 
 export interface InspectionInput {
+  readonly nodeId: string;
   readonly rows: readonly MachineRow[];
   readonly resources: readonly Resource[];
   readonly openRuns: ReadonlySet<string>;
   readonly reservations: readonly { readonly machineId: string; readonly expiresAtMs: number }[];
   readonly nowMs: number;
   readonly paths: HostPaths;
-  readonly slotOf: (row: MachineRow) => SlotPlan;
+  readonly slotPlan: (row: MachineRow, slot: string) => SlotPlan;
   readonly host: HostInventory;
 }
 
@@ -37,19 +39,16 @@ export function inspectMachines(input: InspectionInput): Difference[] {
   const add = (
     kind: DifferenceKind,
     key: string,
-    machineId: string | null,
+    owner: string | null,
     [problem, message]: readonly [Difference["problem"], string],
   ): void => {
-    found.push({ kind, key, machine_id: machineId, problem, message, pending: inFlight(machineId) });
+    const machine_id = owner === slotOwners.pool || owner === slotOwners.making ? null : owner;
+    const pending = owner === slotOwners.making || inFlight(owner);
+    found.push({ kind, key, machine_id, problem, message, pending });
   };
 
   const held = heldBy(input);
-  const taps = new Map(
-    rows
-      .filter((row) => held("tap", row.machineId).length > 0)
-      .map((row) => [row.machineId, input.slotOf(row)]),
-  );
-  const ownerOfTap = new Map([...taps].map(([id, plan]) => [plan.tap.name, id as string]));
+  const slots = expectedSlots(input, byId);
 
   compareProcesses(input, byId, add);
   compareGuards(input, held, add);
@@ -62,42 +61,43 @@ export function inspectMachines(input: InspectionInput): Difference[] {
     const there = new Set(actual);
     for (const [key, id] of expected)
       if (!there.has(key))
-        add(kind, key, id, ["missing", `The ${words(kind)} of a machine is not on the host.`]);
+        add(kind, key, id, ["missing", `The ${words(kind)} of ${whose(id)} is not on the host.`]);
     for (const key of there)
       if (!expected.has(key))
-        add(kind, key, ownerOfTap.get(key) ?? idIn(key, byId), [
+        add(kind, key, slots.find(({ name }) => key.includes(name))?.owner ?? idIn(key, byId), [
           "unexpected",
           `There is a ${words(kind)} that no ledger has.`,
         ]);
   };
-  const expectedOf = (keys: (plan: SlotPlan) => readonly string[]): Map<string, string> =>
-    new Map([...taps].flatMap(([id, plan]) => keys(plan).map((key) => [key, id] as const)));
+  const expectedOf = (keys: (slot: ExpectedSlot) => readonly string[]): Map<string, string> =>
+    new Map(slots.flatMap((slot) => keys(slot).map((key) => [key, slot.owner] as const)));
 
   compare(
-    "tap",
-    expectedOf(({ tap }) => [tap.name]),
-    host.network.taps,
+    "interface",
+    expectedOf(({ name }) => [name]),
+    host.network.interfaces,
   );
+  compare(
+    "namespace",
+    expectedOf(({ name }) => [name]),
+    host.network.namespaces.map(({ name }) => name),
+  );
+  compareNetworks(input, slots, add);
   const elements = host.network.elements?.map(({ set, value }) => `${set} ${value}`);
-  if (elements !== undefined || taps.size > 0)
+  if (elements !== undefined || slots.length > 0)
     compare(
       "firewall-element",
-      expectedOf((plan) =>
-        plan.elements
-          .filter(({ set }) => set !== "linked_networks")
-          .map(({ set, value }) => `${set} ${value}`),
-      ),
+      expectedOf(({ elements: of }) => of),
       elements ?? [],
     );
   compare(
     "route",
-    expectedOf((plan) => plan.routes.map((route) => `${route} dev ${plan.tap.name}`)),
+    expectedOf(({ routes }) => routes),
     host.network.routes,
   );
   compare("run-directory", idsHolding("vm"), host.runDirs);
   compare("disk", keysOf("scratch"), host.disks);
   for (const [kind, things] of [
-    ["namespace", host.network.namespaces],
     ["cgroup", host.cgroups],
     ["mount", host.mounts],
     ["loop-device", host.loopDevices],
@@ -139,6 +139,55 @@ type Add = (
   machineId: string | null,
   what: readonly [Difference["problem"], string],
 ) => void;
+
+interface ExpectedSlot {
+  readonly name: string;
+  readonly owner: string;
+  readonly elements: readonly string[];
+  readonly routes: readonly string[];
+}
+
+/** A slot that is being made may have any of its parts yet, so all of them are pending. */
+function expectedSlots(
+  { resources, slotPlan, nodeId }: InspectionInput,
+  byId: ReadonlyMap<string, MachineRow>,
+): ExpectedSlot[] {
+  return resources
+    .filter(({ kind }) => kind === slotKind)
+    .map(({ key: name, machineId: owner }) => {
+      const row = byId.get(owner);
+      const { elements } =
+        row === undefined ? planUnclaimedTeardown(nodeId, name) : planTeardown(slotPlan(row, name));
+      const routes = row === undefined ? [] : slotPlan(row, name).routes;
+      return {
+        ...{ name, owner, elements: elements.map(({ set, value }) => `${set} ${value}`) },
+        routes: routes.map((route) => `${route} dev ${name}`),
+      };
+    });
+}
+
+/** A VMM is where its slot is, and sees there the two ends of its wire. */
+function compareNetworks({ rows, host }: InspectionInput, slots: readonly ExpectedSlot[], add: Add): void {
+  for (const { machineId, handle } of rows) {
+    const slot = slots.find(({ owner }) => owner === machineId);
+    const seen = host.processes.find(
+      ({ pid, startTime }) => pid === handle?.pid && startTime === handle.startTime,
+    )?.network;
+    if (slot === undefined || seen === undefined || handle?.spec.netns === undefined) continue;
+    const namespace = host.network.namespaces.find(({ name }) => name === slot.name);
+    if (namespace === undefined) continue; // said already
+    if (seen.inode !== namespace.inode)
+      add("namespace", slot.name, machineId, [
+        "inconsistent",
+        "The virtual machine does not run in its network namespace.",
+      ]);
+    else if (!seen.devices.includes(slotTap))
+      add("tap", `${slot.name}/${slotTap}`, machineId, ["missing", "The tap of a machine is not there."]);
+  }
+}
+
+const whose = (owner: string): string =>
+  owner === slotOwners.pool || owner === slotOwners.making ? "an unclaimed slot" : "a machine";
 
 const words = (kind: DifferenceKind): string => kind.replaceAll("-", " ");
 
@@ -197,8 +246,9 @@ function compareRecords(
 ): void {
   const { rows, resources, reservations, nowMs, openRuns } = input;
   const ids = new Set<string>(rows.map(({ machineId }) => machineId));
+  const unclaimed = new Set<string>(Object.values(slotOwners));
   for (const { kind, key, machineId } of resources)
-    if (!ids.has(machineId))
+    if (!ids.has(machineId) && !(kind === slotKind && unclaimed.has(machineId)))
       add("ledger", `${kind} ${key}`, null, [
         "inconsistent",
         `The ledger has a ${kind} of a machine that is not there.`,
@@ -212,7 +262,7 @@ function compareRecords(
     if (row.state === "destroyed" && openRuns.has(row.machineId))
       wrong("A destroyed machine has an open run.");
     if (isSettled(row.state) && row.state !== "started") {
-      const kinds = ["vm", "guard", "tap", ...(row.state === "destroyed" ? ["image", "scratch"] : [])];
+      const kinds = ["vm", "guard", slotKind, ...(row.state === "destroyed" ? ["image", "scratch"] : [])];
       if (!keepsDisk(row.config, false)) kinds.push("scratch");
       for (const kind of new Set(kinds))
         for (const { key } of held(kind, row.machineId))

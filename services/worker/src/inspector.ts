@@ -7,12 +7,13 @@ import { readHostInventory } from "./host-inventory.ts";
 import type { HostPaths } from "./host-paths.ts";
 import { inspectMachines } from "./inspect-machines.ts";
 import { type MachineRow, rowOf } from "./machine-row.ts";
+import { type RunParts, slotPlanOf } from "./run-parts.ts";
 
 export interface InspectorDeps {
   readonly database: DatabaseSync;
   readonly nodeId: string;
   readonly paths: HostPaths;
-  readonly slotOf: (row: MachineRow) => SlotPlan;
+  readonly slotPlan: (row: MachineRow, slot: string) => SlotPlan;
   readonly nowMs: () => number;
 }
 
@@ -29,15 +30,26 @@ export async function inspectHost(deps: InspectorDeps): Promise<Inspection> {
   return { ...second, differences: second.differences.filter((one) => before.has(identity(one))) };
 }
 
+export function inspectNode(parts: RunParts, database: DatabaseSync): Promise<Inspection> {
+  return inspectHost({
+    database,
+    nodeId: parts.config.node_id,
+    paths: parts.paths,
+    slotPlan: (row, slot) => slotPlanOf(parts, row, slot),
+    nowMs: () => parts.clock.nowMs(),
+  });
+}
+
 const identity = ({ kind, key, problem }: Difference): string => `${kind} ${key} ${problem}`;
 
 /** One look: what it finds may be passing. */
-export async function look({ database, nodeId, paths, slotOf, nowMs }: InspectorDeps): Promise<Inspection> {
+export async function look({ database, nodeId, paths, slotPlan, nowMs }: InspectorDeps): Promise<Inspection> {
   const host = await readHostInventory(nodeId, paths);
   // After the host, and in one turn of the event loop: what is made meanwhile is in the ledger before it is there.
   const all = (sql: string) => database.prepare(sql).all();
   const rows = all("SELECT * FROM machines ORDER BY created_ms, rowid").map(rowOf);
   const differences = inspectMachines({
+    nodeId,
     rows,
     resources: all("SELECT kind, key, machine_id FROM resources").map((row) => ({
       kind: String(row.kind),
@@ -55,7 +67,7 @@ export async function look({ database, nodeId, paths, slotOf, nowMs }: Inspector
     })),
     nowMs: nowMs(),
     paths,
-    slotOf,
+    slotPlan,
     host,
   });
   return { node_id: nodeId, machines: rows.filter(({ state }) => state !== "destroyed").length, differences };

@@ -2,11 +2,12 @@ import type { DatabaseSync } from "node:sqlite";
 import { HearthError } from "@hearth/errors";
 import { crashPoint } from "./crash-point.ts";
 
-/** A thing on the host that somebody must take away again: a tap, a disk, a process, an address. */
+/** A thing on the host that somebody must take away again: a network slot, a disk, a process, an address. */
 export interface Resource {
   readonly kind: string;
   /** Names the thing on this host, within its kind. */
   readonly key: string;
+  /** The machine that it is of, or another owner that no machine has the name of. */
   readonly machineId: string;
 }
 
@@ -45,6 +46,29 @@ export class Ledger {
       .prepare("DELETE FROM resources WHERE kind = ? AND key = ? AND machine_id = ?")
       .run(resource.kind, resource.key, resource.machineId);
     crashPoint(`release ${resource.kind}`, "after");
+  }
+
+  /** Makes the oldest thing of an owner another's; undefined when it has none. */
+  take({ kind, from, to }: { kind: string; from: string; to: string }): string | undefined {
+    crashPoint(`take ${kind}`, "before");
+    const row = this.#database
+      .prepare(
+        `UPDATE resources SET machine_id = ? WHERE rowid =
+           (SELECT rowid FROM resources WHERE kind = ? AND machine_id = ? ORDER BY rowid LIMIT 1) RETURNING key`,
+      )
+      .get(to, kind, from);
+    crashPoint(`take ${kind}`, "after");
+    return row === undefined ? undefined : String(row.key);
+  }
+
+  /** Makes a thing another owner's; false when it is not `from`'s. */
+  hand({ kind, key, from, to }: { kind: string; key: string; from: string; to: string }): boolean {
+    crashPoint(`hand ${kind}`, "before");
+    const { changes } = this.#database
+      .prepare("UPDATE resources SET machine_id = ? WHERE kind = ? AND key = ? AND machine_id = ?")
+      .run(to, kind, key, from);
+    crashPoint(`hand ${kind}`, "after");
+    return changes === 1;
   }
 
   /** All that one machine holds, in the order in which it was claimed. */

@@ -67,6 +67,8 @@ export function makeMachineTables(database: DatabaseSync): void {
   addColumn(database, "machines", "rollback", "TEXT");
   addColumn(database, "machines", "started_ms", "INTEGER");
   addColumn(database, "machines", "checks", "TEXT");
+  // An earlier version had taps beside the host's other interfaces; one that is left goes as a slot does.
+  database.exec("UPDATE resources SET kind = 'slot' WHERE kind = 'tap'");
   addColumn(database, "machines", "turn", "TEXT");
   addColumn(database, "machines", "placement", "TEXT");
 }

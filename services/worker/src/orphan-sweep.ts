@@ -10,7 +10,7 @@ import { promisify } from "node:util";
 import type { Difference, DifferenceKind, Inspection } from "@hearth/machine";
 import type { FirewallElement, NetworkExecutor } from "@hearth/network";
 import type { Logger } from "@hearth/telemetry";
-import { endProcess, guardProcesses, removeTap, vmmProcesses } from "./host-leftovers.ts";
+import { endProcess, guardProcesses, removeInterface, vmmProcesses } from "./host-leftovers.ts";
 import type { HostPaths } from "./host-paths.ts";
 import type { Clock } from "./worker-deps.ts";
 
@@ -36,7 +36,7 @@ const removable: ReadonlySet<DifferenceKind> = new Set([
   "process",
   "guard",
   "namespace",
-  "tap",
+  "interface",
   "firewall-element",
   "run-directory",
   "machine-directory",
@@ -119,8 +119,8 @@ export class OrphanSweep {
       case "namespace":
         await run("ip", ["netns", "del", key], { timeout: commandLimitMs });
         return;
-      case "tap":
-        return await removeTap(key);
+      case "interface":
+        return await removeInterface(key);
       case "firewall-element": {
         const [set = "", ...value] = key.split(" ");
         const element = { set: set as FirewallElement["set"], value: value.join(" ") };

@@ -184,13 +184,13 @@ test("a machine has one open run at a time, and recording the same one twice is 
 
 test("a resource has one owner, and only its owner releases it", () => {
   const ledger = new Ledger(openJournal(":memory:"), () => 0);
-  const tap = { kind: "tap", key: "h1a", machineId: "m1" };
-  ledger.claim(tap);
-  ledger.claim(tap);
-  assert.throws(() => ledger.claim({ ...tap, machineId: "m2" }), HearthError);
-  ledger.release({ ...tap, machineId: "m2" });
-  assert.deepEqual(ledger.ofMachine("m1"), [tap]);
-  ledger.release(tap);
-  ledger.release(tap);
+  const disk = { kind: "disk", key: "h1a", machineId: "m1" };
+  ledger.claim(disk);
+  ledger.claim(disk);
+  assert.throws(() => ledger.claim({ ...disk, machineId: "m2" }), HearthError);
+  ledger.release({ ...disk, machineId: "m2" });
+  assert.deepEqual(ledger.ofMachine("m1"), [disk]);
+  ledger.release(disk);
+  ledger.release(disk);
   assert.deepEqual(ledger.ofMachine("m1"), []);
 });

@@ -2,7 +2,7 @@
 import type { NodeConfig } from "@hearth/cluster";
 import { HearthError } from "@hearth/errors";
 import type { NetworkExecutor } from "@hearth/network";
-import { planSlot, type SlotPlan } from "@hearth/network";
+import { type GuestNetwork, planGuest, planSlot, type SlotPlan } from "@hearth/network";
 import type { Logger } from "@hearth/telemetry";
 import type { HostPaths } from "./host-paths.ts";
 import type { ImagesClient } from "./images-client.ts";
@@ -13,6 +13,7 @@ import type { MachineRow } from "./machine-row.ts";
 import type { MachineStore } from "./machine-store.ts";
 import type { Step } from "./run-step.ts";
 import type { ScratchDisks } from "./scratch-disk.ts";
+import { type SlotPool, slotKind } from "./slot-pool.ts";
 import type { Clock, WorkerLimits } from "./worker-deps.ts";
 
 /** The VMs that this worker holds. */
@@ -31,14 +32,13 @@ export interface RunParts {
   readonly ledger: Ledger;
   readonly live: LiveMachines;
   readonly disks: ScratchDisks;
-  readonly network: Pick<NetworkExecutor, "applySlot" | "removeSlot" | "removeElements">;
+  readonly network: Pick<NetworkExecutor, "applySlot" | "hasSlot" | "removeSlot" | "removeElements">;
+  readonly slots: Pick<SlotPool, "claim">;
   readonly images: ImagesClient;
   readonly paths: HostPaths;
   readonly clock: Clock;
   readonly limits: WorkerLimits;
   readonly logger: Logger;
-  /** The user that VMMs run as. */
-  readonly ownerUid: number;
 }
 
 /** All runs of machines have the same input: what to do is read from the row when it is done. */
@@ -48,16 +48,24 @@ export interface RunInput {
 
 export type MachineStep = Step<RunInput>;
 
-export function slotOf(parts: RunParts, row: MachineRow): SlotPlan {
-  const { prefix, hostNumber } = parts.identity;
-  return planSlot({
-    node: parts.config.node_id,
+function addressing({ identity }: RunParts, row: MachineRow) {
+  const { prefix, hostNumber } = identity;
+  return {
     machineId: row.machineId,
     address: { prefix, host: hostNumber, network: row.network, machine: row.machineNumber },
     egressSlot: row.egressSlot,
-    ownerUid: parts.ownerUid,
-  });
+  };
 }
+
+/** What the guest is told of its network, whichever slot it has. */
+export const guestOf = (parts: RunParts, row: MachineRow): GuestNetwork => planGuest(addressing(parts, row));
+
+export const slotPlanOf = (parts: RunParts, row: MachineRow, slot: string): SlotPlan =>
+  planSlot({ node: parts.config.node_id, slot, ...addressing(parts, row) });
+
+/** The slot that a machine holds. */
+export const heldSlot = ({ ledger }: Pick<RunParts, "ledger">, machineId: string): string | undefined =>
+  ledger.ofMachine(machineId).find(({ kind }) => kind === slotKind)?.key;
 
 /** Throws vmm_not_running when this worker holds no VM of the machine. */
 export function needLive(parts: RunParts, machineId: string): LiveMachine {

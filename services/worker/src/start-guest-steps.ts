@@ -2,11 +2,12 @@
 import { mkdir, rm } from "node:fs/promises";
 import { HearthError, type HearthErrorCode } from "@hearth/errors";
 import type { NodeImage } from "@hearth/machine";
+import { namespacePath, slotTap } from "@hearth/network";
 import { crashPoint } from "./crash-point.ts";
 import { programArgv, programEnv } from "./machine-program.ts";
 import { imageRef, privateAddress } from "./machine-record.ts";
 import type { MachineRow } from "./machine-row.ts";
-import { type MachineStep, needLive, type RunParts, slotOf } from "./run-parts.ts";
+import { guestOf, heldSlot, type MachineStep, needLive, type RunParts } from "./run-parts.ts";
 import { explainStartFailure } from "./start-failure.ts";
 import { endGuards, guardOf } from "./vm-guards.ts";
 
@@ -24,6 +25,9 @@ export function vmmStep(parts: RunParts): MachineStep {
       const row = store.get(machineId);
       const runDir = paths.runDir(machineId);
       ledger.claim({ kind: "vm", key: runDir, machineId });
+      const slot = heldSlot(parts, machineId);
+      if (slot === undefined)
+        throw new HearthError("internal", { message: "The machine has no network slot; start it again." });
       const guard = guardOf(parts, row);
       if (guard !== undefined) ledger.claim({ kind: "guard", key: runDir, machineId });
       await Promise.all([
@@ -47,7 +51,8 @@ export function vmmStep(parts: RunParts): MachineStep {
           { path: row.image?.rootfsPath ?? "", readOnly: true },
           { path: paths.scratch(machineId), readOnly: false },
         ],
-        nics: [{ tap: slotOf(parts, row).tap.name, mac: slotOf(parts, row).guest.mac }],
+        nics: [{ tap: slotTap, mac: guestOf(parts, row).mac }],
+        netns: namespacePath(slot),
         consolePath: paths.console(machineId),
         ...(guard === undefined ? {} : { guard }),
       });
@@ -100,7 +105,7 @@ export function guestReadyStep(parts: RunParts): MachineStep {
 /** What the guest is told of itself, with the start of its program. */
 function guestSettings(parts: RunParts, row: MachineRow, image: NodeImage) {
   const { identity, config } = parts;
-  const { guest } = slotOf(parts, row);
+  const guest = guestOf(parts, row);
   const place = {
     nodeId: config.node_id,
     privateIp: privateAddress(identity, row),

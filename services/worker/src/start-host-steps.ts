@@ -1,10 +1,12 @@
 /** The steps of a start that make things on the host: image, scratch disk, network slot. */
 import { access } from "node:fs/promises";
 import { planTeardown } from "@hearth/network";
+import { crashPoint } from "./crash-point.ts";
 import { holdsImage, imageHolder, releaseImage } from "./image-hold.ts";
 import { keepsDisk } from "./machine-program.ts";
-import { type MachineStep, type RunParts, slotOf } from "./run-parts.ts";
+import { heldSlot, type MachineStep, type RunParts, slotPlanOf } from "./run-parts.ts";
 import { defaultScratchGb } from "./scratch-disk.ts";
+import { slotKind } from "./slot-pool.ts";
 
 const present = (path: string): Promise<boolean> =>
   access(path).then(
@@ -65,26 +67,31 @@ export async function dropScratch({ ledger, disks, paths }: RunParts, machineId:
 }
 
 export function slotStep(parts: RunParts): MachineStep {
-  const { store, ledger, network } = parts;
+  const { store, network, slots } = parts;
   return {
     name: "network-slot",
     limitMs: parts.limits.networkSlotMs,
     maxAttempts: 3,
     inspect: async () => false, // applying what is applied is the look
     do: async ({ machineId }, { signal }) => {
-      const plan = slotOf(parts, store.get(machineId));
-      ledger.claim({ kind: "tap", key: plan.tap.name, machineId });
-      await network.applySlot(plan, signal);
+      const held = heldSlot(parts, machineId);
+      // A restart of the host took it away, and left its row.
+      const gone = held !== undefined && !(await network.hasSlot(held, signal));
+      if (gone) await releaseSlot(parts, machineId);
+      const slot = held === undefined || gone ? await slots.claim(machineId, signal) : held;
+      crashPoint("apply slot", "before");
+      await network.applySlot(slotPlanOf(parts, store.get(machineId), slot), signal);
+      crashPoint("apply slot", "after");
       return { kind: "done" };
     },
     undo: async ({ machineId }) => await releaseSlot(parts, machineId),
   };
 }
 
+/** Deletes it: what a guest has used is never given to another. */
 export async function releaseSlot(parts: RunParts, machineId: string): Promise<void> {
-  const plan = slotOf(parts, parts.store.get(machineId));
-  const held = parts.ledger.ofMachine(machineId).some(({ kind }) => kind === "tap");
-  if (!held) return;
-  await parts.network.removeSlot(planTeardown(plan));
-  parts.ledger.release({ kind: "tap", key: plan.tap.name, machineId });
+  const slot = heldSlot(parts, machineId);
+  if (slot === undefined) return;
+  await parts.network.removeSlot(planTeardown(slotPlanOf(parts, parts.store.get(machineId), slot)));
+  parts.ledger.release({ kind: slotKind, key: slot, machineId });
 }

@@ -21,7 +21,7 @@ describe("a VMM that answers nothing", { skip: missing(), timeout: 120_000 }, ()
       const ended = await node.state(record.id, state);
       assert.equal(ended.events.filter(({ type }) => type === "failed").length, 0);
       assert.deepEqual(node.vms(), []);
-      assert.deepEqual(node.taps(), []);
+      assert.deepEqual(node.slotsHeld(), []);
       assert.deepEqual(readdirSync(join(node.config.run_dir, "m")), []);
     });
 });

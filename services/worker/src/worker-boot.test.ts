@@ -1,10 +1,13 @@
 /** The worker as a process, with real machines: QEMU, taps, the guest agent as process 1. */
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { readdirSync } from "node:fs";
+import { createHash } from "node:crypto";
+import { readdirSync, readlinkSync, statSync } from "node:fs";
+import { connect } from "node:net";
 import { join } from "node:path";
 import { describe, test } from "node:test";
-import { decodeExecFrame, type LogEntry, type MachineExplanation } from "@hearth/machine";
+import { decodeExecFrame, type Inspection, type LogEntry, type MachineExplanation } from "@hearth/machine";
+import { namespacePath } from "@hearth/network";
 import { missing, startNode, type TestNode } from "./testing/node-fixture.ts";
 
 async function exec(node: TestNode, id: string, script: string) {
@@ -26,12 +29,27 @@ async function logs(node: TestNode, id: string): Promise<LogEntry[]> {
   return entries;
 }
 
+/** Of all that a server sends; asked again while nobody listens yet. */
+async function digestFrom(host: string, port: number): Promise<string> {
+  const limit = Date.now() + 10_000;
+  for (;;) {
+    const hash = createHash("sha256");
+    const socket = connect(port, host);
+    try {
+      for await (const chunk of socket) hash.update(chunk);
+      return hash.digest("hex");
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "ECONNREFUSED" || Date.now() > limit) throw error;
+    }
+  }
+}
+
 const textOf = (entries: readonly LogEntry[]) =>
   entries.map(({ data }) => Buffer.from(data, "base64").toString()).join("");
 
 const nothingLeft = (node: TestNode) => {
   assert.deepEqual(node.vms(), []);
-  assert.deepEqual(node.taps(), []);
+  assert.deepEqual(node.slotsHeld(), []);
   assert.deepEqual(readdirSync(join(node.config.run_dir, "m")), []);
 };
 
@@ -46,8 +64,20 @@ describe("a worker with real machines", { skip: missing(), timeout: 240_000 }, (
     const told = await exec(node, id, "echo $COLOUR $SIZE; hostname; cat /etc/resolv.conf; touch /marker");
     assert.equal(told.stdout, `red big\n${id}\nnameserver fd12:3456:789a::3\n`);
     execFileSync("/bin/busybox", ["ping", "-6", "-c1", "-W5", private_ip], { stdio: "ignore" });
-    assert.equal(node.taps().length, 1);
+    const [slot = "", ...others] = node.slotsHeld();
+    assert.deepEqual(others, []);
     const [vm] = node.vms();
+    assert.equal(readlinkSync(`/proc/${vm}/ns/net`), `net:[${statSync(namespacePath(slot)).ino}]`);
+    const { stdout } = await exec(node, id, "ip -4 -o addr show eth0");
+    const [, privateV4 = ""] = /inet ([0-9.]+)/.exec(stdout) ?? [];
+    execFileSync("/bin/busybox", ["ping", "-4", "-c1", "-W5", privateV4], { stdio: "ignore" });
+    // Large segments in both forms pass the wire of the slot whole.
+    const serve =
+      "head -c 8388608 /dev/urandom >/big; (nc -l -p 9000 </big >/dev/null 2>&1 &); sha256sum /big";
+    const digest = (await exec(node, id, serve)).stdout.slice(0, 64);
+    assert.equal(await digestFrom(privateV4, 9000), digest);
+    const { differences } = (await node.command("inspect", {})) as Inspection;
+    assert.deepEqual(differences, []);
 
     await node.end("SIGKILL");
     assert.deepEqual(node.vms(), [vm]);
@@ -104,12 +134,13 @@ describe("a worker with real machines", { skip: missing(), timeout: 240_000 }, (
     await node.start();
     await node.state(record.id, "started");
     assert.equal(node.vms().length, 1);
-    assert.equal(node.taps().length, 1);
+    assert.equal(node.slotsHeld().length, 1);
     await node.end("SIGTERM");
     assert.equal(node.vms().length, 1, "a worker that stops leaves its machines running");
     await node.start();
     await node.command("stop-all", { timeout_ms: 2_000 });
     nothingLeft(node);
+    assert.deepEqual(node.slots(), [], "nor of the pool");
     await node.end("SIGTERM");
     await node.start();
     await node.state(record.id, "started");

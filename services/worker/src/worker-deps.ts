@@ -19,7 +19,10 @@ export interface WorkerDeps {
   readonly bus: Bus;
   readonly facts: Pick<FactStore, "publish" | "delete" | "read" | "compareAndSet" | "isIntact" | "position">;
   readonly makeVmm: () => Vmm;
-  readonly network: Pick<NetworkExecutor, "applySlot" | "removeSlot" | "removeElements">;
+  readonly network: Pick<
+    NetworkExecutor,
+    "buildSlot" | "hasSlot" | "applySlot" | "removeSlot" | "removeElements"
+  >;
   readonly images: ImagesClient;
   /** To the private address of a machine, for its health checks; plain TCP when absent. */
   readonly connect?: Connect;
@@ -44,6 +47,8 @@ export interface WorkerLimits extends StepLimits {
   /** How often the host is looked at for what no ledger has, and how long that must have been there. */
   readonly orphanSweepMs: number;
   readonly orphanGraceMs: number;
+  /** Network slots that are kept ready. */
+  readonly slotPool: number;
   /** Between looks whether a database that could not be written can be: the first, and the longest. */
   readonly probeMs: number;
   readonly longestProbeMs: number;
@@ -56,6 +61,7 @@ export const defaultLimits: WorkerLimits = {
   nodeFactEveryMs: 3_000,
   orphanSweepMs: 20_000,
   orphanGraceMs: 60_000,
+  slotPool: 2,
   probeMs: 500,
   longestProbeMs: 15_000,
 };

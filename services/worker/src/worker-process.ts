@@ -9,6 +9,7 @@ import { NetworkExecutor } from "@hearth/network";
 import { releaseStartupMemory, stopSignal, untilAborted } from "@hearth/process";
 import { createLogger } from "@hearth/telemetry";
 import type { Vmm } from "@hearth/vmm";
+import { crashPoint } from "./crash-point.ts";
 import { databaseError } from "./database-fault.ts";
 import { openWorkerDatabase } from "./database-open.ts";
 import { HostPaths } from "./host-paths.ts";
@@ -63,7 +64,7 @@ export async function runWorker({ config, makeVmm, bootId, limits }: WorkerProce
       bus,
       facts: new FactStore({ bus }),
       makeVmm,
-      network: new NetworkExecutor(),
+      network: new NetworkExecutor({ beforeChange: (what) => crashPoint(`network ${what}`, "before") }),
       images: new BusImagesClient(bus, config.node_id),
       clock: {
         nowMs: () => Date.now(),

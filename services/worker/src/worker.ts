@@ -9,7 +9,6 @@ import type { DatabaseSync } from "node:sqlite";
 import { defaultLease, type Handler, Outbox, type Serving, serveStreams } from "@hearth/cluster";
 import { HearthError } from "@hearth/errors";
 import {
-  type Inspection,
   type MachineAnswer,
   newInstanceId,
   parseWorkerCommand,
@@ -27,7 +26,7 @@ import { DatabaseHealth } from "./database-health.ts";
 import { drainMachines, parseStopAll } from "./drain.ts";
 import { GuestCommands } from "./guest-commands.ts";
 import { HostPaths } from "./host-paths.ts";
-import { inspectHost } from "./inspector.ts";
+import { inspectNode } from "./inspector.ts";
 import { Ledger } from "./ledger.ts";
 import { LiveSet, runningMachine } from "./live-set.ts";
 import { MachineActor } from "./machine-actor.ts";
@@ -44,10 +43,11 @@ import { ownerId, withCrashPoints } from "./published-facts.ts";
 import { Restatement } from "./restatement.ts";
 import { RunEngine } from "./run-engine.ts";
 import { runHistory } from "./run-history.ts";
-import { type RunParts, slotOf } from "./run-parts.ts";
+import type { RunParts } from "./run-parts.ts";
 import { ScratchDisks } from "./scratch-disk.ts";
 import { HeardServices } from "./service-health.ts";
 import { SlotNumbers } from "./slot-numbers.ts";
+import { SlotPool } from "./slot-pool.ts";
 import { bootKey, takeOver } from "./take-over.ts";
 import { restoreGuards } from "./vm-guards.ts";
 import { defaultLimits, type WorkerDeps } from "./worker-deps.ts";
@@ -72,6 +72,7 @@ export class Worker {
   readonly #guests: GuestCommands;
   readonly #nodeFacts: NodeFacts;
   readonly #orphans: OrphanSweep;
+  readonly #slots: SlotPool;
   readonly #lease: NodeLease;
   readonly #actors = new Map<string, MachineActor>();
   readonly #services = new HeardServices(() => performance.now());
@@ -188,20 +189,26 @@ export class Worker {
         logger,
       }),
     });
+    const ledger = new Ledger(database, nowMs);
+    this.#slots = new SlotPool({
+      ...{ nodeId: config.node_id, ledger, network: deps.network, clock, randomBytes, logger },
+      ownerUid: process.getuid?.() ?? 0,
+      size: limits.slotPool,
+    });
     this.#parts = {
       config,
       identity,
       store: this.#store,
-      ledger: new Ledger(database, nowMs),
+      ledger,
       live: this.#live,
       disks: new ScratchDisks(paths.templates),
       network: deps.network,
+      slots: this.#slots,
       images: deps.images,
       paths,
       clock,
       limits,
       logger,
-      ownerUid: process.getuid?.() ?? 0,
     };
     const rights: RightsDeps = {
       parts: this.#parts,
@@ -223,7 +230,7 @@ export class Worker {
       network: deps.network,
       inspect: async () => {
         await restoreGuards(this.#parts);
-        return await this.#inspect();
+        return await inspectNode(this.#parts, database);
       },
       clock,
       logger,
@@ -257,6 +264,7 @@ export class Worker {
     await bus.flush();
     this.#nodeFacts.start();
     this.#orphans.start();
+    this.#slots.start();
   }
 
   /** Lets go of the machines, which run on, and closes the database. */
@@ -267,6 +275,7 @@ export class Worker {
       this.#nodeFacts.stop(),
       this.#orphans.stop(),
       this.#health.stop(),
+      this.#slots.stop(),
     ]);
     await Promise.all([...this.#actors.values()].map((actor) => actor.stop()));
     await this.#checks.release();
@@ -314,21 +323,11 @@ export class Worker {
         explain: (machineId, limit) =>
           runHistory(this.#database, machineId, { limit, nowMs: this.#deps.clock.nowMs() }),
         placementOf: (machineId) => placementOf(this.#database, machineId),
-        inspect: () => this.#inspect(),
+        inspect: () => inspectNode(this.#parts, this.#database),
       },
       command,
       signal,
     );
-  }
-
-  #inspect(): Promise<Inspection> {
-    return inspectHost({
-      database: this.#database,
-      nodeId: this.#deps.config.node_id,
-      paths: this.#parts.paths,
-      slotOf: (row) => slotOf(this.#parts, row),
-      nowMs: () => this.#deps.clock.nowMs(),
-    });
   }
 
   async #stopAll(payload: unknown, signal: AbortSignal): Promise<unknown> {
@@ -339,6 +338,7 @@ export class Worker {
         {
           parts: this.#parts,
           engine: this.#engine,
+          slots: this.#slots,
           until: (quiet, limit) => this.#watch.until(quiet, limit),
         },
         request,

@@ -3,7 +3,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { closeSync, mkdirSync, openSync, readFileSync, rmSync } from "node:fs";
 import { setTimeout as delay } from "node:timers/promises";
 import { HearthError } from "@hearth/errors";
-import { guarded, type VmmGuard } from "../port.ts";
+import { guarded, inNetns, type VmmGuard } from "../port.ts";
 import { processStartTime } from "./process.ts";
 import { QmpClient, type QmpEvent } from "./qmp.ts";
 
@@ -23,6 +23,7 @@ export interface LaunchOptions {
   readonly binary: string;
   readonly args: readonly string[];
   readonly guard?: VmmGuard | undefined;
+  readonly netns?: string | undefined;
   readonly runDir: string;
   readonly sockets: readonly string[];
   readonly qmpSocket: string;
@@ -45,7 +46,9 @@ export async function launchQemu(options: LaunchOptions): Promise<Launched> {
   const log = openSync(logPath, "w", 0o600);
   let child: ChildProcess;
   try {
-    const [program = "", ...args] = guarded(options.guard, [options.binary, ...options.args]);
+    // The guard first: it stays where it was started, and there is no VMM without it.
+    const command = inNetns(options.netns, [options.binary, ...options.args]);
+    const [program = "", ...args] = guarded(options.guard, command);
     child = spawn(program, args, { detached: true, stdio: ["ignore", log, log] });
   } finally {
     closeSync(log);

@@ -193,6 +193,7 @@ export class QemuVmm implements Vmm {
     const launched = await launchQemu({
       binary: this.#binary,
       guard: spec.guard,
+      netns: spec.netns,
       args: qemuArguments({ spec, accelerator, memory, qmpSocket, agentSocket, tscKhz, incoming }),
       runDir: spec.runDir,
       sockets: [qmpSocket, agentSocket],

@@ -31,6 +31,7 @@ export async function testHost(): Promise<TestHost> {
     apiPort: await freePort(),
     busPort: await freePort(),
     routePort: await freePort(),
+    meshPort: await freePort(),
     region: "test",
     assetsDir,
     servicesDir: join(import.meta.dirname, "services"),

@@ -4,6 +4,7 @@
  * kill falls among them is the host's own timing.
  */
 import { setTimeout as delay } from "node:timers/promises";
+import { heldByMachines } from "./converged.ts";
 import { type DrillNode, eventually } from "./drill-node.ts";
 import { type DrillMachine, newDrillMachine, operations, recordOf } from "./operations.ts";
 import { seeded } from "./seeded.ts";
@@ -73,8 +74,8 @@ export async function runChurn(node: DrillNode, options: ChurnOptions): Promise<
     over.abort();
     await killing;
   }
+  const held = await heldByMachines(node);
   const { differences } = await node.inspect();
-  const held = node.rows("SELECT kind, key, machine_id FROM resources");
   const images = [...node.holders].map((holder) => ({ kind: "image", holder }));
   const left = [...differences, ...held, ...images];
   return { machines: made, actions, kills, leaked: left.length, left, seed: options.seed };

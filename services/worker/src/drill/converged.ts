@@ -2,6 +2,7 @@
 import { join } from "node:path";
 import type { MachineRecord } from "@hearth/machine";
 import { look } from "../inspector.ts";
+import { slotOwners } from "../slot-pool.ts";
 import { type DrillNode, eventually, readLines } from "./drill-node.ts";
 import { type DrillMachine, newDrillMachine, type Operation, recordOf } from "./operations.ts";
 
@@ -134,10 +135,21 @@ export async function unclaimed(node: DrillNode): Promise<string | undefined> {
 
 /** When every machine is gone, nothing of any may be there. */
 export async function leftovers(node: DrillNode): Promise<string | undefined> {
+  const held = await heldByMachines(node);
   const { differences } = await node.inspect();
-  const held = node.rows("SELECT kind, key FROM resources");
   const left = [...differences, ...held, ...[...node.holders].map((holder) => ({ kind: "image", holder }))];
   return left.length === 0 ? undefined : `left behind: ${JSON.stringify(left)}`;
+}
+
+/** What the ledger has beside the slots that are ready; one that is being made is waited for. */
+export async function heldByMachines(node: DrillNode): Promise<Record<string, unknown>[]> {
+  const held = () => node.rows("SELECT kind, key, machine_id FROM resources");
+  await eventually(
+    "no slot is being made",
+    () => (held().some(({ machine_id }) => machine_id === slotOwners.making) ? undefined : true),
+    convergeMs,
+  );
+  return held().filter(({ machine_id }) => machine_id !== slotOwners.pool);
 }
 
 export async function clear(node: DrillNode, { id }: DrillMachine): Promise<void> {

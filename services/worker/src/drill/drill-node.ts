@@ -1,5 +1,5 @@
 /**
- * One node for drills: a real nats-server, real taps and firewall, a worker process that is killed and started
+ * One node for drills: a real nats-server, real networks and firewall, a worker process that is killed and started
  * again, and an image service that remembers who holds what.
  */
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
@@ -168,12 +168,12 @@ export class DrillNode {
     await exited;
   }
 
-  /** All that a restart of the host takes away: processes, taps, the run directory, the firewall. */
+  /** All that a restart of the host takes away: processes, slots, the run directory, the firewall. */
   async reboot(): Promise<void> {
     await this.endWorker("SIGKILL");
     const inventory = await readHostInventory(this.config.node_id, this.paths);
     for (const { pid } of inventory.processes) endTree(pid);
-    for (const tap of inventory.network.taps) execFileSync("ip", ["link", "del", tap]);
+    for (const { name } of inventory.network.namespaces) execFileSync("ip", ["netns", "del", name]);
     rmSync(this.config.run_dir, { recursive: true, force: true });
     await this.#network.removeNode(this.config.node_id);
     await this.#applyNode();
@@ -215,12 +215,14 @@ export class DrillNode {
     const database = new DatabaseSync(this.paths.database, { readOnly: true, timeout: 5_000 });
     try {
       const prefix = parseClusterPrefix(config.prefix);
-      const slotOf = ({ network, machineNumber, machineId, egressSlot }: MachineRow) =>
-        planSlot({
-          ...{ node: config.node_id, machineId, egressSlot, ownerUid: process.getuid?.() ?? 0 },
+      const slotPlan = (row: MachineRow, slot: string) => {
+        const { network, machineNumber, machineId, egressSlot } = row;
+        return planSlot({
+          ...{ node: config.node_id, slot, machineId, egressSlot },
           address: { prefix, host: config.host_number, network, machine: machineNumber },
         });
-      const deps = { database, nodeId: config.node_id, paths: this.paths, slotOf, nowMs: Date.now };
+      };
+      const deps = { database, nodeId: config.node_id, paths: this.paths, slotPlan, nowMs: Date.now };
       return await inspectBy(deps);
     } finally {
       database.close();
@@ -233,7 +235,7 @@ export class DrillNode {
     if (made !== undefined) {
       const inventory = await readHostInventory(made.config.node_id, this.paths);
       for (const { pid } of inventory.processes) endTree(pid);
-      for (const tap of inventory.network.taps) execFileSync("ip", ["link", "del", tap]);
+      for (const { name } of inventory.network.namespaces) execFileSync("ip", ["netns", "del", name]);
       await this.#network.removeNode(made.config.node_id);
       await made.serving[Symbol.asyncDispose]();
       await made.replica.stop();

@@ -36,10 +36,10 @@ describe("drills", { skip, timeout: 280_000 }, () => {
     assert.equal(runs, 4 * steps);
   });
 
-  test("the matrix sees a tap that stays behind", async () => {
+  test("the matrix sees an interface that stays behind", async () => {
     // A link of the node's name that no ledger has stands for what a worker might have forgotten.
-    const { tapPrefix } = await import("@hearth/network");
-    const tap = `${tapPrefix(node.config.node_id)}lost`;
+    const { slotPrefix } = await import("@hearth/network");
+    const tap = `${slotPrefix(node.config.node_id)}lost`;
     execFileSync("ip", ["tuntap", "add", "dev", tap, "mode", "tap"]);
     try {
       const { violations } = await runCrashMatrix([node], {
@@ -47,7 +47,7 @@ describe("drills", { skip, timeout: 280_000 }, () => {
         sample: 1,
         operations: ["create-unlaunched"],
       });
-      assert.match(violations[0]?.message ?? "", /tap/);
+      assert.match(violations[0]?.message ?? "", /interface/);
     } finally {
       execFileSync("ip", ["link", "del", tap]);
     }

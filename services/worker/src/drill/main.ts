@@ -9,7 +9,7 @@ const usage = `usage: npm run drill -- crash-matrix [--sample N] [--seed S] [--o
        npm run drill -- step-faults [--operation NAME]... [--driver sim|qemu] [--jobs N] [--json]
        npm run drill -- churn [--machines N] [--seed S] [--driver sim|qemu] [--json]
 
-sim: the worker, its database, taps and firewall are real, and the guest agent is; the virtual machine is a process that
+sim: the worker, its database, networks and firewall are real, and the guest agent is; the virtual machine is a process that
 stands for one. qemu: all of it is real. jobs: so many nodes share the runs.`;
 
 const { values, positionals, fail, whole } = drillArguments(usage, {
@@ -55,6 +55,9 @@ async function run(
 let bad = 0;
 {
   await using nodes = new AsyncDisposableStack();
+  // Who ends a drill early finds its host as it was.
+  for (const signal of ["SIGINT", "SIGTERM"] as const)
+    process.once(signal, () => void nodes.disposeAsync().finally(() => process.exit(130)));
   const started: DrillNode[] = [];
   for (let count = 0; count < (drill === "churn" ? 1 : jobs); count += 1) {
     const node = nodes.use(new DrillNode(driver));

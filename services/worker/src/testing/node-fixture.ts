@@ -1,10 +1,11 @@
-/** A worker as the process that it is, with real VMs on this host; needs root for its taps. */
+/** A worker as the process that it is, with real VMs on this host; needs root for its networks. */
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
 import {
   type Bus,
   type BusStream,
@@ -26,7 +27,7 @@ import {
   type WorkerCommandName,
   type WorkerStreamName,
 } from "@hearth/machine";
-import { NetworkExecutor, parseClusterPrefix, tapPrefix } from "@hearth/network";
+import { NetworkExecutor, parseClusterPrefix, slotPrefix } from "@hearth/network";
 import { busyboxRootfs } from "./busybox-rootfs.ts";
 import { createBy } from "./create-by.ts";
 import { freePort } from "./free-port.ts";
@@ -59,7 +60,8 @@ export interface TestNode extends AsyncDisposable {
   readonly bus: Bus;
   readonly config: NodeConfig;
   readonly output: string[];
-  start(): Promise<void>;
+  /** @param program in place of the worker's own, beside this file */
+  start(program?: string): Promise<void>;
   /** Starts a worker that is to refuse; resolves with its exit code. */
   startRefused(): Promise<number | null>;
   /** Ends the worker alone; resolves with its exit code. */
@@ -70,7 +72,10 @@ export interface TestNode extends AsyncDisposable {
   state(id: string, state: string): Promise<MachineRecord>;
   stream(name: WorkerStreamName, request: unknown): Promise<BusStream>;
   vms(): number[];
-  taps(): string[];
+  /** On the host. */
+  slots(): string[];
+  /** Of machines, by the ledger. */
+  slotsHeld(): string[];
 }
 
 export async function startNode(lease?: NodeConfig["lease"]): Promise<TestNode> {
@@ -118,8 +123,8 @@ export async function startNode(lease?: NodeConfig["lease"]): Promise<TestNode> 
     bus,
     config,
     output,
-    start: async () => {
-      child = spawn(process.execPath, [join(import.meta.dirname, "../main.ts")], {
+    start: async (program = "../main.ts") => {
+      child = spawn(process.execPath, [join(import.meta.dirname, program)], {
         env: { ...process.env, HEARTH_NODE_CONFIG: configPath },
         stdio: ["ignore", "pipe", "inherit"],
       });
@@ -158,11 +163,12 @@ export async function startNode(lease?: NodeConfig["lease"]): Promise<TestNode> 
     stream: (name, request) =>
       openStream(bus, { nodeId: config.node_id, service: "worker", command: name }, request, { timeoutMs }),
     vms: () => vmsOf(dir),
-    taps: () => readdirSync("/sys/class/net").filter((name) => name.startsWith(tapPrefix(config.node_id))),
+    slots: () => readdirSync("/run/netns").filter((name) => name.startsWith(slotPrefix(config.node_id))),
+    slotsHeld: () => slotsHeld(join(config.data_dir, "worker", "worker.db")),
     [Symbol.asyncDispose]: async () => {
       await node.end("SIGTERM");
       for (const pid of node.vms()) process.kill(pid, "SIGKILL");
-      for (const tap of node.taps()) execFileSync("ip", ["link", "del", tap]);
+      for (const slot of node.slots()) execFileSync("ip", ["netns", "del", slot]);
       await network.removeNode(config.node_id);
       await serving[Symbol.asyncDispose]();
       await replica.stop();
@@ -209,6 +215,18 @@ function busyboxImage(dir: string): NodeImage {
       labels: {},
     },
   };
+}
+
+function slotsHeld(path: string): string[] {
+  const database = new DatabaseSync(path, { readOnly: true, timeout: 5_000 });
+  try {
+    const rows = database.prepare("SELECT key, machine_id FROM resources WHERE kind = 'slot'").all();
+    return rows
+      .filter(({ machine_id }) => !String(machine_id).startsWith("pool"))
+      .map(({ key }) => String(key));
+  } finally {
+    database.close();
+  }
 }
 
 function vmsOf(dir: string): number[] {

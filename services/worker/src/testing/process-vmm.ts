@@ -4,7 +4,7 @@
  * does; but there is no VM around it, so a drill of it says that it is a simulation.
  */
 import { type ChildProcess, spawn } from "node:child_process";
-import { appendFileSync, readFileSync, rmSync } from "node:fs";
+import { appendFileSync, readFileSync, rmSync, symlinkSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
 import { connect } from "node:net";
 import { join } from "node:path";
@@ -13,6 +13,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { HearthError } from "@hearth/errors";
 import {
   guarded,
+  inNetns,
   type Vmm,
   type VmmExit,
   type VmmExitReason,
@@ -48,14 +49,12 @@ export class ProcessVmm implements Vmm {
     const agentSocket = join(spec.runDir, "agent.sock");
     rmSync(agentSocket, { force: true });
     appendFileSync(spec.consolePath, "simulated boot\n");
-    const agent = [this.#agent, "--unix", agentSocket];
-    // The guard executes what it is given under its own name, so a shell gives the agent the other one.
-    const renamed = guarded(spec.guard, ["bash", "-c", 'exec -a "$0" "$@"', programName, ...agent]);
-    const [program = "", ...args] = spec.guard === undefined ? agent : renamed;
-    const child = spawn(program, args, {
-      ...{ detached: true, stdio: "ignore", cwd: "/" },
-      ...(spec.guard === undefined ? { argv0: programName } : {}),
-    });
+    // By a name of its own, so that it is one of the VMMs from the moment at which it is executed.
+    const named = join(spec.runDir, programName);
+    rmSync(named, { force: true });
+    symlinkSync(this.#agent, named);
+    const [program = "", ...args] = guarded(spec.guard, inNetns(spec.netns, [named, "--unix", agentSocket]));
+    const child = spawn(program, args, { detached: true, stdio: "ignore", cwd: "/" });
     await new Promise<void>((resolve, reject) => child.once("spawn", resolve).once("error", reject));
     const pid = child.pid ?? 0;
     child.unref();

@@ -44,7 +44,8 @@ export interface WorkerFixture extends AsyncDisposable {
   readonly config: NodeConfig;
   readonly host: SimHost;
   /** Taps that are up. */
-  readonly taps: Set<string>;
+  /** Those with the identity of a machine. */
+  readonly slots: Set<string>;
   /** Machines that hold an image. */
   readonly holders: Set<string>;
   /** Their holds, one an instance. */
@@ -111,7 +112,8 @@ export async function startWorker(
     now: () => performance.now(),
     beforeCall: async (call, machineId) => await fixture.beforeCall?.(call, machineId),
   });
-  const taps = new Set<string>();
+  const built = new Set<string>();
+  const slots = new Set<string>();
   const imageHolds = new Set<string>();
   const log: string[] = [];
   const database = () => openWorkerDatabase(join(databaseDir ?? dir, "worker.db"));
@@ -132,9 +134,14 @@ export async function startWorker(
         facts: new FactStore({ bus }),
         makeVmm: () => new SocketSimVmm(host),
         network: {
-          applySlot: async ({ tap }) => void taps.add(tap.name),
+          buildSlot: async ({ slot }) => void built.add(slot),
+          hasSlot: async (slot) => built.has(slot),
+          applySlot: async ({ slot }) => void slots.add(slot),
           removeElements: async () => undefined,
-          removeSlot: async ({ tapName }) => void taps.delete(tapName),
+          removeSlot: async ({ slot }) => {
+            built.delete(slot);
+            slots.delete(slot);
+          },
         },
         images,
         clock: {
@@ -155,7 +162,7 @@ export async function startWorker(
     config,
     host,
     replica,
-    taps,
+    slots,
     imageHolds,
     get holders() {
       return new Set([...imageHolds].map((holder) => holder.split(".")[0] ?? ""));

@@ -1,0 +1,87 @@
+/** Three real nats-servers that form a cluster with the state stream in three copies, for the tests of this package. */
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { type Bus, type BusOptions, connectBus } from "../bus.ts";
+import { apiUser } from "../bus-users.ts";
+import { ensureUserKey } from "../credentials.ts";
+import { NatsServer } from "../nats-server.ts";
+import { keepStateStream, stateHealth } from "../state-keeper.ts";
+import { freePort } from "../test-server.ts";
+
+export interface TestCluster extends AsyncDisposable {
+  readonly dir: string;
+  readonly servers: ReadonlyMap<string, NatsServer>;
+  /** Of one who may do everything with the stream. */
+  readonly keeperLogin: BusOptions;
+  /** As an API; closed with the cluster. */
+  connect(server: string): Promise<Bus>;
+  /** The server that the stream is written through. */
+  leader(): Promise<string>;
+}
+
+const limitMs = 60_000;
+
+export async function startTestCluster(): Promise<TestCluster> {
+  const dir = await mkdtemp(join(tmpdir(), "hearth-cluster-"));
+  const seed = (name: string) => join(dir, `${name}.seed`);
+  const login = {
+    users: [apiUser("n1", ensureUserKey(seed("api")))],
+    keepers: [ensureUserKey(seed("keeper"))],
+  };
+  const ports = new Map<string, { client: number; route: number }>();
+  for (const name of ["s1", "s2", "s3"])
+    ports.set(name, { client: await freePort(), route: await freePort() });
+  const routes = [...ports.values()].map(({ route }) => `127.0.0.1:${route}`);
+  const servers = new Map<string, NatsServer>();
+  const buses: Bus[] = [];
+  const connect = async (who: string, server: string, identity: string): Promise<Bus> => {
+    const servers = `nats://127.0.0.1:${ports.get(server)?.client}`;
+    const bus = await connectBus({ servers, seedPath: seed(who), identity, reconnectWaitMs: 50 });
+    buses.push(bus);
+    return bus;
+  };
+  const stop = async (): Promise<void> => {
+    for (const bus of buses) await bus.close();
+    for (const server of servers.values()) await server.stop("SIGKILL");
+    await rm(dir, { recursive: true, force: true });
+  };
+  try {
+    for (const [name, { client, route }] of ports) {
+      const cluster = { name: "test", host: "127.0.0.1", port: route, routes, secret: "5ec2e7" };
+      const server = new NatsServer({
+        ...{ dir: join(dir, name), name, port: client, ...login, store: "cluster", cluster },
+      });
+      servers.set(name, server);
+      await server.start();
+    }
+    const keeper = await connect("keeper", "s1", "keeper");
+    const health = async () => {
+      await keepStateStream(keeper, 3);
+      return await stateHealth(keeper);
+    };
+    const endMs = Date.now() + limitMs;
+    for (;;) {
+      const seen = await health().catch(() => undefined);
+      if (seen?.current === 3 && seen.leader !== undefined) break;
+      if (Date.now() > endMs) throw new Error("The cluster has no three copies of its stream.");
+      await delay(50);
+    }
+    const leader = async () => String((await stateHealth(keeper))?.leader);
+    const keeperLogin = {
+      ...{
+        servers: `nats://127.0.0.1:${ports.get("s1")?.client}`,
+        seedPath: seed("keeper"),
+        identity: "keeper",
+      },
+    };
+    return {
+      ...{ dir, servers, leader, keeperLogin, connect: (server) => connect("api", server, "api-n1") },
+      [Symbol.asyncDispose]: stop,
+    };
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}
