@@ -2,10 +2,16 @@
  * TLS to clients: a certificate by name, then HTTP/2 or HTTP/1.1 as the two agree. What is behind is the same proxy.
  *
  * HTTP/2 is bounded by streams for each connection, by resets (rapid reset, CVE-2023-44487), by the size and number of
- * headers and by memory; Node closes a connection that goes beyond. A certificate that cannot be made is an alert to
+ * headers and by memory. Resets are counted here,
+ * as Node's own rate is not told in what it closes with. A certificate that cannot be made is an alert to
  * the client and a line in the log, and not an end of the door.
  */
-import { createServer as createHttp2Server, type Http2Server, type ServerHttp2Session } from "node:http2";
+import {
+  constants,
+  createServer as createHttp2Server,
+  type Http2Server,
+  type ServerHttp2Session,
+} from "node:http2";
 import type { Socket } from "node:net";
 import {
   createSecureContext,
@@ -41,6 +47,7 @@ export interface TlsFront {
 }
 
 const window = 1024 * 1024;
+const resetWindowMs = 10_000;
 
 export function createTlsFront({ proxy, certificates, limits, listener, log }: TlsFrontDeps): TlsFront {
   const http1 = createHttpServer(proxy, limits, listener);
@@ -52,8 +59,6 @@ export function createTlsFront({ proxy, certificates, limits, listener, log }: T
     maxSessionRejectedStreams: 100,
     maxSettings: 32,
     maxOutstandingPings: 10,
-    streamResetBurst: limits.streamResets,
-    streamResetRate: Math.ceil(limits.streamResets / 10),
     settings: {
       maxConcurrentStreams: limits.streams,
       maxHeaderListSize: limits.headerBytes,
@@ -126,8 +131,20 @@ function serveHttp2(
     session.on("error", () => session.destroy());
   });
   server.on("sessionError", () => undefined);
+  const resets = new WeakMap<ServerHttp2Session, { count: number; sinceMs: number }>();
   server.on("stream", (stream) => {
     stream.setTimeout(limits.idleMs, () => stream.close());
+    const { session } = stream;
+    stream.once("aborted", () => {
+      if (session === undefined) return;
+      const nowMs = performance.now();
+      const last = resets.get(session);
+      const seen =
+        last === undefined || nowMs - last.sinceMs > resetWindowMs ? { count: 0, sinceMs: nowMs } : last;
+      seen.count += 1;
+      resets.set(session, seen);
+      if (seen.count > limits.streamResets) session.destroy(undefined, constants.NGHTTP2_ENHANCE_YOUR_CALM);
+    });
     stream.on("error", () => undefined);
   });
   server.on("request", (request, response) => proxy.handle(request, response, listener));
