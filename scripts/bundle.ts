@@ -8,7 +8,7 @@ import { type BundledService, type BundleInputs, readSettings, serviceProgram } 
 import { build, type Plugin } from "esbuild";
 
 const root = resolve(import.meta.dirname, "..");
-const names: readonly BundledService[] = ["host-agent", "images", "dns", "worker", "regional"];
+const names: readonly BundledService[] = ["host-agent", "images", "dns", "worker", "regional", "ingress"];
 const settings = readSettings({}, {});
 
 // CommonJS packages in the bundle ask for Node's modules by `require`, which an ES module does not have.

@@ -9,7 +9,15 @@ export interface HostProcess {
 }
 
 /** What a host runs, by the names that `hearth doctor` gives them. */
-export const serviceNames = ["host-agent", "nats-server", "images", "dns", "worker", "regional"] as const;
+export const serviceNames = [
+  "host-agent",
+  "nats-server",
+  "images",
+  "dns",
+  "worker",
+  "regional",
+  "ingress",
+] as const;
 export type ServiceName = (typeof serviceNames)[number];
 
 /** @param initPid the host's process 1 */

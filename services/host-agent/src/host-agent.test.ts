@@ -49,6 +49,7 @@ test("a node comes up, is one alone, survives its services, and leaves nothing b
       ["dns", "running"],
       ["worker", "running"],
       ["regional", "running"],
+      ["ingress", "running"],
     ],
   );
   assert.equal(ready.mesh?.state, "off", "a host that nobody reaches pays nothing for a mesh");

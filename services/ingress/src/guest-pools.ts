@@ -1,9 +1,10 @@
 /** Connections to guests: a pool for each place that is in use, closed when it was not for a while. */
-import { Pool } from "undici";
+import type { Pool as PoolType } from "undici";
+import Pool from "undici/lib/dispatcher/pool.js";
 import type { IngressLimits } from "./limits.ts";
 
 interface Kept {
-  readonly pool: Pool;
+  readonly pool: PoolType;
   usedMs: number;
 }
 
@@ -17,7 +18,7 @@ export class GuestPools {
     this.#limits = limits;
   }
 
-  pool(address: string, port: number): Pool {
+  pool(address: string, port: number): PoolType {
     const key = `${address} ${port}`;
     const kept = this.#pools.get(key);
     if (kept !== undefined) {

@@ -103,8 +103,17 @@ export class Ingress {
     });
   }
 
-  /** @throws what `listen` throws when a port cannot be had */
-  async start({ host, http, https, reserved = [] }: IngressPorts) {
+  /** @throws what `listen` throws when a port cannot be had; then it may be tried again */
+  async start(ports: IngressPorts): Promise<{ readonly http: number; readonly https: number }> {
+    try {
+      return await this.#open(ports);
+    } catch (error) {
+      for (const server of this.#servers.splice(0)) server.close();
+      throw error;
+    }
+  }
+
+  async #open({ host, http, https, reserved = [] }: IngressPorts) {
     const { limits, log } = this.#deps;
     const secure = createServer({ allowHalfOpen: true, noDelay: true }, (socket) =>
       this.#serveSecure(socket),

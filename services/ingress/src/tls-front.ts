@@ -10,6 +10,7 @@ import {
   constants,
   createServer as createHttp2Server,
   type Http2Server,
+  type Http2Session,
   type ServerHttp2Session,
 } from "node:http2";
 import type { Socket } from "node:net";
@@ -131,7 +132,7 @@ function serveHttp2(
     session.on("error", () => session.destroy());
   });
   server.on("sessionError", () => undefined);
-  const resets = new WeakMap<ServerHttp2Session, { count: number; sinceMs: number }>();
+  const resets = new WeakMap<Http2Session, { count: number; sinceMs: number }>();
   server.on("stream", (stream) => {
     stream.setTimeout(limits.idleMs, () => stream.close());
     const { session } = stream;
