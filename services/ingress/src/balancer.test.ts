@@ -1,11 +1,11 @@
 import assert from "node:assert/strict";
-import { request as httpRequest } from "node:http";
+import { createServer, request as httpRequest } from "node:http";
 import { text } from "node:stream/consumers";
 import { test } from "node:test";
 import { idlePlace } from "./autostop.ts";
 import { choosePlace, type LoadedPlace } from "./choose-place.ts";
 import { endpointOf, servicesOf } from "./endpoint.ts";
-import { startDoor } from "./testing-door.ts";
+import { closedPort, startDoor } from "./testing-door.ts";
 import { factOf, machineId, webService } from "./testing-facts.ts";
 
 interface PlaceWish {
@@ -34,7 +34,7 @@ function placeOf({
   return {
     endpoint: { ...endpointOf(fact), services },
     service: first,
-    load: { active, avoidUntilMs, busyMs, draining: false },
+    load: { active, avoidUntilMs, busyMs, draining: false, readyMs: undefined },
   };
 }
 
@@ -235,4 +235,27 @@ test("while a machine stops, a request waits for it to be asleep, and wakes it",
   assert.deepEqual(started, [machineId(1)]);
   door.put({ state: "started", address: "127.0.0.1", services });
   assert.equal((await answer).body, "back");
+});
+
+test("a machine that was just started and does not listen yet is tried until it does, with the whole body", async () => {
+  await using door = await startDoor({ limits: { settleMs: 10_000, settleRetryMs: 10 } });
+  const port = await closedPort();
+  door.put({ address: "127.0.0.1", services: [webService(port)] });
+  const answer = new Promise<string>((resolve, reject) => {
+    const asking = httpRequest({
+      port: door.port,
+      host: "127.0.0.1",
+      method: "POST",
+      headers: { host: "web.example.test" },
+    });
+    asking.on("error", reject).on("response", async (got) => resolve(await text(got)));
+    asking.end("body");
+  });
+  const place = () => door.ingress.loadOf(machineId(1), port);
+  while (place().avoidUntilMs === 0) await new Promise((resolve) => setImmediate(resolve));
+  const guest = createServer(async (request, response) => response.end(`late ${await text(request)}`));
+  guest.listen(port, "127.0.0.1");
+  assert.equal(await answer, "late body");
+  guest.closeAllConnections();
+  guest.close();
 });

@@ -83,6 +83,11 @@ export class Balancer {
     load.avoidUntilMs = performance.now() + this.#deps.limits.avoidMs;
   }
 
+  /** Whether the machine is so new that its program may only be about to listen. */
+  isSettling({ load }: LoadedPlace): boolean {
+    return load.readyMs !== undefined && performance.now() - load.readyMs < this.#deps.limits.settleMs;
+  }
+
   /** What waits is told why it will not go on. */
   refuse(app: string, error: Refused): void {
     for (const waiter of this.#waiting.get(app) ?? []) waiter.reject(error);

@@ -11,6 +11,8 @@ export interface Load {
   avoidUntilMs: number;
   /** Monotonic; when it last had something to do. */
   busyMs: number;
+  /** Monotonic; since when it takes traffic, undefined while it does not. */
+  readyMs: number | undefined;
   /** It is about to be stopped. */
   draining: boolean;
 }

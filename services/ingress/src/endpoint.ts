@@ -23,7 +23,8 @@ export interface Service {
   readonly internalPort: number;
   readonly ports: readonly PublicPort[];
   readonly autostart: boolean;
-  readonly autostop: "off" | "stop" | "suspend";
+  /** What asks for `suspend` is left running: a stop would lose what it wants kept. */
+  readonly autostop: "off" | "stop";
   readonly minRunning: number;
   /** Of requests or of connections, as the service says. */
   readonly softLimit: number;
@@ -69,7 +70,7 @@ function serviceOf(service: ServiceInput, internalPort: number, keepsDown: boole
   return {
     internalPort,
     autostart: service.autostart !== false && !keepsDown,
-    autostop: autostop === true ? "stop" : autostop === false || autostop === undefined ? "off" : autostop,
+    autostop: autostop === true || autostop === "stop" ? "stop" : "off",
     minRunning: service.min_machines_running ?? 0,
     hardLimit,
     softLimit: Math.min(concurrency?.soft_limit || defaultSoftLimit, hardLimit),

@@ -200,7 +200,11 @@ export class Exchange implements Dispatcher.DispatchHandler {
       this.#failed = new Refused(reason, why);
       this.#place = undefined;
       this.#deps.balancer.release(place);
-      this.#findPlace();
+      if (this.#sent || !this.#deps.balancer.isSettling(place)) this.#findPlace();
+      else {
+        this.#tried.delete(place.endpoint.id);
+        setTimeout(() => this.#isOver || this.#findPlace(), this.#deps.limits.settleRetryMs);
+      }
       return;
     }
     this.#refuse(reason, why);

@@ -12,6 +12,7 @@ import type { AccessLog } from "./access-log.ts";
 import { idlePlace } from "./autostop.ts";
 import { Balancer, Refused } from "./balancer.ts";
 import { Certificates } from "./certificates.ts";
+import type { Load } from "./choose-place.ts";
 import { ConnectionLimit } from "./connection-limit.ts";
 import { GuestPools } from "./guest-pools.ts";
 import { HttpProxy } from "./http-proxy.ts";
@@ -142,6 +143,11 @@ export class Ingress {
     this.#every(sweepMs, () => this.#sweep());
     this.#every(limits.autostopCheckMs, () => void this.#stopIdle());
     return { http: httpPort, https: httpsPort };
+  }
+
+  /** What this process has at a machine. */
+  loadOf(machineId: string, internalPort: number): Readonly<Load> {
+    return this.#targets.loadOf(machineId, internalPort);
   }
 
   /** Sentences about what does not work now. */

@@ -37,6 +37,9 @@ export const defaultLimits = {
   attempts: 3,
   /** A machine that could not be connected to is passed over for so long. */
   avoidMs: 1_000,
+  /** A machine that has just become ready may not listen yet: connecting is tried again, so often and for so long. */
+  settleMs: 10_000,
+  settleRetryMs: 100,
   /** Requests of one app that wait for a machine, and for how long each. */
   waiting: 2_000,
   waitMs: 60_000,

@@ -3,7 +3,7 @@
  * app's machines changes; a name that nothing has is looked up each time, as anybody can ask for any.
  */
 import type { Load, LoadedPlace } from "./choose-place.ts";
-import { appTarget, findTarget, type Target } from "./find-target.ts";
+import { appTarget, findTarget, type Place, type Target } from "./find-target.ts";
 import type { RouteTable } from "./route-table.ts";
 
 export interface LoadedTarget extends Omit<Target, "places"> {
@@ -50,7 +50,13 @@ export class Targets {
     const key = `${machineId}:${internalPort}`;
     const known = this.#loads.get(key);
     if (known !== undefined) return known;
-    const load: Load = { active: 0, avoidUntilMs: 0, busyMs: performance.now(), draining: false };
+    const load: Load = {
+      active: 0,
+      avoidUntilMs: 0,
+      busyMs: performance.now(),
+      readyMs: undefined,
+      draining: false,
+    };
     this.#loads.set(key, load);
     return load;
   }
@@ -63,6 +69,13 @@ export class Targets {
     }
   }
 
+  #loadAt({ endpoint, service }: Place): Load {
+    const load = this.loadOf(endpoint.id, service.internalPort);
+    if (endpoint.state !== "ready") load.readyMs = undefined;
+    else load.readyMs ??= performance.now();
+    return load;
+  }
+
   #keep(key: string, find: () => Target | undefined): LoadedTarget | undefined {
     const kept = this.#kept.get(key);
     if (kept !== undefined) return kept;
@@ -70,7 +83,7 @@ export class Targets {
     if (found === undefined) return undefined;
     const places = found.places.map((place) => ({
       ...place,
-      load: this.loadOf(place.endpoint.id, place.service.internalPort),
+      load: this.#loadAt(place),
     }));
     const target = { ...found, places };
     if (this.#kept.size >= maxKept) {

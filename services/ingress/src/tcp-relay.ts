@@ -4,6 +4,7 @@
  */
 import { connect, type Socket } from "node:net";
 import type { Duplex } from "node:stream";
+import { setTimeout as delay } from "node:timers/promises";
 import type { AccessLog } from "./access-log.ts";
 import { type Balancer, Refused } from "./balancer.ts";
 import type { LoadedPlace } from "./choose-place.ts";
@@ -86,6 +87,10 @@ async function connected(
       balancer.avoid(place);
       balancer.release(place);
       if (tried.size >= limits.attempts || signal.aborted) throw error;
+      if (balancer.isSettling(place)) {
+        tried.delete(place.endpoint.id);
+        await delay(limits.settleRetryMs);
+      }
     }
   }
 }

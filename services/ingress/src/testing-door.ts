@@ -40,7 +40,7 @@ export async function startDoor(options: DoorOptions = {}) {
     replica: memory.replica,
     nodeId: "n1",
     domain: testDomain,
-    limits: { ...defaultLimits, drainMs: 200, ...options.limits },
+    limits: { ...defaultLimits, drainMs: 200, settleMs: 0, ...options.limits },
     accessLog: (event) => {
       events.push(event);
       for (const tell of logged) tell();

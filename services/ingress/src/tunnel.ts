@@ -4,6 +4,7 @@
  */
 import { type ClientRequest as GuestRequest, request as httpRequest, type IncomingMessage } from "node:http";
 import type { Duplex } from "node:stream";
+import { setTimeout as delay } from "node:timers/promises";
 import { Refused } from "./balancer.ts";
 import type { LoadedPlace } from "./choose-place.ts";
 import type { ExchangeDeps, ExchangeFacts } from "./exchange.ts";
@@ -71,6 +72,10 @@ class Tunnel {
         balancer.avoid(place);
         balancer.release(place);
         this.#place = undefined;
+        if (balancer.isSettling(place)) {
+          this.#tried.delete(place.endpoint.id);
+          await delay(limits.settleRetryMs);
+        }
       }
     }
   }
