@@ -1,10 +1,12 @@
-/** `npm run drill -- wipe-jetstream` and `partition`: see `usage`. The last line is the result; the exit code is 1 when it is bad. */
+/** `npm run drill -- wipe-jetstream`, `partition` and `mesh`: see `usage`. The last line is the result; the exit code is 1 when it is bad. */
 import { drillArguments, onProgress, printReport } from "@hearth/worker";
+import { runMesh } from "./src/mesh.ts";
 import { runPartition } from "./src/partition.ts";
 import { runWipeJetstream } from "./src/wipe-jetstream.ts";
 
 const usage = `usage: npm run drill -- wipe-jetstream [--seed S] [--writes N] [--json]
-       npm run drill -- partition [--seed S] [--seconds N] [--json]`;
+       npm run drill -- partition [--seed S] [--seconds N] [--json]
+       npm run drill -- mesh [--json]`;
 
 const { values, positionals, fail, whole } = drillArguments(usage, {
   seed: { type: "string", default: "1" },
@@ -24,9 +26,16 @@ async function partition() {
   return { report, isGood: report.found.length === 0 };
 }
 
+async function mesh() {
+  const report = await runMesh({ onProgress });
+  const { pairs_expected, pairs_connected, violations, names_wrong } = report;
+  return { report, isGood: pairs_connected === pairs_expected && violations === 0 && names_wrong === 0 };
+}
+
 const drills: Readonly<Record<string, () => Promise<{ report: object; isGood: boolean }>>> = {
   "wipe-jetstream": wipeJetstream,
   partition,
+  mesh,
 };
 const [name = "", ...more] = positionals;
 const named = Object.hasOwn(drills, name) && more.length === 0 ? drills[name] : undefined;

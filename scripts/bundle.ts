@@ -8,11 +8,20 @@ import { type BundledService, type BundleInputs, readSettings, serviceProgram } 
 import { build, type Plugin } from "esbuild";
 
 const root = resolve(import.meta.dirname, "..");
-const names: readonly BundledService[] = ["host-agent", "images", "dns", "worker", "regional", "ingress"];
+const names: readonly BundledService[] = [
+  "host-agent",
+  "images",
+  "dns",
+  "worker",
+  "regional",
+  "ingress",
+  "ssh",
+];
 const settings = readSettings({}, {});
 
-// CommonJS packages in the bundle ask for Node's modules by `require`, which an ES module does not have.
-const banner = 'import { createRequire } from "node:module"; const require = createRequire(import.meta.url);';
+// CommonJS packages in the bundle ask for what an ES module does not have.
+const banner = `import { createRequire } from "node:module"; const require = createRequire(import.meta.url);
+const __dirname = import.meta.dirname; const __filename = import.meta.filename;`;
 
 /**
  * An ES import of `node:http` reads all that the module exports, and reading its WebSocket loads Node's whole fetch
@@ -51,6 +60,8 @@ async function bundle(name: BundledService): Promise<void> {
     format: "esm",
     metafile: true,
     plugins: [builtinsOnUse],
+    // Optional parts of ssh2, which does without them.
+    external: ["*.node", "cpu-features"],
     banner: { js: banner },
     write: false,
     // Half of the text again. Names stay as they are, and lines short enough for a stack trace to point into.

@@ -3,6 +3,13 @@ export { Apps, type CreateApp } from "./src/apps.ts";
 export { HearthClient } from "./src/client.ts";
 export type { ExecSession, TerminalSize } from "./src/exec-session.ts";
 export { Files } from "./src/files.ts";
+export {
+  chooseMachine,
+  type FoundMachine,
+  findMachine,
+  listMachines,
+  type MachineScope,
+} from "./src/find-machine.ts";
 export { Images } from "./src/images.ts";
 export { type AcquireLease, Leases } from "./src/leases.ts";
 export {
@@ -13,6 +20,7 @@ export {
   type Target,
 } from "./src/machines.ts";
 export { type Network, Networks } from "./src/networks.ts";
+export { Ssh, type SshCertificate, type SshCertificateWish } from "./src/ssh.ts";
 export type { FakeApi } from "./src/testing/fake-api.ts";
 export {
   type ApiToken,

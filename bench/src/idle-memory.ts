@@ -12,7 +12,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { demoImage, importDemo, type Platform, startPlatform } from "@hearth/testkit";
 import { medianOf } from "./median.ts";
 
-const services = ["host-agent", "images", "dns", "worker", "regional"] as const;
+const services = ["host-agent", "images", "dns", "worker", "regional", "ssh"] as const;
 const settleMs = 15_000;
 
 /** Of text in the form of /proc/<pid>/status, in MB. */

@@ -10,7 +10,8 @@
  *             namespaces, not VMs: an emulated guest is slower than any of this, and would hide it. What stands for
  *             the tap is one end of a pair, which the slot's own wire then carries.
  *
- * The two ways take turns, so that a host whose speed drifts slows both.
+ * The two ways take turns, each first in every other one, and the ratio is the median of the turns' own, so that a host
+ * whose speed drifts slows both.
  */
 import { execFile } from "node:child_process";
 import { join } from "node:path";

@@ -1,12 +1,12 @@
 /** `hearth cp`: files and directories into a machine and out of it, and streams of single files. */
 import type { HearthClient, Target } from "@hearth/sdk";
+import { findMachine } from "@hearth/sdk";
 import type { Command } from "commander";
 import type { Context } from "./context.ts";
 import { copyIn } from "./copy-in.ts";
 import { copyOut } from "./copy-out.ts";
 import { CopyReport } from "./copy-report.ts";
 import { exitCode, usage } from "./failure.ts";
-import { findMachine } from "./find-machine.ts";
 import { appOption, jsonOption } from "./options.ts";
 import { note, printJson, pump } from "./output.ts";
 

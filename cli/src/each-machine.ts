@@ -1,9 +1,9 @@
 /** One act on several machines: all are tried at once, each is reported, and one failure makes the command fail. */
 import { HearthError } from "@hearth/errors";
 import type { HearthClient } from "@hearth/sdk";
+import { chooseMachine, type FoundMachine, listMachines } from "@hearth/sdk";
 import type { Context } from "./context.ts";
 import { exitCode, explain } from "./failure.ts";
-import { chooseMachine, type FoundMachine, listMachines } from "./find-machine.ts";
 import { note, printJson, printLine } from "./output.ts";
 
 export interface EachOptions {

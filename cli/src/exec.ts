@@ -1,9 +1,10 @@
 /** `hearth exec`: a program in a machine that runs, with its streams and its exit code. */
+
+import { findMachine } from "@hearth/sdk";
 import type { Command } from "commander";
 import type { Context } from "./context.ts";
 import { readEnvOptions } from "./env-options.ts";
 import { asHearthFailure, exitCode, usage } from "./failure.ts";
-import { findMachine } from "./find-machine.ts";
 import { appOption, commandWords, jsonOption, repeated } from "./options.ts";
 import { exitCodeOf } from "./program-end.ts";
 import { printExit, processOutputs, relay } from "./session-relay.ts";

@@ -1,8 +1,9 @@
 /** `hearth explain`: what was done for a machine, where the time went, and why it failed. */
+
+import { findMachine } from "@hearth/sdk";
 import type { Command } from "commander";
 import type { Context } from "./context.ts";
 import { explanationText } from "./explanation-text.ts";
-import { findMachine } from "./find-machine.ts";
 import { appOption, jsonOption } from "./options.ts";
 import { printJson } from "./output.ts";
 

@@ -1,9 +1,9 @@
 /** `hearth lease`: who may change a machine. While a lease lives, only who sends its nonce does. */
 import { hostname, userInfo } from "node:os";
 import type { LeaseData } from "@hearth/machine";
+import { findMachine } from "@hearth/sdk";
 import type { Command } from "commander";
 import type { Context } from "./context.ts";
-import { findMachine } from "./find-machine.ts";
 import { appOption, jsonOption, parsePositive } from "./options.ts";
 import { printJson, printLine, printTable } from "./output.ts";
 

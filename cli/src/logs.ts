@@ -1,8 +1,8 @@
 /** `hearth logs`: what the program of a machine wrote; its stdout to stdout, the rest to stderr. */
 import type { LogEntry } from "@hearth/machine";
+import { findMachine } from "@hearth/sdk";
 import type { Command } from "commander";
 import type { Context } from "./context.ts";
-import { findMachine } from "./find-machine.ts";
 import { LineStamps } from "./line-stamps.ts";
 import { appOption, jsonOption, parseCount } from "./options.ts";
 import { writeAll } from "./output.ts";

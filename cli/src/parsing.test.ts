@@ -2,8 +2,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { AppMachine } from "@hearth/sdk";
+import { chooseMachine } from "@hearth/sdk";
 import { parseRemote } from "./cp.ts";
-import { chooseMachine } from "./find-machine.ts";
 import { LineStamps } from "./line-stamps.ts";
 import { parseMemoryMb, parsePairs } from "./options.ts";
 import { formatAge, formatBytes, formatTable } from "./output.ts";

@@ -30,6 +30,12 @@ const entries: readonly Entry[] = [
     passesExitCode: true,
     load: () => import("./exec.ts"),
   },
+  {
+    name: "ssh",
+    summary: "open ssh to a machine, or make a certificate for ssh, scp, sftp and rsync",
+    passesExitCode: true,
+    load: () => import("./ssh.ts"),
+  },
   { name: "ps", summary: "list machines", load: () => import("./ps.ts") },
   { name: "logs", summary: "show what the program of a machine wrote", load: () => import("./logs.ts") },
   { name: "cp", summary: "copy files into a machine or out of it", load: () => import("./cp.ts") },

@@ -1,8 +1,8 @@
 /** `hearth ps`: the machines. */
 import type { AppMachine } from "@hearth/sdk";
+import { listMachines } from "@hearth/sdk";
 import type { Command } from "commander";
 import type { Context } from "./context.ts";
-import { listMachines } from "./find-machine.ts";
 import { appOption, jsonOption } from "./options.ts";
 import { formatAge, printJson, printLine, printTable } from "./output.ts";
 

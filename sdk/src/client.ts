@@ -5,6 +5,7 @@ import { Images } from "./images.ts";
 import { listIn } from "./list-in.ts";
 import { Machines } from "./machines.ts";
 import { Networks } from "./networks.ts";
+import { Ssh } from "./ssh.ts";
 import { Tokens } from "./tokens.ts";
 import { Transport, type TransportOptions } from "./transport.ts";
 import type { Health, JoinTokenWish, MadeJoinToken, NodeStatus, NodeSummary } from "./types.ts";
@@ -24,6 +25,7 @@ export class HearthClient {
   readonly files: Files;
   readonly tokens: Tokens;
   readonly networks: Networks;
+  readonly ssh: Ssh;
   readonly #transport: Transport;
 
   constructor(options: TransportOptions) {
@@ -34,6 +36,7 @@ export class HearthClient {
     this.files = new Files(this.#transport);
     this.networks = new Networks(this.#transport);
     this.tokens = new Tokens(this.#transport);
+    this.ssh = new Ssh(this.#transport);
   }
 
   async nodes(signal?: AbortSignal): Promise<NodeSummary[]> {

@@ -86,6 +86,23 @@ describe("machines on two hosts", { skip: root, timeout: 600_000 }, () => {
     }
   });
 
+  test("machines of paired networks do, on either host, until they are unpaired", async () => {
+    const pairs = "/v1/orgs/personal/networks/blue/pairs/green";
+    const [a, c] = [machine("here", one).private_ip, machine("there", two).private_ip];
+    const reach = async (): Promise<readonly boolean[]> => [
+      await ping("here", one, c),
+      await ping("there", two, a),
+    ];
+    const become = (expected: boolean) =>
+      until(`they reach each other: ${expected}`, 30_000, async () =>
+        (await reach()).every((one) => one === expected) ? true : undefined,
+      );
+    assert.ok((await call("PUT", pairs)).status < 300);
+    await become(true);
+    assert.ok((await call("DELETE", pairs)).status < 300);
+    await become(false);
+  });
+
   test("a page and a large file come over it, also where the way takes less than a machine's own link", async () => {
     const address = machine("here", two).private_ip;
     // Not by wget, which is not well in a static busybox; the rest of an answer is what comes after its head.

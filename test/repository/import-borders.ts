@@ -4,7 +4,7 @@ export interface SourceImport {
   readonly target: string;
 }
 
-const services = new Set(["regional", "worker", "images", "ingress", "dns", "host-agent"]);
+const services = new Set(["regional", "worker", "images", "ingress", "dns", "host-agent", "ssh"]);
 const room = (path: string): string => {
   const [first = "", second = ""] = path.split("/");
   return first === "packages" || first === "services" ? `${first}/${second}` : first;

@@ -13,7 +13,7 @@ export interface Pair {
 const run = promisify(execFile);
 const ip = (line: string): Promise<unknown> => run("ip", line.split(" "));
 const mib = 1 << 20;
-const streamMs = 1_000;
+const streamMs = 500;
 const port = 7000;
 
 async function guest(name: string, v6: string): Promise<void> {
@@ -73,9 +73,9 @@ const s = require("net").connect(${port}, ${JSON.stringify(address)}, () => {
   const push = () => { if (performance.now() > end) return s.end(); s.write(b, push); };
   push(); push(); });
 s.on("close", () => process.exit(0)).on("error", () => process.exit(1));
-setTimeout(() => process.exit(2), ${streamMs * 10});`;
+setTimeout(() => process.exit(2), ${streamMs * 20});`;
 
-/** One TCP stream for a second, as its receiver counts it. */
+/** One TCP stream for half a second, as its receiver counts it. */
 export async function mibPerSecond({ from, to, address }: Pair): Promise<number> {
   const enter = (name: string) => [`--net=${namespacePath(name)}`, process.execPath, "-e"];
   const server = spawn("nsenter", [...enter(to), receiver], { stdio: ["ignore", "pipe", "inherit"] });

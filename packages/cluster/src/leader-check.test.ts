@@ -25,7 +25,7 @@ test("a leader is as new as the others of whom it makes a majority, and a server
   assert.equal(of({ replicas: [peer(0), peer(0)] }), Number.POSITIVE_INFINITY);
 });
 
-test("a copy that hears a leader whom nobody follows any more grows old, though it is answered", {
+test("a copy that hears a leader whom nobody follows any more grows old, answered or not", {
   timeout: 120_000,
 }, async () => {
   await using cluster = await startTestCluster();
@@ -41,13 +41,14 @@ test("a copy that hears a leader whom nobody follows any more grows old, though 
       if (limit.aborted) throw new Error(`${what}: ${replica.ageMs} ms`);
   };
   await grown("young", () => replica.ageMs < 2_500);
+  const manager = await jetstreamManager(bus.connection, { timeout: 2_000 });
   const others = [...cluster.servers].flatMap(([name, { pid }]) => (name === leader ? [] : [pid ?? 0]));
   for (const pid of others) process.kill(pid, "SIGSTOP");
   try {
     await grown("old", () => replica.ageMs > 4_000);
-    const manager = await jetstreamManager(bus.connection, { timeout: 2_000 });
-    const { cluster: said } = await manager.streams.info(stateStream);
-    assert.equal(said?.leader, leader, "it still says that it leads");
+    // One that also led the cluster's own group goes on answering for some time; another may be silent by now.
+    const said = await manager.streams.info(stateStream).catch(() => undefined);
+    if (said !== undefined) assert.equal(said.cluster?.leader, leader, "it still says that it leads");
   } finally {
     for (const pid of others) process.kill(pid, "SIGCONT");
   }

@@ -38,6 +38,13 @@ export const NodeConfig = Type.Object(
       closed,
     ),
     api: Type.Object({ host: Type.String(), port }, closed),
+    /** Of the SSH gateway, on a host with an API, which keeps the secret of the gateways in the file. */
+    ssh: Type.Optional(
+      Type.Object(
+        { host: Type.String(), port, secret_path: Type.String(), seal_seed_path: Type.String() },
+        closed,
+      ),
+    ),
     assets: Type.Object(
       { kernel: Type.String(), initrd: Type.String(), guard: Type.Optional(Type.String()) },
       closed,

@@ -17,6 +17,7 @@ export const serviceNames = [
   "worker",
   "regional",
   "ingress",
+  "ssh",
 ] as const;
 export type ServiceName = (typeof serviceNames)[number];
 

@@ -41,6 +41,8 @@ export const factKeys = {
   signingKey: (kid: string) => `signing-key.${kid}`,
   /** The hash of the operator's token of one host. */
   adminToken: (nodeId: string) => `admin-token.${nodeId}`,
+  /** What the SSH gateways of the region have in common, sealed. */
+  sshAuthority: () => "ssh.authority",
 } as const;
 
 export const factPrefixes = {
@@ -63,6 +65,7 @@ export const factPrefixes = {
   token: "token.",
   signingKey: "signing-key.",
   adminToken: "admin-token.",
+  ssh: "ssh.",
 } as const;
 
 /** Owned by the machine's worker. */

@@ -73,7 +73,7 @@ export interface NodeKeyFact {
   /** NKeys (public, of type user): what the services of the host, and its API, log in to the bus with. */
   readonly node_key: string;
   readonly api_key?: string;
-  /** NKey (public, of type curve), with the role `bus`: what is meant for this host alone is sealed to it. */
+  /** NKey (public, of type curve), with the roles `bus` and `api`: what is meant for this host alone is sealed to it. */
   readonly seal_key?: string;
   /** Where its bus server is reached by clients and, as `host:port`, by other servers, with the role `bus`. */
   readonly bus?: { readonly client_url: string; readonly route_url: string };
@@ -97,6 +97,12 @@ export interface BusFact {
   /** By node id: what servers know each other by, sealed to the node's `seal_key` by `sealed_by`. */
   readonly secrets: Readonly<Record<string, string>>;
   readonly sealed_by: string;
+}
+
+/** Owned by the API: the one secret of all SSH gateways, sealed for each host that has one. */
+export interface SshAuthorityFact {
+  /** By node id. `by` is the public key of the host that sealed it. */
+  readonly secrets: Readonly<Record<string, { readonly sealed: string; readonly by: string }>>;
 }
 
 /** Owned by the API. The secret itself is only in the token, and the token only with whoever was given it. */

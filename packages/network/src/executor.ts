@@ -7,10 +7,12 @@ import {
   type FirewallElement,
   type FirewallFacts,
   firewallTable,
+  type NetworkPair,
   renderElementRemoval,
   renderElements,
   renderFirewall,
   renderFirewallRemoval,
+  renderPairedNetworks,
 } from "./firewall-plan.ts";
 import { HostCommands, refused } from "./host-commands.ts";
 import { namespacePath, type SlotBuild, type SlotPlan, type SlotTeardown } from "./slot-plan.ts";
@@ -103,6 +105,11 @@ export class NetworkExecutor {
   /** Whether a slot that was made is still there; the host may have restarted. */
   async hasSlot(slot: string, signal?: AbortSignal): Promise<boolean> {
     return existsSync(namespacePath(slot)) && (await this.#hasLink(slot, signal));
+  }
+
+  /** Lets the guests of these networks talk, and those of no others that are not the same. */
+  async pairNetworks(node: string, pairs: readonly NetworkPair[], signal?: AbortSignal): Promise<void> {
+    await this.#commands.must(["nft", "-f", "-"], renderPairedNetworks(node, pairs), signal);
   }
 
   /** Puts members into the sets of the node's table, in one transaction. */

@@ -78,6 +78,18 @@ test("linking two networks lets their guests talk, unlinking ends it", options, 
   assert.ok(!(await c.talker.reaches(a.v6)));
 });
 
+test("pairing networks says of all of them which may talk", options, async () => {
+  const { executor, node } = host;
+  await executor.pairNetworks(node, [
+    [9, 10],
+    [7, 8],
+  ]);
+  assert.deepEqual(await Promise.all([a.talker.reaches(c.v6), c.talker.reaches(a.v6)]), [true, true]);
+  await executor.pairNetworks(node, [[9, 10]]);
+  assert.deepEqual(await Promise.all([a.talker.reaches(c.v6), c.talker.reaches(a.v6)]), [false, false]);
+  await executor.pairNetworks(node, []);
+});
+
 test("a link of one direction lets packets through in that one only", options, async () => {
   await host.executor.addElements(host.node, [linkElement(7, 8)]);
   await a.talker.send(c.v6, "there");

@@ -76,6 +76,7 @@ export function renderFirewall(facts: FirewallFacts): string {
     `add set ${table} guests_v6 { type ifname . ipv6_addr; }`,
     `add set ${table} guests_v4 { type ifname . ipv4_addr; }`,
     `add set ${table} linked_networks { typeof @nh,128,32 . @nh,256,32; }`,
+    `add set ${table} paired_networks { typeof @nh,128,32 . @nh,256,32; }`,
     ...egressSets(table),
     `add set ${table} mesh_ifaces { type ifname; }`,
     `add set ${table} host_services { type ipv6_addr . inet_proto . inet_service; }`,
@@ -94,6 +95,9 @@ export function renderFirewall(facts: FirewallFacts): string {
   ].join("\n");
 }
 
+/** The numbers of two networks. */
+export type NetworkPair = readonly [number, number];
+
 /** The members of one set, all at once; the table has to be there. */
 export function renderMeshInterfaces({
   node,
@@ -102,6 +106,19 @@ export function renderMeshInterfaces({
   const set = `inet ${firewallTable(node)} mesh_ifaces`;
   const names = meshInterfaces.map((name) => `"${name}"`).join(", ");
   return [`flush set ${set}`, ...(names === "" ? [] : [`add element ${set} { ${names} }`]), ""].join("\n");
+}
+
+/** Whose guests may talk across two networks, both ways: all of them at once. The table has to be there. */
+export function renderPairedNetworks(node: string, pairs: readonly NetworkPair[]): string {
+  const set = `inet ${firewallTable(node)} paired_networks`;
+  const ways = pairs.flatMap(([one, other]) => [
+    `${hex32(one)} . ${hex32(other)}`,
+    `${hex32(other)} . ${hex32(one)}`,
+  ]);
+  const members = [...new Set(ways)].join(", ");
+  return [`flush set ${set}`, ...(members === "" ? [] : [`add element ${set} { ${members} }`]), ""].join(
+    "\n",
+  );
 }
 
 const neighbours =
@@ -145,6 +162,7 @@ function rules(cluster: string, own: string | undefined): (readonly [chain: stri
     ["between_guests", "oifname != @guest_ifaces oifname != @mesh_ifaces counter drop"],
     ["between_guests", "iifname @mesh_ifaces oifname != @guest_ifaces counter drop"],
     ["between_guests", "@nh,128,32 . @nh,256,32 @linked_networks accept"],
+    ["between_guests", "@nh,128,32 . @nh,256,32 @paired_networks accept"],
     ["between_guests", "counter drop"],
 
     ["postrouting", "ip saddr 100.64.0.0/10 oifname != @guest_ifaces masquerade"],

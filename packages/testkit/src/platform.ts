@@ -147,6 +147,7 @@ export async function startPlatform({ dataMib }: PlatformOptions = {}): Promise<
     HEARTH_API_PORT: String(port),
     HEARTH_HTTP_PORT: String(httpPort),
     HEARTH_HTTPS_PORT: String(httpsPort),
+    HEARTH_SSH_PORT: String(await freePort()),
   };
   const hearth = (args: readonly string[], input = ""): Promise<Finished> => {
     const child = spawn(join(repositoryRoot, "cli/bin/hearth"), args, { env: environment });

@@ -23,6 +23,7 @@ import { HostMesh } from "./host-mesh.ts";
 import { assertPortFree, freePort, prepareDirectories, requireHost } from "./host-prepare.ts";
 import { acquireLock } from "./instance-lock.ts";
 import { kvmAnswer } from "./kvm-answer.ts";
+import { NetworkPairs } from "./network-pairs.ts";
 import { apiUrl, checkNode, frontDoor, type Problems } from "./node-health.ts";
 import {
   ensureToken,
@@ -75,6 +76,7 @@ export class HostAgent {
   #control: ControlServer | undefined;
   #hostBus: HostBus | undefined;
   #mesh: HostMesh | undefined;
+  #pairs: NetworkPairs | undefined;
   #identity: NodeIdentity | undefined;
   #watching: Promise<void> | undefined;
   #going: Promise<void> | undefined;
@@ -103,6 +105,7 @@ export class HostAgent {
       runDirIsNew = prepareDirectories(this.#settings);
       await this.#bringUp(host, environment);
     } catch (error) {
+      await this.#pairs?.stop();
       await this.#mesh?.stop({ leave: true });
       await this.#hostBus?.stop();
       await this.#services?.stop();
@@ -163,6 +166,10 @@ export class HostAgent {
     await this.#control.start();
     // A service that finds no state waits for seconds before it looks again.
     await Promise.race([bus.settled, delay(busLimitMs, undefined, { ref: false })]);
+    this.#pairs = new NetworkPairs({
+      ...{ nodeId: identity.node_id, replica: bus.replica, network: this.#network, logger: this.#logger },
+    });
+    this.#pairs.start();
     services.startOthers();
     this.#watching = this.#watch(config);
   }
@@ -204,10 +211,11 @@ export class HostAgent {
   }
 
   async #assertPortsFree(identity: NodeIdentity): Promise<void> {
-    const { apiHost, apiPort, busPort, routePort } = this.#settings;
+    const { apiHost, apiPort, sshPort, busPort, routePort } = this.#settings;
     const host = identity.address ?? apiHost;
     const roles = rolesOf(identity);
     if (roles.includes("api")) await assertPortFree(host, apiPort, "HEARTH_API_PORT");
+    if (roles.includes("api")) await assertPortFree(host, sshPort, "HEARTH_SSH_PORT");
     if (identity.address === undefined || !roles.includes("bus")) return;
     await assertPortFree(host, busPort, "HEARTH_BUS_PORT");
     await assertPortFree(host, routePort, "HEARTH_ROUTE_PORT");
@@ -274,6 +282,7 @@ export class HostAgent {
     this.#state = "stopping";
     this.#ending.abort();
     await this.#watching;
+    await this.#pairs?.stop();
     await this.#mesh?.stop({ leave: !removeAll });
     await this.#hostBus?.stop();
     await this.#services?.stop();

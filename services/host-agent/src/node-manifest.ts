@@ -1,4 +1,5 @@
 /** What a node is to be, out of facts: pure. Everything that its services are told is decided here. */
+import { join } from "node:path";
 import type { NodeConfig } from "@hearth/cluster";
 import { parseClusterPrefix, resolverAddress } from "@hearth/network";
 import type { KvmProbe } from "@hearth/vmm";
@@ -28,6 +29,12 @@ export function planManifest({ settings, identity, host, kvm, busServers }: Mani
     run_dir: settings.runDir,
     nats: { servers: [...busServers], seed_path: keys.node, api_seed_path: keys.api },
     api: { host: identity.address ?? settings.apiHost, port: settings.apiPort },
+    ssh: {
+      host: identity.address ?? settings.apiHost,
+      port: settings.sshPort,
+      secret_path: join(settings.dataDir, "credentials/ssh.secret"),
+      seal_seed_path: keys.seal,
+    },
     assets: {
       kernel: `${settings.assetsDir}/vmlinux`,
       initrd: `${settings.assetsDir}/initrd.cpio`,
@@ -41,7 +48,7 @@ export function planManifest({ settings, identity, host, kvm, busServers }: Mani
       domain: settings.domain,
       http: settings.httpPort,
       https: settings.httpsPort,
-      reserved: [settings.busPort, settings.routePort],
+      reserved: [settings.busPort, settings.routePort, settings.sshPort],
     },
     nameservers: [resolver],
     // An operator may have the host ask the same resolver as its guests, which would then ask itself.

@@ -16,6 +16,8 @@ export interface AgentSettings {
   /** Where it listens when the host has no address for others. */
   readonly apiHost: string;
   readonly apiPort: number;
+  /** Of the SSH gateway, at the same address as the API. */
+  readonly sshPort: number;
   /** Where other hosts reach this one; what the host was given before when absent, and else nobody reaches it. */
   readonly address?: string;
   /** Of the bus, with an address: for clients, and for other servers. */
@@ -79,6 +81,7 @@ export function readSettings(
     runDir,
     apiHost: "127.0.0.1",
     apiPort: options.apiPort ?? readPort("HEARTH_API_PORT", env) ?? 4280,
+    sshPort: readPort("HEARTH_SSH_PORT", env) ?? 2222,
     busPort: readPort("HEARTH_BUS_PORT", env) ?? 4222,
     routePort: readPort("HEARTH_ROUTE_PORT", env) ?? 6222,
     httpPort: readPort("HEARTH_HTTP_PORT", env) ?? 80,
@@ -99,6 +102,7 @@ export function settingsEnvironment(settings: AgentSettings): Record<string, str
     HEARTH_DATA_DIR: settings.dataDir,
     HEARTH_RUN_DIR: settings.runDir,
     HEARTH_API_PORT: String(settings.apiPort),
+    HEARTH_SSH_PORT: String(settings.sshPort),
     HEARTH_BUS_PORT: String(settings.busPort),
     HEARTH_ROUTE_PORT: String(settings.routePort),
     HEARTH_HTTP_PORT: String(settings.httpPort),

@@ -126,6 +126,8 @@ test("a thousand requests for a machine that sleeps start it once, and all are a
   const { internal } = await door.guest((_request, response) => response.end("awake"), { state: "stopped" });
   const answers = Promise.all(Array.from({ length: 1_000 }, () => ask(door.port)));
   await wanted;
+  while (door.ingress.balancer.waitingFor("web") < 1_000)
+    await new Promise((resolve) => setImmediate(resolve));
   const services = [webService(internal)];
   door.put({ state: "starting", address: "127.0.0.1", services });
   door.put({ state: "started", address: "127.0.0.1", services, checks: [{ name: "a", status: "warning" }] });

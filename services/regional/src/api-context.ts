@@ -7,6 +7,7 @@ import type { ImageCheck } from "./image-check.ts";
 import type { Region } from "./join.ts";
 import type { MachineAccess } from "./machine-access.ts";
 import type { SessionSockets } from "./session-sockets.ts";
+import type { SshKeeper } from "./ssh-authority.ts";
 import type { TokenIndex } from "./token-index.ts";
 import type { TokenIssuer } from "./token-issue.ts";
 import type { WorkerClient } from "./worker-client.ts";
@@ -24,6 +25,8 @@ export interface ApiContext {
   readonly issuer: TokenIssuer;
   readonly images: ImageCheck;
   readonly sessions: SessionSockets;
+  /** Absent where no gateway was set up. */
+  readonly ssh: SshKeeper | undefined;
   /** The OpenAPI document of all routes. */
   readonly openApi: () => Promise<object>;
   readonly nowMs: () => number;

@@ -213,9 +213,9 @@ function keyFact(request: JoinRequest, granted: Granted): NodeKeyFact {
     ...(isApi && api_key !== undefined
       ? { api_key, api_url: `http://${at(request.api_port ?? defaultPorts.api)}` }
       : {}),
+    ...((isApi || isBus) && seal_key !== undefined ? { seal_key } : {}),
     ...(isBus && seal_key !== undefined
       ? {
-          seal_key,
           bus: {
             client_url: `nats://${at(request.bus_port ?? defaultPorts.bus)}`,
             route_url: at(request.route_port ?? defaultPorts.route),

@@ -16,7 +16,7 @@ const ownPrefixes = [
   ...["app.", "machine-name.", "network.", "idempotency."],
   ...["lease.", "node-policy.", "placement."],
   ...["token.", "signing-key.", "admin-token."],
-  ...["node-key.", "host-number.", "join.", "bus."],
+  ...["node-key.", "host-number.", "join.", "bus.", "ssh."],
 ];
 
 const { node, tokenHash, directory } = readRegionalConfig(process.env);
@@ -69,6 +69,15 @@ const api = new RegionalApi({
   tokenHash,
   region: { name: node.region, prefix: node.prefix },
   signingKey: await readSigningKey(directory),
+  ...(node.ssh === undefined
+    ? {}
+    : {
+        sshSettings: {
+          port: node.ssh.port,
+          secretPath: node.ssh.secret_path,
+          sealSeedPath: node.ssh.seal_seed_path,
+        },
+      }),
   nowMs: Date.now,
   randomBytes,
   logger,

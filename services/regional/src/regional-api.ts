@@ -22,6 +22,7 @@ import { OperatorTokens } from "./operator-tokens.ts";
 import { registerRoutes } from "./routes.ts";
 import { defaultSessionLimits, type SessionLimits, SessionSockets } from "./session-sockets.ts";
 import type { SigningKey } from "./signing-key.ts";
+import { SshKeeper, type SshSettings } from "./ssh-authority.ts";
 import { TokenIndex } from "./token-index.ts";
 import { TokenIssuer } from "./token-issue.ts";
 import { TokenVerifier } from "./token-verify.ts";
@@ -42,6 +43,8 @@ export interface RegionalApiDeps {
   readonly logger: Logger;
   /** Of this process, counted by nobody else; the host's own when absent. */
   readonly monotonicMs?: () => number;
+  /** Of the SSH gateway of this host; without it no certificates are issued. */
+  readonly sshSettings?: SshSettings;
   readonly sessionLimits?: Partial<SessionLimits>;
   readonly keeperLimits?: Partial<KeeperLimits>;
   /** How often sessions are held against the end of their tokens. */
@@ -93,6 +96,8 @@ export class RegionalApi {
       view,
       worker,
       sessions,
+      ssh:
+        deps.sshSettings === undefined ? undefined : new SshKeeper({ ...deps, settings: deps.sshSettings }),
       gate,
       tokens,
       issuer: new TokenIssuer({ ...this.#announcement, tokens, randomBytes }),
@@ -120,6 +125,7 @@ export class RegionalApi {
     await this.#app.listen(listen);
     this.#keeper.start();
     this.#context.gate.start();
+    this.#context.ssh?.start();
     this.#announcing = announce(this.#announcement, this.#stopping.signal);
     this.#sweeping = setInterval(() => {
       Promise.all([sweepClaims(this.#context), this.#context.issuer.sweep()]).catch((error: unknown) =>
@@ -135,6 +141,7 @@ export class RegionalApi {
     clearInterval(this.#sweeping);
     await this.#keeper.stop();
     this.#stopping.abort();
+    await this.#context.ssh?.stop();
     this.#context.gate.stop();
     this.#context.images.stop();
     await this.#app.close();

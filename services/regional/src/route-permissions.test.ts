@@ -42,7 +42,7 @@ const expected: readonly (readonly [TokenLevel | "own", readonly string[]])[] = 
         (path) => `GET ${machine}${path}`,
       ),
       ...["/exec", "/files/mkdir", "/files/rename"].map((path) => `POST ${machine}${path}`),
-      ...[`PUT ${machine}/files`, `DELETE ${machine}/files`],
+      ...[`PUT ${machine}/files`, `DELETE ${machine}/files`, "POST /v1/ssh/certificates"],
     ],
   ],
   [

@@ -82,6 +82,7 @@ const rows: readonly Row[] = [
     `DELETE ${machine}/metadata/:key`,
   ],
   ["own", "any", "POST /v1/tokens", "GET /v1/tokens", "GET /v1/tokens/current", "DELETE /v1/tokens/:token"],
+  ["exec", "any", "POST /v1/ssh/certificates"],
   ["tokens", "region", "PUT /v1/tokens/admin"],
   // They say only that they are not there yet.
   ["read", "any", ...absentPaths],

@@ -22,6 +22,7 @@ import { nodeRoutes } from "./node-routes.ts";
 import { openApiRoutes } from "./openapi-routes.ts";
 import { platformRoutes } from "./platform-routes.ts";
 import { sessionRoutes } from "./session-routes.ts";
+import { sshRoutes } from "./ssh-routes.ts";
 import { tokensRoutes } from "./tokens-routes.ts";
 import { waitRoutes } from "./wait-routes.ts";
 
@@ -47,6 +48,7 @@ const all = [
   meshRoutes,
   joinRoutes,
   tokensRoutes,
+  sshRoutes,
   openApiRoutes,
   absentRoutes,
 ];

@@ -29,6 +29,7 @@ export async function testHost(): Promise<TestHost> {
     runDir: join(directory, "run"),
     apiHost: "127.0.0.1",
     apiPort: await freePort(),
+    sshPort: await freePort(),
     busPort: await freePort(),
     routePort: await freePort(),
     httpPort: await freePort(),

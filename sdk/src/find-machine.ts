@@ -1,6 +1,8 @@
 /** Machines are named by id, by the beginning of an id that is unique, or by name; in one app, or in all. */
 import { HearthError } from "@hearth/errors";
-import type { AppMachine, HearthClient, Target } from "@hearth/sdk";
+import type { HearthClient } from "./client.ts";
+import type { Target } from "./machines.ts";
+import type { AppMachine } from "./types.ts";
 
 export interface FoundMachine extends Target {
   readonly machine: AppMachine;
