@@ -8,7 +8,15 @@ import { type BundledService, type BundleInputs, readSettings, serviceProgram } 
 import { build, type Plugin } from "esbuild";
 
 const root = resolve(import.meta.dirname, "..");
-const names: readonly BundledService[] = ["host-agent", "images", "dns", "worker", "regional", "ssh"];
+const names: readonly BundledService[] = [
+  "host-agent",
+  "images",
+  "dns",
+  "worker",
+  "regional",
+  "ingress",
+  "ssh",
+];
 const settings = readSettings({}, {});
 
 // CommonJS packages in the bundle ask for what an ES module does not have.

@@ -11,7 +11,7 @@ say() { printf 'setup: %s\n' "$*" >&2; }
 
 # command:package, as Debian names them. The second half is what the tests and drills drive.
 runtime_tools="qemu-system-x86_64:qemu-system-x86 nats-server:nats-server nft:nftables ip:iproute2
-  mksquashfs:squashfs-tools mkfs.ext4:e2fsprogs lz4:lz4 cpio:cpio busybox:busybox-static
+  mksquashfs:squashfs-tools mkfs.ext4:e2fsprogs lz4:lz4 cpio:cpio busybox:busybox-static openssl:openssl
   wg:wireguard-tools wireguard-go:wireguard-go ssh:openssh-client"
 test_tools="skopeo:skopeo umoci:umoci docker-registry:docker-registry tar2sqfs:squashfs-tools-ng faketime:faketime
   dig:bind9-dnsutils dnsperf:dnsperf knotd:knot dnsmasq:dnsmasq-base

@@ -74,6 +74,11 @@ const entries: readonly Entry[] = [
     load: () => import("./node.ts"),
   },
   {
+    name: "ca",
+    summary: "show the authority of the front door's certificates, and how to trust it",
+    load: () => import("./ca.ts"),
+  },
+  {
     name: "mesh",
     summary: "show the network between hosts, and make its keys anew",
     load: () => import("./mesh.ts"),

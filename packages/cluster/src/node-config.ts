@@ -83,6 +83,21 @@ export const NodeConfig = Type.Object(
         closed,
       ),
     ),
+    /** Of the node's front door; each has a default there. */
+    ingress: Type.Optional(
+      Type.Object(
+        {
+          /** Apps are below it: `<app>.<domain>`. */
+          domain: Type.Optional(Type.String({ pattern: "^[a-z0-9]([a-z0-9.-]{0,200}[a-z0-9])?$" })),
+          host: Type.Optional(Type.String()),
+          http: Type.Optional(port),
+          https: Type.Optional(port),
+          /** Ports of the host that no app gets. */
+          reserved: Type.Optional(Type.Array(port)),
+        },
+        closed,
+      ),
+    ),
     /** Sentences about what is not enforced on this host. */
     warnings: Type.Array(Type.String()),
   },

@@ -16,6 +16,7 @@ export const serviceNames = [
   "dns",
   "worker",
   "regional",
+  "ingress",
   "ssh",
 ] as const;
 export type ServiceName = (typeof serviceNames)[number];

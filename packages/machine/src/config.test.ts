@@ -72,7 +72,7 @@ test("fields that have no effect yet are named for a warning", () => {
     spot: false,
     dns: { skip_registration: true },
   });
-  assert.deepEqual(fieldsNotActedOn(config), ["dns", "services", "statics"]);
+  assert.deepEqual(fieldsNotActedOn(config), ["dns", "services[0].autostop", "statics"]);
 });
 
 test("parsing what was parsed changes nothing", () => {

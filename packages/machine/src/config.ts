@@ -50,6 +50,8 @@ const actedOn: ReadonlySet<string> = new Set([
   "files",
   "stop_config",
   "placement",
+  "services",
+  "disable_machine_autostart",
 ]);
 
 /** The fields of a configuration that are stored but have no effect yet, sorted. */
@@ -57,10 +59,29 @@ export function fieldsNotActedOn(config: Partial<MachineConfigInput>): string[] 
   const whole = Object.entries(config)
     .filter(([name, value]) => !actedOn.has(name) && value !== undefined && !isEmpty(value))
     .map(([name]) => name);
-  const kinds = Object.entries(config.checks ?? {})
-    .filter(([, { kind }]) => kind !== undefined)
-    .map(([name]) => `checks.${name}.kind`);
-  return [...whole, ...kinds].sort();
+  return [...whole, ...servicesNotActedOn(config.services ?? [])].sort();
+}
+
+const portOptions = ["tls_options", "http_options", "proxy_proto_options"] as const;
+
+/** What the front door does not do of what a service asks of it. */
+function servicesNotActedOn(services: NonNullable<MachineConfigInput["services"]>): string[] {
+  return services.flatMap(({ protocol = "tcp", autostop, ports = [], checks = [] }, index) => {
+    const at = `services[${index}]`;
+    return [
+      ...(protocol === "tcp" ? [] : [`${at}.protocol`]),
+      ...(autostop === "suspend" ? [`${at}.autostop`] : []),
+      ...checks.flatMap(({ kind }, check) => (kind === undefined ? [] : [`${at}.checks[${check}].kind`])),
+      ...ports.flatMap((port, place) => [
+        ...portOptions.flatMap((name) =>
+          isEmpty(port[name] ?? null) ? [] : [`${at}.ports[${place}].${name}`],
+        ),
+        ...((port.handlers ?? []).every((handler) => handler === "http" || handler === "tls")
+          ? []
+          : [`${at}.ports[${place}].handlers`]),
+      ]),
+    ];
+  });
 }
 
 /** Absent, false and empty ask for nothing, so there is nothing to warn about. */

@@ -24,6 +24,9 @@ export interface Platform {
   readonly dataDir: string;
   readonly runDir: string;
   readonly nodeId: string;
+  /** Of the front door. */
+  readonly httpPort: number;
+  readonly httpsPort: number;
   /** What of this platform is on the host now: processes, links, firewall tables, mounts, loop devices. */
   hostResources(): string[];
   /** The processes of this platform whose command line has this text. */
@@ -135,13 +138,15 @@ export async function startPlatform({ dataMib }: PlatformOptions = {}): Promise<
     await mkdir(dataDir);
     execFileSync("mount", ["-t", "tmpfs", "-o", `size=${dataMib}m,mode=711`, "hearth-test", dataDir]);
   }
-  const port = await freePort();
+  const [port, httpPort, httpsPort] = [await freePort(), await freePort(), await freePort()];
   const environment = {
     ...process.env,
     PATH: `${process.env.PATH}:/usr/sbin:/sbin`,
     HEARTH_DATA_DIR: dataDir,
     HEARTH_RUN_DIR: runDir,
     HEARTH_API_PORT: String(port),
+    HEARTH_HTTP_PORT: String(httpPort),
+    HEARTH_HTTPS_PORT: String(httpsPort),
     HEARTH_SSH_PORT: String(await freePort()),
   };
   const hearth = (args: readonly string[], input = ""): Promise<Finished> => {
@@ -164,6 +169,8 @@ export async function startPlatform({ dataMib }: PlatformOptions = {}): Promise<
   if (node === undefined) throw new Error("the region has no node");
   const nodeId = node.node_id;
   return {
+    httpPort,
+    httpsPort,
     nodeId,
     hostResources: () => hostResources(directory, nodeId),
     pids: (text) =>

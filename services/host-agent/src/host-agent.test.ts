@@ -49,6 +49,7 @@ test("a node comes up, is one alone, survives its services, and leaves nothing b
       ["dns", "running"],
       ["worker", "running"],
       ["regional", "running"],
+      ["ingress", "running"],
       ["ssh", "running"],
     ],
   );
@@ -122,7 +123,7 @@ test("the next agent ends the services of one that was killed, and takes its pla
   await exited;
   const mark = `HEARTH_DATA_DIR=${settings.dataDir}`;
   const orphans = findProcesses((_args, environment) => environment.includes(mark));
-  assert.equal(orphans.length, 6, "the services live on");
+  assert.equal(orphans.length, 7, "the services live on");
 
   const agent = host.agent();
   await agent.start();

@@ -24,7 +24,7 @@ import { assertPortFree, freePort, prepareDirectories, requireHost } from "./hos
 import { acquireLock } from "./instance-lock.ts";
 import { kvmAnswer } from "./kvm-answer.ts";
 import { NetworkPairs } from "./network-pairs.ts";
-import { apiUrl, checkNode, type Problems } from "./node-health.ts";
+import { apiUrl, checkNode, frontDoor, type Problems } from "./node-health.ts";
 import {
   ensureToken,
   type NodeIdentity,
@@ -311,7 +311,7 @@ export class HostAgent {
       this.#services?.shortenLogs();
       this.#mesh?.shortenLogs();
       await this.#tellWorker(config);
-      const well = Object.keys(this.#problems).length === 0;
+      const well = Object.keys(this.#problems).every((name) => name === frontDoor);
       if (this.#state !== "stopping") this.#enter(well);
       await delay(this.#state === "starting" ? startingCheckMs : checkMs, undefined, { signal }).catch(
         () => undefined,

@@ -22,6 +22,9 @@ export interface HealthDeps {
 /** Sentences about what does not answer, by service. */
 export type Problems = Readonly<Record<string, string>>;
 
+/** Another process has its ports: told, and no reason to start no machines here. */
+export const frontDoor = "front-door";
+
 export const apiUrl = ({ host, port }: NodeConfig["api"]): string =>
   `http://${host.includes(":") ? `[${host}]` : host}:${port}`;
 
@@ -39,6 +42,8 @@ export async function checkNode(deps: HealthDeps): Promise<Problems> {
           images: ask("images", "list", {}),
           dns: () => checkDns(config, limitMs),
           worker: ask("worker", "list", { limit: 1 }),
+          ingress: ask("ingress", "health", {}),
+          [frontDoor]: () => checkFrontDoor(bus, config, limitMs),
         }
       : {}),
     ...(roles.includes("api") ? { regional: () => checkApi(config, limitMs) } : {}),
@@ -54,6 +59,15 @@ export async function checkNode(deps: HealthDeps): Promise<Problems> {
     }),
   );
   return Object.fromEntries(answers.filter((answer) => answer !== undefined));
+}
+
+/** The front door has the ports that it is to have. */
+async function checkFrontDoor(bus: Bus, { node_id }: NodeConfig, timeoutMs: number): Promise<void> {
+  const answer = (await bus.request(node_id, "ingress", "health", {}, { timeoutMs })) as {
+    readonly problems?: readonly string[];
+  };
+  const [problem] = answer.problems ?? [];
+  if (problem !== undefined) throw new HearthError("unavailable", { message: problem });
 }
 
 interface SeenNode {

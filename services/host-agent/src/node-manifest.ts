@@ -44,6 +44,12 @@ export function planManifest({ settings, identity, host, kvm, busServers }: Mani
     capacity: { cpus: host.cpus, memory_mb: machineMemoryMb(host.totalMemoryMb) },
     labels: { ...identity.labels },
     ...(settings.cpuOvercommit === undefined ? {} : { cpu_overcommit: settings.cpuOvercommit }),
+    ingress: {
+      domain: settings.domain,
+      http: settings.httpPort,
+      https: settings.httpsPort,
+      reserved: [settings.busPort, settings.routePort, settings.sshPort],
+    },
     nameservers: [resolver],
     // An operator may have the host ask the same resolver as its guests, which would then ask itself.
     dns: { address: resolver, upstreams: host.nameservers.filter((address) => address !== resolver) },

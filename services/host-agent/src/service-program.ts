@@ -16,7 +16,7 @@ export interface BundleInputs {
   readonly sources: readonly string[];
 }
 
-export type BundledService = "host-agent" | "images" | "dns" | "worker" | "regional" | "ssh";
+export type BundledService = "host-agent" | "images" | "dns" | "worker" | "regional" | "ingress" | "ssh";
 
 export function serviceProgram(
   { servicesDir, bundlesDir }: Pick<AgentSettings, "servicesDir" | "bundlesDir">,

@@ -25,8 +25,15 @@ export interface ServiceSetOptions {
 }
 
 /** In the order of their start; they end in the reverse order, so that none misses one that it needs. */
-const nodeServices = ["images", "dns", "worker", "regional", "ssh"] as const;
-const roleOf = { images: "worker", dns: "worker", worker: "worker", regional: "api", ssh: "api" } as const;
+const nodeServices = ["images", "dns", "worker", "regional", "ingress", "ssh"] as const;
+const roleOf = {
+  images: "worker",
+  dns: "worker",
+  worker: "worker",
+  regional: "api",
+  ingress: "worker",
+  ssh: "api",
+} as const;
 const busName = "nats-server";
 const stopLimitMs = 6_000;
 

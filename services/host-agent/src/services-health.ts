@@ -1,5 +1,5 @@
 /** What of the services of a host others should know: pure. */
-import type { Problems } from "./node-health.ts";
+import { frontDoor, type Problems } from "./node-health.ts";
 import type { ServiceStatus } from "./supervisor.ts";
 
 /** Without these a machine cannot be started here. */
@@ -22,6 +22,8 @@ export function servicesHealth(
       ? [{ name: "", text: `${name} was started again ${restarts} times; last ${last_exit ?? ""}.` }]
       : [];
   });
+  const closed = problems[frontDoor];
+  if (closed !== undefined && problems.ingress === undefined) told.push({ name: "", text: closed });
   return {
     problems: told.filter(({ name }) => needed.has(name)).map(({ text }) => text),
     warnings: told.filter(({ name }) => !needed.has(name)).map(({ text }) => text),

@@ -31,6 +31,10 @@ export interface AgentSettings {
   readonly labels?: NodeLabels;
   /** Virtual processors for each of the host's; the worker's own default when absent. */
   readonly cpuOvercommit?: number;
+  /** Of the front door: where it listens, and the name that apps are below. */
+  readonly httpPort: number;
+  readonly httpsPort: number;
+  readonly domain: string;
   readonly assetsDir: string;
   /** The folder of `services/`. */
   readonly servicesDir: string;
@@ -80,6 +84,9 @@ export function readSettings(
     sshPort: readPort("HEARTH_SSH_PORT", env) ?? 2222,
     busPort: readPort("HEARTH_BUS_PORT", env) ?? 4222,
     routePort: readPort("HEARTH_ROUTE_PORT", env) ?? 6222,
+    httpPort: readPort("HEARTH_HTTP_PORT", env) ?? 80,
+    httpsPort: readPort("HEARTH_HTTPS_PORT", env) ?? 443,
+    domain: readDomain(env),
     meshPort: readPort("HEARTH_MESH_PORT", env, 65_534) ?? 51_820,
     ...(address === undefined ? {} : { address }),
     ...(region === undefined ? {} : { region }),
@@ -98,6 +105,9 @@ export function settingsEnvironment(settings: AgentSettings): Record<string, str
     HEARTH_SSH_PORT: String(settings.sshPort),
     HEARTH_BUS_PORT: String(settings.busPort),
     HEARTH_ROUTE_PORT: String(settings.routePort),
+    HEARTH_HTTP_PORT: String(settings.httpPort),
+    HEARTH_HTTPS_PORT: String(settings.httpsPort),
+    HEARTH_DOMAIN: settings.domain,
     HEARTH_MESH_PORT: String(settings.meshPort),
     ...(settings.address === undefined ? {} : { HEARTH_ADDRESS: settings.address }),
     ...(settings.region === undefined ? {} : { HEARTH_REGION: settings.region }),
@@ -127,6 +137,12 @@ export function serviceEnvironment(env: NodeJS.ProcessEnv = process.env): Record
 
 const isReachable = (address: string): boolean =>
   isIP(address) !== 0 && !/^(0\.0\.0\.0$|127\.|::1?$|fe80:)/i.test(address);
+
+function readDomain(env: NodeJS.ProcessEnv): string {
+  const domain = env.HEARTH_DOMAIN || "hearth.localhost";
+  if (/^[a-z0-9]([a-z0-9.-]{0,200}[a-z0-9])?$/.test(domain)) return domain;
+  throw invalid("HEARTH_DOMAIN", `"${domain}" is no name in lower case, such as apps.example.com`);
+}
 
 function readPort(name: string, env: NodeJS.ProcessEnv, last = 65_535): number | undefined {
   const text = env[name];

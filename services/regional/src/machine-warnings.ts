@@ -18,10 +18,6 @@ export function warningsOf(body: Body): FieldWarning[] {
   ];
   return ignored.map((field) => ({
     field,
-    message: `${field} is stored and has no effect yet${partly[field] ?? ""}.`,
+    message: `${field} is stored and has no effect yet.`,
   }));
 }
-
-const partly: Readonly<Record<string, string>> = {
-  "config.services": ", except for its checks, which are run",
-};

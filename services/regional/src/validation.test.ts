@@ -141,7 +141,7 @@ test("what Hearth stores and does not act on is accepted and named", async () =>
     name: "warned",
     config: {
       image: "app:1",
-      services: [{ internal_port: 80, protocol: "tcp", force_instance_key: null }],
+      services: [{ internal_port: 80, protocol: "udp", force_instance_key: null }],
       schedule: "daily",
       statics: [{}],
       checks: null,
@@ -155,7 +155,7 @@ test("what Hearth stores and does not act on is accepted and named", async () =>
   assert.equal(status, 200, JSON.stringify(json));
   assert.deepEqual(
     json.warnings.map(({ field }: { field: string }) => field),
-    ["config.services", "config.statics", "skip_service_registration"],
+    ["config.services[0].protocol", "config.statics", "skip_service_registration"],
   );
 });
 

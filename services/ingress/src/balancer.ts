@@ -1,0 +1,177 @@
+/**
+ * Gives each request a place, now or after it has waited: for a machine that starts, or for one that has room again.
+ *
+ * Waiting is bounded, in number and in time, and in the order of arrival. However many wait, a start is asked for once:
+ * the waker sees to that. Whoever waits is tried again when a machine of its app changes, and when a place is given back.
+ */
+import { choosePlace, isAboveSoft, type LoadedPlace } from "./choose-place.ts";
+import type { IngressLimits } from "./limits.ts";
+import type { RefusalCode } from "./refusal.ts";
+import type { RouteTable } from "./route-table.ts";
+import type { LoadedTarget } from "./targets.ts";
+
+export class Refused extends Error {
+  readonly code: RefusalCode;
+  /** For the log. */
+  readonly why: string | undefined;
+  constructor(code: RefusalCode, why?: string) {
+    super(code);
+    this.code = code;
+    this.why = why;
+  }
+}
+
+export interface Wake {
+  /** Why the last try to start one failed, while it is not tried again. */
+  readonly failure: string | undefined;
+}
+
+export interface BalancerDeps {
+  readonly table: RouteTable;
+  readonly nodeId: string;
+  readonly limits: IngressLimits;
+  /** Asks that one of these machines is started, if none is being started; undefined when it cannot be. */
+  readonly wake: (target: LoadedTarget) => Wake | undefined;
+}
+
+interface Waiter {
+  readonly find: () => LoadedTarget | undefined;
+  readonly tried: ReadonlySet<string>;
+  readonly resolve: (place: LoadedPlace) => void;
+  readonly reject: (error: Refused) => void;
+}
+
+export class Balancer {
+  readonly #deps: BalancerDeps;
+  readonly #waiting = new Map<string, Set<Waiter>>();
+  #turn = 0;
+
+  constructor(deps: BalancerDeps) {
+    this.#deps = deps;
+    deps.table.watch((app) => this.#retry(app));
+  }
+
+  waitingFor(app: string): number {
+    return this.#waiting.get(app)?.size ?? 0;
+  }
+
+  /**
+   * A place, counted as taken; `release` gives it back. At once where there is one, so that a request that need not
+   * wait does not.
+   * @param find looks anew each time that something has changed
+   * @throws Refused
+   */
+  acquire(
+    find: () => LoadedTarget | undefined,
+    tried: ReadonlySet<string>,
+    signal?: AbortSignal,
+  ): LoadedPlace | Promise<LoadedPlace> {
+    const target = find();
+    if (target === undefined) throw new Refused("no_machine", "its machines are gone");
+    // Who came before has the first right.
+    const place = this.waitingFor(target.app) > 0 ? undefined : this.#take(target, tried);
+    return place ?? this.#wait(target, { find, tried }, signal);
+  }
+
+  release({ load, endpoint }: LoadedPlace): void {
+    load.active -= 1;
+    load.busyMs = performance.now();
+    if (this.#waiting.size > 0) this.#retry(endpoint.app);
+  }
+
+  avoid({ load }: LoadedPlace): void {
+    load.avoidUntilMs = performance.now() + this.#deps.limits.avoidMs;
+  }
+
+  /** Whether the machine is so new that its program may only be about to listen. */
+  isSettling({ load }: LoadedPlace): boolean {
+    return load.readyMs !== undefined && performance.now() - load.readyMs < this.#deps.limits.settleMs;
+  }
+
+  /** What waits is told why it will not go on. */
+  refuse(app: string, error: Refused): void {
+    for (const waiter of this.#waiting.get(app) ?? []) waiter.reject(error);
+  }
+
+  stop(): void {
+    for (const app of [...this.#waiting.keys()]) this.refuse(app, new Refused("stopping"));
+  }
+
+  #take(target: LoadedTarget, tried: ReadonlySet<string>): LoadedPlace | undefined {
+    this.#turn = (this.#turn + 1) % 1_000_000;
+    const { nodeId } = this.#deps;
+    const place = choosePlace(target.places, { nodeId, nowMs: performance.now(), tried, turn: this.#turn });
+    if (place === undefined) return undefined;
+    // All others have as much to do: one more machine would help before somebody has to wait.
+    if (isAboveSoft(place)) this.#deps.wake(target);
+    place.load.active += 1;
+    return place;
+  }
+
+  async #wait(
+    target: LoadedTarget,
+    { find, tried }: Pick<Waiter, "find" | "tried">,
+    signal: AbortSignal | undefined,
+  ): Promise<LoadedPlace> {
+    const { limits } = this.#deps;
+    const problem = this.#hopeless(target, tried);
+    if (problem !== undefined) throw problem;
+    const waiters = this.#waiting.get(target.app) ?? new Set<Waiter>();
+    if (waiters.size >= limits.waiting) throw new Refused("too_many_waiting");
+    this.#waiting.set(target.app, waiters);
+    let timer: NodeJS.Timeout | undefined;
+    let waiter: Waiter | undefined;
+    let cancel: (() => void) | undefined;
+    try {
+      return await new Promise<LoadedPlace>((resolve, reject) => {
+        waiter = { find, tried, resolve, reject };
+        waiters.add(waiter);
+        timer = setTimeout(() => {
+          const now = find();
+          const full = now?.places.some(({ endpoint }) => endpoint.state === "ready") === true;
+          reject(new Refused(full ? "overloaded" : "waking"));
+        }, limits.waitMs);
+        cancel = () => reject(new Refused("stopping", "the client went away"));
+        signal?.addEventListener("abort", cancel, { once: true });
+      });
+    } finally {
+      clearTimeout(timer);
+      if (cancel !== undefined) signal?.removeEventListener("abort", cancel);
+      if (waiter !== undefined) waiters.delete(waiter);
+      if (waiters.size === 0 && this.#waiting.get(target.app) === waiters) this.#waiting.delete(target.app);
+    }
+  }
+
+  /** Why there is nothing to wait for; asks for a start where one is needed. */
+  #hopeless(target: LoadedTarget, tried: ReadonlySet<string>): Refused | undefined {
+    const left = target.places.filter(({ endpoint }) => !tried.has(endpoint.id));
+    const states = new Set(left.map(({ endpoint }) => endpoint.state));
+    const autostart = left.some(({ service }) => service.autostart);
+    if (states.has("ready")) {
+      this.#deps.wake(target);
+      return undefined;
+    }
+    if (states.has("waking")) return undefined;
+    if (states.has("leaving") && autostart) return undefined;
+    const wake = states.has("asleep") ? this.#deps.wake(target) : undefined;
+    if (wake?.failure !== undefined) return new Refused("wake_failed", wake.failure);
+    if (wake !== undefined) return undefined;
+    return new Refused("no_machine", [...states].join());
+  }
+
+  #retry(app: string): void {
+    for (const waiter of [...(this.#waiting.get(app) ?? [])]) {
+      const target = waiter.find();
+      const place = target && this.#take(target, waiter.tried);
+      if (place !== undefined) {
+        this.#waiting.get(app)?.delete(waiter);
+        waiter.resolve(place);
+        continue;
+      }
+      const problem = target === undefined ? new Refused("no_machine") : this.#hopeless(target, waiter.tried);
+      // Nobody behind it can have what it cannot, so one look is enough.
+      if (problem === undefined) return;
+      waiter.reject(problem);
+    }
+  }
+}

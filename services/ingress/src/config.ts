@@ -1,0 +1,29 @@
+/** What the front door of a node is told, out of the node's file of settings. */
+import { join } from "node:path";
+import { type NodeConfig, readNodeConfig } from "@hearth/cluster";
+
+export interface IngressConfig {
+  readonly node: NodeConfig;
+  /** Only this service writes here. */
+  readonly directory: string;
+  readonly domain: string;
+  readonly host: string;
+  readonly http: number;
+  readonly https: number;
+  /** Ports that other services of the host have or may come to have. */
+  readonly reserved: readonly number[];
+}
+
+/** curl and browsers take names below `localhost` for this host, so that it works before anybody has set up names. */
+export const defaultDomain = "hearth.localhost";
+
+/** @throws HearthError `invalid_argument` */
+export function readIngressConfig(env: NodeJS.ProcessEnv): IngressConfig {
+  const node = readNodeConfig(env.HEARTH_NODE_CONFIG);
+  const { domain = defaultDomain, host = "::", http = 80, https = 443, reserved = [] } = node.ingress ?? {};
+  return Object.freeze({
+    ...{ node, domain, host, http, https },
+    directory: join(node.data_dir, "ingress"),
+    reserved: [node.api.port, ...reserved],
+  });
+}

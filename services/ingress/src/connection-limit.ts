@@ -1,0 +1,49 @@
+/** How many connections the door of this host has, together and from one address. */
+import type { Socket } from "node:net";
+import { clientAddress } from "./client-address.ts";
+import type { IngressLimits } from "./limits.ts";
+
+export class ConnectionLimit {
+  readonly #limits: Pick<IngressLimits, "connections" | "connectionsPerSource">;
+  readonly #perSource = new Map<string, number>();
+  #open = 0;
+
+  constructor(limits: Pick<IngressLimits, "connections" | "connectionsPerSource">) {
+    this.#limits = limits;
+  }
+
+  get open(): number {
+    return this.#open;
+  }
+
+  /** False when it is one too many: then it is closed without a word, as a word would cost what is short. */
+  admit(socket: Socket): boolean {
+    const source = sourceOf(clientAddress(socket));
+    const count = this.#perSource.get(source) ?? 0;
+    if (this.#open >= this.#limits.connections || count >= this.#limits.connectionsPerSource) {
+      socket.destroy();
+      return false;
+    }
+    this.#open += 1;
+    this.#perSource.set(source, count + 1);
+    socket.once("close", () => {
+      this.#open -= 1;
+      const left = (this.#perSource.get(source) ?? 1) - 1;
+      if (left === 0) this.#perSource.delete(source);
+      else this.#perSource.set(source, left);
+    });
+    return true;
+  }
+}
+
+/** One customer of IPv6 has a /64 at least. */
+export function sourceOf(address: string): string {
+  if (!address.includes(":")) return address;
+  const [left = "", right = ""] = address.split("::");
+  const first = left === "" ? [] : left.split(":");
+  const last = right === "" ? [] : right.split(":");
+  const zeros = address.includes("::")
+    ? new Array<string>(Math.max(0, 8 - first.length - last.length)).fill("0")
+    : [];
+  return [...first, ...zeros, ...last].slice(0, 4).join(":");
+}

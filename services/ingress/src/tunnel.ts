@@ -1,0 +1,159 @@
+/**
+ * A request that becomes a connection of bytes: WebSocket. Until the guest has agreed it is HTTP, and what a guest
+ * answers instead (a 401, say) reaches the client as the answer to its request.
+ */
+import { type ClientRequest as GuestRequest, request as httpRequest, type IncomingMessage } from "node:http";
+import type { Duplex } from "node:stream";
+import { setTimeout as delay } from "node:timers/promises";
+import { Refused } from "./balancer.ts";
+import type { LoadedPlace } from "./choose-place.ts";
+import type { ExchangeDeps, ExchangeFacts } from "./exchange.ts";
+import { headersToClient } from "./forward-headers.ts";
+import { joinStreams } from "./join-streams.ts";
+import { type RefusalCode, refusalBytes, refusals } from "./refusal.ts";
+
+export interface TunnelRequest {
+  readonly request: IncomingMessage;
+  readonly socket: Duplex;
+  /** What came after the head of the request. */
+  readonly first: Buffer;
+  readonly facts: ExchangeFacts;
+}
+
+export function openTunnel(deps: ExchangeDeps, asked: TunnelRequest): void {
+  void new Tunnel(deps, asked).run();
+}
+
+class Tunnel {
+  readonly #deps: ExchangeDeps;
+  readonly #asked: TunnelRequest;
+  readonly #tried = new Set<string>();
+  readonly #gone = new AbortController();
+  readonly #beganMs = performance.now();
+  #place: LoadedPlace | undefined;
+
+  constructor(deps: ExchangeDeps, asked: TunnelRequest) {
+    this.#deps = deps;
+    this.#asked = asked;
+  }
+
+  async run(): Promise<void> {
+    const { socket } = this.#asked;
+    socket.on("error", () => socket.destroy());
+    socket.once("close", () => this.#gone.abort(new Error("The client went away.")));
+    let status = 0;
+    let told: { reason?: string; why?: string } = {};
+    try {
+      status = await this.#forward();
+    } catch (error) {
+      const code: RefusalCode = error instanceof Refused ? error.code : "guest_broke";
+      const why = error instanceof Refused ? error.why : String((error as Error).message);
+      told = { reason: code, ...(why === undefined ? {} : { why }) };
+      status = refusals[code][0];
+      socket.end(refusalBytes(code));
+    }
+    if (this.#place !== undefined) this.#deps.balancer.release(this.#place);
+    this.#log(status, told);
+  }
+
+  /** The status that the client was sent, when all is over. */
+  async #forward(): Promise<number> {
+    const { limits, balancer } = this.#deps;
+    for (;;) {
+      const { find } = this.#asked.facts;
+      const place = await balancer.acquire(find, this.#tried, this.#gone.signal);
+      this.#place = place;
+      this.#tried.add(place.endpoint.id);
+      try {
+        return await this.#ask(place);
+      } catch (error) {
+        const connected = (error as { connected?: boolean }).connected === true;
+        if (connected || this.#tried.size >= limits.attempts || this.#gone.signal.aborted) throw error;
+        balancer.avoid(place);
+        balancer.release(place);
+        this.#place = undefined;
+        if (balancer.isSettling(place)) {
+          this.#tried.delete(place.endpoint.id);
+          await delay(limits.settleRetryMs);
+        }
+      }
+    }
+  }
+
+  async #ask({ endpoint, service }: LoadedPlace): Promise<number> {
+    const { limits } = this.#deps;
+    const { head, path } = this.#asked.facts;
+    const asking = httpRequest({
+      host: endpoint.address,
+      port: service.internalPort,
+      method: "GET",
+      path,
+      headers: [...head.headers, "connection", "upgrade", "upgrade", "websocket"],
+      agent: false,
+      signal: this.#gone.signal,
+    });
+    asking.setTimeout(limits.connectMs, () => asking.destroy(new Refused("guest_refused", "timeout")));
+    let connected = false;
+    asking.once("socket", (guest) =>
+      guest.once("connect", () => {
+        connected = true;
+        asking.setTimeout(limits.answerMs);
+      }),
+    );
+    asking.end();
+    try {
+      return await this.#answer(asking);
+    } catch (error) {
+      const refused =
+        connected || error instanceof Refused ? error : new Refused("guest_refused", String(error));
+      throw Object.assign(refused as Error, { connected });
+    }
+  }
+
+  #answer(asking: GuestRequest): Promise<number> {
+    const { socket, first } = this.#asked;
+    return new Promise((resolve, reject) => {
+      asking.on("error", reject);
+      asking.once("upgrade", (answer, guest, early) => {
+        this.#writeHead(answer, ["connection", "upgrade", "upgrade", "websocket"]);
+        if (early.length > 0) socket.write(early);
+        if (first.length > 0) guest.write(first);
+        void joinStreams(socket, guest, this.#deps.limits.tunnelIdleMs).then(() => resolve(101));
+      });
+      asking.once("response", (answer) => {
+        this.#writeHead(answer, ["connection", "close"]);
+        answer.once("error", reject);
+        answer.once("end", () => resolve(answer.statusCode ?? 0));
+        answer.pipe(socket);
+      });
+    });
+  }
+
+  #writeHead(answer: IncomingMessage, more: readonly string[]): void {
+    const { requestId } = this.#asked.facts.head;
+    const headers = [...headersToClient(answer.rawHeaders, requestId), ...more];
+    const lines = [`HTTP/1.1 ${answer.statusCode} ${answer.statusMessage ?? ""}`];
+    for (let at = 0; at < headers.length; at += 2) lines.push(`${headers[at]}: ${headers[at + 1]}`);
+    this.#asked.socket.write(`${lines.join("\r\n")}\r\n\r\n`, "latin1");
+  }
+
+  #log(status: number, told: { reason?: string; why?: string }): void {
+    const { target, head, path, host, client } = this.#asked.facts;
+    this.#deps.log({
+      event: "tunnel",
+      status,
+      client,
+      protocol: "websocket",
+      host,
+      path: path.split("?")[0] ?? "",
+      app: target.app,
+      route: target.route,
+      ...(this.#place === undefined ? {} : { machine_id: this.#place.endpoint.id }),
+      request_id: head.requestId,
+      trace_id: head.traceId,
+      attempts: this.#tried.size,
+      duration_ms: Math.round(performance.now() - this.#beganMs),
+      ...told,
+    });
+  }
+}
