@@ -15,7 +15,8 @@ test("a seed replays the faults, one host is lost once, and nothing befalls what
     for (const fault of plan) {
       assert.ok(fault.host >= 1 && fault.host <= shape.hosts);
       if ("other" in fault) assert.ok(fault.other >= 1 && fault.other <= 3 && fault.other !== fault.host);
-      if ("service" in fault && fault.service === "regional") assert.ok(fault.host <= shape.apis);
+      if ("service" in fault && (fault.service === "regional" || fault.service === "ssh"))
+        assert.ok(fault.host <= shape.apis);
     }
   }
   const paused = plans.flat().flatMap((fault) => (fault.kind === "pause" ? [fault.service] : []));

@@ -61,8 +61,16 @@ export function planFaults(
   const make = (kind: FaultKind): Fault => {
     const host = 1 + Math.floor(random() * hosts);
     const other = 1 + ((host + Math.floor(random() * (hosts - 1))) % hosts);
-    const services: ServiceName[] = ["worker", "worker", "nats-server", "images", "host-agent", "dns"];
-    const service = pick<ServiceName>(host <= apis ? [...services, "regional", "regional"] : services);
+    const services: ServiceName[] = [
+      "worker",
+      "worker",
+      "nats-server",
+      "images",
+      "host-agent",
+      "dns",
+      "ingress",
+    ];
+    const service = pick<ServiceName>(host <= apis ? [...services, "regional", "regional", "ssh"] : services);
     const times = { holdMs: Math.min(between(holdMs[kind]), longestHoldMs), restMs: between(restMs) };
     if (kind === "kill" || kind === "pause") return { ...times, kind, host, service };
     return kind === "part" || kind === "cut" ? { ...times, kind, host, other } : { ...times, kind, host };
