@@ -110,6 +110,13 @@ describe("a fleet with a clock an hour off", { timeout: 600_000 }, () => {
           ? true
           : undefined;
       });
+    // All copies are current, and still a write may wait for who leads them.
+    for (const [index, api] of [one, two].entries())
+      await until("the bus takes a write", limitMs, async () => {
+        const made = { app_name: `settled-${index}`, org_slug: "personal" };
+        const { status, body } = await call(api, "POST", "/v1/apps", made);
+        return status === 201 || body?.code === "name_taken" ? true : undefined;
+      });
   });
   after(async () => await fleet?.[Symbol.asyncDispose]());
 

@@ -11,6 +11,7 @@ import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { setTimeout as delay } from "node:timers/promises";
 import { type Bus, connectBus, NatsServer, type NodeConfig, Replica, serveStreams } from "@hearth/cluster";
+import { HearthError } from "@hearth/errors";
 import {
   factKeys,
   type Inspection,
@@ -19,6 +20,7 @@ import {
   type WorkerCommandName,
 } from "@hearth/machine";
 import { NetworkExecutor, parseClusterPrefix, planSlot } from "@hearth/network";
+import { untilAborted } from "@hearth/process";
 import { readHostInventory } from "../host-inventory.ts";
 import { HostPaths } from "../host-paths.ts";
 import { inspectHost } from "../inspector.ts";
@@ -32,6 +34,7 @@ import { bundleDrillWorker } from "./drill-bundle.ts";
 import type { DrillOrder } from "./drill-worker.ts";
 
 const startLimitMs = 30_000;
+const endToldMs = 1_000;
 const commandLimitMs = 20_000;
 
 export type Driver = "sim" | "qemu";
@@ -185,10 +188,15 @@ export class DrillNode {
     const { bus, config } = this.#parts();
     const died = new AbortController();
     this.#child?.once("exit", () => died.abort(new Error("the worker died")));
-    return bus.request(config.node_id, "worker", name, request, {
-      timeoutMs: commandLimitMs,
-      signal: died.signal,
-    });
+    const options = { timeoutMs: commandLimitMs, signal: died.signal };
+    try {
+      return await bus.request(config.node_id, "worker", name, request, options);
+    } catch (error) {
+      if (HearthError.from(error).code !== "unavailable") throw error;
+      // Nobody serves: it died before it heard the command, and its end is told in a moment.
+      await Promise.race([untilAborted(died.signal), delay(endToldMs)]);
+      throw died.signal.aborted ? new HearthError("cancelled", { cause: error }) : error;
+    }
   }
 
   /** What the cluster knows of the machine. */
