@@ -18,8 +18,9 @@ const agentLimitBytes = 6n * BigInt(mib);
 /** Garbage of this process that is not collected yet is no leak; the data itself would be one. */
 const hostLimitBytes = 160 * mib;
 const calls = 40;
-/** So many bytes fill the pipe of a program, and the rest waits in the window of its stream, each in a frame of its own. */
-const keys = 64 * 1024 + 7_000;
+/** Fills the pipe of a program; what comes then waits in the window of its stream, each message in a frame of its own. */
+const pipeBytes = 64 * 1024;
+const keys = 5_000;
 
 interface Guest extends AsyncDisposable {
   readonly client: GuestClient;
@@ -170,6 +171,7 @@ function largeStreams({ name, skip, start, outMib, inMib }: Where): void {
       const left = new AbortController();
       async function* typing() {
         yield { request: { case: "start" as const, value: { argv: ["sleep", "1000"] } } };
+        yield { request: { case: "stdin" as const, value: Buffer.alloc(pipeBytes) } };
         for (let key = 1; ; key++) {
           if (key === keys) waiting.resolve();
           yield { request: { case: "stdin" as const, value: Buffer.from("y") } };

@@ -45,6 +45,8 @@ export function meshRoutes(app: App, context: ApiContext): void {
       },
     },
     async () => {
+      // Before it is judged: who wished meanwhile has written another.
+      const known = context.view.replica.get(factKeys.meshEpoch());
       const before = await meshStatus(context);
       if (before.state === "none")
         throw new HearthError("conflict", {
@@ -52,7 +54,6 @@ export function meshRoutes(app: App, context: ApiContext): void {
             "There is no mesh, as no host reaches another; `hearth up --address` and `hearth join` make one.",
         });
       if (before.state === "rotating") throw new HearthError("conflict", { message: underWay(before) });
-      const known = context.view.replica.get(factKeys.meshEpoch());
       const value: MeshEpochFact = { epoch: before.epoch + 1, wanted_at_ms: context.nowMs() };
       await writeFact(context, {
         key: factKeys.meshEpoch(),

@@ -146,6 +146,8 @@ async function runKill(node: DrillNode, { operation, nth, recoveryNth }: Kill): 
       }
     }
     await diedOrDone(node, operation, machine);
+    // Points are also visited in the background, so what is left of the count could end a worker that is looked at.
+    if (node.workerLives) await node.order({ kind: "spare" }).catch(() => undefined);
     if (!node.workerLives) await node.startWorker();
     await converged(node, operation, machine);
     const wrong = await violated(node, machine, operation.keepsVm === true ? before : undefined);

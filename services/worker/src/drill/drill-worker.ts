@@ -22,7 +22,9 @@ export type DrillOrder =
   /** Says to its parent when each change of a machine was committed, in nanoseconds of the host's monotonic clock. */
   | { readonly kind: "stamp" }
   /** Dies at the `nth` visit of any point from now on. */
-  | { readonly kind: "die"; readonly nth: number };
+  | { readonly kind: "die"; readonly nth: number }
+  /** Dies at no point any more. */
+  | { readonly kind: "spare" };
 
 const [, , configPath, driver, agent = "", bootId = "boot-1", limits = "{}", dieAt = ""] = process.argv;
 
@@ -53,6 +55,10 @@ function obey(order: DrillOrder): void {
     armCrashPoints((point) => {
       if (point === committedPoint) process.send?.({ committedNs: String(process.hrtime.bigint()) });
     });
+    return;
+  }
+  if (order.kind === "spare") {
+    armCrashPoints(undefined);
     return;
   }
   let left = order.nth;
