@@ -23,6 +23,7 @@ export { Outbox, type OutboxOptions } from "./src/outbox.ts";
 export { Replica } from "./src/replica.ts";
 export type { Arrival, ReplicaOptions, StreamLoss, WaitOptions } from "./src/replica-options.ts";
 export type { Fact, Restoration, SetAside } from "./src/replica-store.ts";
+export { followState, type ServiceState, type ServiceStateOptions } from "./src/service-state.ts";
 export {
   keepStateStream,
   restoreState,

@@ -1,3 +1,4 @@
 export { hostBootMs } from "./src/boot-clock.ts";
+export { leaveNothing } from "./src/leave-nothing.ts";
 export { releaseStartupMemory } from "./src/startup-memory.ts";
 export { stopSignal, untilAborted } from "./src/stop-signal.ts";

@@ -2,5 +2,5 @@
 export { ClusterView } from "./src/cluster-view.ts";
 export { nodeFactLimitMs } from "./src/node-index.ts";
 export { type PlacementRequest, rankNodes } from "./src/placement.ts";
-export { RegionalApi, type RegionalApiDeps, regionalOnDisk } from "./src/regional-api.ts";
+export { RegionalApi, type RegionalApiDeps } from "./src/regional-api.ts";
 export { readSigningKey } from "./src/signing-key.ts";

@@ -21,6 +21,7 @@ import { jetstreamManager } from "@nats-io/jetstream";
 
 const app = "faults";
 const path = `/v1/apps/${app}/machines`;
+const networks = "/v1/orgs/personal/networks";
 const answerLimitMs = 30_000;
 const limitMs = 90_000;
 const busPort = 4222;
@@ -170,6 +171,8 @@ describe("a fleet with a clock an hour off", { timeout: 600_000 }, () => {
     await ok(two, "POST", "/v1/apps", { app_name: "gone", org_slug: "personal" });
     await ok(one, "DELETE", "/v1/apps/gone");
     const named = await create(two, {}, { name: "kept", skip_launch: true });
+    for (const name of ["blue", "green"]) await ok(one, "POST", networks, { name });
+    await ok(one, "PUT", `${networks}/blue/pairs/green`);
     const [running] = runsOn(stays.id);
     await withoutBus(() => {
       for (const { files } of fleet.hosts) {
@@ -183,6 +186,11 @@ describe("a fleet with a clock an hour off", { timeout: 600_000 }, () => {
       assert.equal((await eventually(api, "GET", "/v1/apps/kept")).status, 200);
       assert.equal((await eventually(api, "GET", "/v1/apps/gone")).status, 404);
       assert.equal((await eventually(api, "GET", `${path}/${named.id}`)).status, 200);
+      assert.match(
+        JSON.stringify((await eventually(api, "GET", `${networks}/blue`)).body),
+        /green/,
+        "a pair",
+      );
       await started(api, stays.id);
     }
     const again = await eventually(one, "POST", path, { name: "kept", config: { image }, skip_launch: true });

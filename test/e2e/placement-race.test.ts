@@ -6,7 +6,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { connectBus, FactStore, Replica } from "@hearth/cluster";
-import { RegionalApi, readSigningKey, regionalOnDisk } from "@hearth/regional";
+import { perMachinePrefixes } from "@hearth/machine";
+import { RegionalApi, readSigningKey } from "@hearth/regional";
 import { createLogger } from "@hearth/telemetry";
 import { DrillNode, eventually, hostImage } from "@hearth/worker";
 
@@ -30,7 +31,7 @@ interface Answer {
 async function startApi(node: DrillNode, dir: string): Promise<Api> {
   const bus = await connectBus(node.config.nats);
   const facts = new FactStore({ bus });
-  const replica = new Replica({ bus, path: join(dir, "replica.sqlite"), onDisk: regionalOnDisk });
+  const replica = new Replica({ bus, path: join(dir, "replica.sqlite"), onDisk: perMachinePrefixes });
   replica.start();
   const api = new RegionalApi({
     ...{ bus: () => bus, facts: () => facts, replica, nowMs: Date.now, randomBytes },

@@ -2,9 +2,11 @@
  * The process that is measured: a replica and the indexes of the API, and nothing else. `stream` builds both from the
  * stream, `disk` from what `stream` left on the disk, and then decides. Prints one line of JSON.
  */
+
 import { connectBus, Replica } from "@hearth/cluster";
 import { HearthError } from "@hearth/errors";
-import { ClusterView, regionalOnDisk } from "@hearth/regional";
+import { perMachinePrefixes } from "@hearth/machine";
+import { ClusterView } from "@hearth/regional";
 import { medianOf } from "../median.ts";
 import { byIndex, byScan, decideMany, disagreements, hearAll } from "./decide.ts";
 
@@ -24,7 +26,7 @@ const task = JSON.parse(process.argv[2] ?? "{}") as Task;
 const bus = await connectBus({ ...task.nats, name: "placement-bench" });
 const clock = performance.now();
 const begun = performance.now();
-const replica = new Replica({ bus, path: task.path, onDisk: regionalOnDisk });
+const replica = new Replica({ bus, path: task.path, onDisk: perMachinePrefixes });
 replica.start();
 const view = new ClusterView(replica, { nowMs: Date.now, monotonicMs: () => clock });
 if (task.mode === "stream") await caughtUp();

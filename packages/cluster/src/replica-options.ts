@@ -38,6 +38,8 @@ export interface StreamLoss {
 export interface Arrival {
   /** It was published while this copy followed, and is not what had piled up while it did not. */
   readonly isLive: boolean;
+  /** It was written before, and somebody had to write it again because the stream had lost it. */
+  readonly isPutBack: boolean;
 }
 
 export interface WaitOptions {

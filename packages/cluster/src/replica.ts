@@ -201,7 +201,8 @@ export class Replica {
     this.#forgotten.set(prefix, word);
     for (const { key } of gone) this.#shelf.delete(key);
     const { revision } = this.#position;
-    for (const { key } of gone) this.#tell({ key, value: undefined, revision }, { isLive: false });
+    for (const { key } of gone)
+      this.#tell({ key, value: undefined, revision }, { isLive: false, isPutBack: false });
   }
 
   async #run(): Promise<void> {
@@ -341,7 +342,8 @@ export class Replica {
     const { text, value } = readValue(message, this.#options.onError);
     const fact = { key, value, revision: message.seq, origin: { stream, revision, clock } };
     const isLive = message.seq > this.#liveAfter && this.#isConfirmed();
-    this.#batch.push({ fact, text, isLive });
+    const isPutBack = stream !== this.#position.stream || revision !== message.seq;
+    this.#batch.push({ fact, text, isLive, isPutBack });
     this.#flushing ??= setImmediate(() => this.#flush());
   }
 
@@ -375,7 +377,7 @@ export class Replica {
     }
     this.#noteAge();
     for (const { fact } of batch) this.#shelf.put(fact);
-    for (const { fact, isLive } of batch) this.#tell(fact, { isLive });
+    for (const { fact, ...arrival } of batch) this.#tell(fact, arrival);
     for (const waiter of [...this.#waiters]) waiter();
   }
 

@@ -68,6 +68,18 @@ export const factPrefixes = {
   ssh: "ssh.",
 } as const;
 
+/** Of which there is at least one a machine: who keeps a copy of the state reads them from its disk. */
+export const perMachinePrefixes: readonly string[] = [
+  factPrefixes.machine,
+  factPrefixes.machineName,
+  factPrefixes.idempotency,
+];
+
+const ownWords: readonly string[] = [factPrefixes.machine, factPrefixes.node, factPrefixes.mesh];
+
+/** What a node says of itself and of its machines, again and again. All other facts are the API's, and only it has them. */
+export const isOwnWord = (key: string): boolean => ownWords.some((prefix) => key.startsWith(prefix));
+
 /** Owned by the machine's worker. */
 export interface MachineFact {
   readonly node_id: string;

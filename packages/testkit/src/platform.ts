@@ -8,6 +8,7 @@ import { mkdir, mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { firewallTable, parseClusterPrefix, resolverAddress, slotPrefix } from "@hearth/network";
+import { leaveNothing } from "@hearth/process";
 import { freePort } from "./free-port.ts";
 
 export const repositoryRoot: string = resolve(import.meta.dirname, "../../..");
@@ -155,19 +156,27 @@ export async function startPlatform({ dataMib }: PlatformOptions = {}): Promise<
     child.stdin.end(input);
     return finish(child);
   };
-  const up = await hearth(["up"]);
-  if (up.code !== 0) {
-    // An agent that did not become ready in time runs on, and would outlive its directories.
+  // What has come up runs on without its test, and would outlive its directories.
+  const undo = async (): Promise<void> => {
     await hearth(["down", "--force"]);
     await removeDirectory();
-    throw new Error(`hearth up: ${up.stdout}${up.stderr}`);
-  }
+  };
+  const early = leaveNothing(undo);
   const apiUrl = `http://127.0.0.1:${port}`;
-  const token = (await readFile(join(dataDir, "token"), "utf8")).trim();
-  const nodes = await fetch(`${apiUrl}/v1/nodes`, { headers: { authorization: `Bearer ${token}` } });
-  const [node] = (await nodes.json()) as { node_id: string }[];
-  if (node === undefined) throw new Error("the region has no node");
-  const nodeId = node.node_id;
+  const comeUp = async (): Promise<{ token: string; nodeId: string }> => {
+    const up = await hearth(["up"]);
+    if (up.code !== 0) throw new Error(`hearth up: ${up.stdout}${up.stderr}`);
+    const token = (await readFile(join(dataDir, "token"), "utf8")).trim();
+    const nodes = await fetch(`${apiUrl}/v1/nodes`, { headers: { authorization: `Bearer ${token}` } });
+    const [node] = (await nodes.json()) as { node_id: string }[];
+    if (node === undefined) throw new Error("the region has no node");
+    return { token, nodeId: node.node_id };
+  };
+  const { token, nodeId } = await comeUp().catch(async (error: unknown) => {
+    await undo();
+    early[Symbol.dispose]();
+    throw error;
+  });
   return {
     httpPort,
     httpsPort,
@@ -197,6 +206,7 @@ export async function startPlatform({ dataMib }: PlatformOptions = {}): Promise<
       );
       if (left.length > 0) throw new Error(`hearth down left behind: ${left.join("; ")}`);
       await removeDirectory();
+      early[Symbol.dispose]();
       return finished;
     },
   };

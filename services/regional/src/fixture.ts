@@ -6,13 +6,13 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Bus, connectBus, FactStore, NatsServer, Replica, type StreamHandler } from "@hearth/cluster";
-import { factKeys } from "@hearth/machine";
+import { factKeys, perMachinePrefixes } from "@hearth/machine";
 import { createLogger } from "@hearth/telemetry";
 import type FlyAdmin from "fly-admin/dist/client.js";
 import { FakeImages } from "./fake-images.ts";
 import { FakeWorker } from "./fake-worker.ts";
 import { sha256 } from "./operator-tokens.ts";
-import { RegionalApi, regionalOnDisk } from "./regional-api.ts";
+import { RegionalApi } from "./regional-api.ts";
 import type { SessionLimits } from "./session-sockets.ts";
 import { readSigningKey } from "./signing-key.ts";
 
@@ -74,7 +74,7 @@ export async function startRegion(options: RegionOptions = {}): Promise<TestRegi
   const facts = new FactStore({ bus });
   await facts.start();
   const replicaPath = join(dir, "replica.sqlite");
-  const replica = new Replica({ bus, path: replicaPath, onDisk: regionalOnDisk });
+  const replica = new Replica({ bus, path: replicaPath, onDisk: perMachinePrefixes });
   replica.start();
   await until(() => Number.isFinite(replica.ageMs), "a replica that follows");
   const logs: Record<string, unknown>[] = [];
@@ -114,7 +114,7 @@ export async function startRegion(options: RegionOptions = {}): Promise<TestRegi
 
   const addApi: TestRegion["addApi"] = async (nodeId) => {
     const own = await mkdtemp(join(dir, "api-"));
-    const copy = new Replica({ bus, path: join(own, "replica.sqlite"), onDisk: regionalOnDisk });
+    const copy = new Replica({ bus, path: join(own, "replica.sqlite"), onDisk: perMachinePrefixes });
     copy.start();
     await until(() => Number.isFinite(copy.ageMs), "a replica that follows");
     const other = new RegionalApi({

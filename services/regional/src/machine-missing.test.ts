@@ -2,6 +2,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { factKeys, type MachineId } from "@hearth/machine";
+import { jetstream } from "@nats-io/jetstream";
+import { headers } from "@nats-io/nats-core";
 import { ClusterView } from "./cluster-view.ts";
 import { startRegion, until } from "./fixture.ts";
 import { claimKey } from "./idempotency.ts";
@@ -75,6 +77,22 @@ test("an API that lags says of an app too that it does not know it, and hides on
   assert.deepEqual(new Set(await answers()), new Set(["503 unavailable"]));
   const { status } = await region.call("GET", "/v1/apps/web");
   assert.equal(status, 200, "what it knows it shows");
+});
+
+test("a promise that is put back, as the stream had lost it, brings no machine back that is gone", async () => {
+  await using region = await startRegion();
+  await region.createApp("web");
+  await until(() => region.replica.isSettled && region.replica.ageMs < 2_000, "a copy that is the newest");
+  const key = factKeys.machineName("web", "gone");
+  const head = headers();
+  head.set("Hearth-Origin-Stream", "the stream of before");
+  head.set("Hearth-Origin-Revision", "7");
+  const value = { machine_id: "0123456789abcd", taken_at_ms: Date.now() };
+  const { seq } = await jetstream(region.bus.connection).publish(`state.${key}`, JSON.stringify(value), {
+    headers: head,
+  });
+  await region.replica.waitForRevision(key, seq, { timeoutMs: 5_000 });
+  assert.equal((await region.call("GET", unknown)).status, 404);
 });
 
 test("a machine that was promised is not denied until its worker has had time to speak of it, nor is its name given away", async () => {

@@ -113,7 +113,7 @@ export class NodeIndex {
     else this.#leases.set(id, (value as LeaseFact).state);
   }
 
-  take({ key, value }: Fact, { isLive }: Arrival): void {
+  take({ key, value }: Fact, { isLive }: Pick<Arrival, "isLive">): void {
     const id = key.slice(factPrefixes.node.length);
     const node = value as NodeFact | undefined;
     const known = this.#nodes.get(id);

@@ -40,7 +40,10 @@ export class PendingMachines {
     const { replica } = deps;
     for (const prefix of promises) {
       for (const fact of replica.scan(prefix)) this.#take(fact);
-      replica.watch(prefix, (fact) => this.#take(fact));
+      // A promise that is put back is as old as it was, and often that of a machine which is gone.
+      replica.watch(prefix, (fact, { isPutBack }) => {
+        if (!isPutBack) this.#take(fact);
+      });
     }
     replica.watch(factPrefixes.machine, ({ key, value }) => {
       if (value === undefined) return;

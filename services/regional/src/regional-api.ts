@@ -55,8 +55,6 @@ export interface RegionalApiDeps {
 export const replicaAgeHeader = "hearth-replica-age-ms";
 const replicaAge = ({ ageMs }: Replica): string =>
   Number.isFinite(ageMs) ? `${Math.round(ageMs)}` : "unknown";
-/** Kinds of facts of which there is at least one a machine: the replica reads them from its disk. */
-export const regionalOnDisk = ["machine.", "machine-name.", "idempotency."] as const;
 
 const sweepEveryMs = 3600_000;
 

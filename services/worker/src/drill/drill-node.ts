@@ -20,7 +20,7 @@ import {
   type WorkerCommandName,
 } from "@hearth/machine";
 import { NetworkExecutor, parseClusterPrefix, planSlot } from "@hearth/network";
-import { untilAborted } from "@hearth/process";
+import { leaveNothing, untilAborted } from "@hearth/process";
 import { readHostInventory } from "../host-inventory.ts";
 import { HostPaths } from "../host-paths.ts";
 import { inspectHost } from "../inspector.ts";
@@ -64,6 +64,8 @@ export class DrillNode {
   #child: ChildProcess | undefined;
   #boot = 1;
 
+  readonly #early: Disposable;
+
   readonly #limits: Partial<WorkerLimits>;
 
   readonly #nats: NodeConfig["nats"] | undefined;
@@ -73,6 +75,7 @@ export class DrillNode {
     this.driver = driver;
     this.#limits = limits;
     this.#nats = nats;
+    this.#early = leaveNothing(() => this[Symbol.asyncDispose]());
   }
 
   async start(makeImage: (dir: string) => DrillImage): Promise<void> {
@@ -251,6 +254,7 @@ export class DrillNode {
       await made.server?.stop();
     }
     rmSync(this.#dir, { recursive: true, force: true });
+    this.#early[Symbol.dispose]();
   }
 
   #parts() {

@@ -55,9 +55,6 @@ async function run(
 let bad = 0;
 {
   await using nodes = new AsyncDisposableStack();
-  // Who ends a drill early finds its host as it was.
-  for (const signal of ["SIGINT", "SIGTERM"] as const)
-    process.once(signal, () => void nodes.disposeAsync().finally(() => process.exit(130)));
   const started: DrillNode[] = [];
   for (let count = 0; count < (drill === "churn" ? 1 : jobs); count += 1) {
     const node = nodes.use(new DrillNode(driver));

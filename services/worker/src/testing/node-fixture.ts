@@ -28,6 +28,7 @@ import {
   type WorkerStreamName,
 } from "@hearth/machine";
 import { NetworkExecutor, parseClusterPrefix, slotPrefix } from "@hearth/network";
+import { leaveNothing } from "@hearth/process";
 import { busyboxRootfs } from "./busybox-rootfs.ts";
 import { createBy } from "./create-by.ts";
 import { freePort } from "./free-port.ts";
@@ -175,8 +176,10 @@ export async function startNode(lease?: NodeConfig["lease"]): Promise<TestNode> 
       await bus.close();
       await server.stop();
       rmSync(dir, { recursive: true, force: true });
+      early[Symbol.dispose]();
     },
   };
+  const early = leaveNothing(async () => await node[Symbol.asyncDispose]());
   await node.start();
   return node;
 }

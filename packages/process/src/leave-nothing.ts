@@ -1,0 +1,25 @@
+/**
+ * What a tool or a test has made on the host and takes away in its end, taken away also when its process is ended before:
+ * by a Ctrl-C, or by a test runner that stops its files. Namespaces, firewall tables and processes of others do not go
+ * with the process that made them.
+ */
+const made = new Set<() => Promise<unknown>>();
+const stoppedCode = 130;
+
+function undoAll(): void {
+  const undoing = [...made].map(async (undo) => await undo());
+  made.clear();
+  void Promise.allSettled(undoing).finally(() => process.exit(stoppedCode));
+}
+
+/** Dispose of what is returned when it has been taken away. The first use takes SIGINT and SIGTERM for this. */
+export function leaveNothing(undo: () => Promise<unknown>): Disposable {
+  if (made.size === 0) for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, undoAll);
+  made.add(undo);
+  return {
+    [Symbol.dispose]() {
+      if (!made.delete(undo) || made.size > 0) return;
+      for (const signal of ["SIGINT", "SIGTERM"] as const) process.off(signal, undoAll);
+    },
+  };
+}
