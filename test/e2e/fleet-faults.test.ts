@@ -169,6 +169,10 @@ describe("a fleet with a clock an hour off", { timeout: 600_000 }, () => {
   test("a bus without its store gets back all that was acknowledged, by those who log in with keys", async () => {
     await ok(two, "POST", "/v1/apps", { app_name: "kept", org_slug: "personal" });
     await ok(two, "POST", "/v1/apps", { app_name: "gone", org_slug: "personal" });
+    await until("the other API has heard of both", limitMs, async () => {
+      const heard = await Promise.all(["kept", "gone"].map((name) => call(one, "GET", `/v1/apps/${name}`)));
+      return heard.every(({ status }) => status === 200) ? true : undefined;
+    });
     await ok(one, "DELETE", "/v1/apps/gone");
     const named = await create(two, {}, { name: "kept", skip_launch: true });
     for (const name of ["blue", "green"]) await ok(one, "POST", networks, { name });

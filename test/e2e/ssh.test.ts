@@ -275,6 +275,21 @@ describe("the SSH door", { timeout: 900_000 }, () => {
     assert.match(copied.stderr, /is stopped and does not run/);
   });
 
+  test("a certificate for an app is one for its org, so that no app of that name elsewhere is in it", async () => {
+    const issued = await platform.hearth([
+      "ssh",
+      "issue",
+      "--app",
+      "door",
+      "--out",
+      join(directory, "of-app"),
+    ]);
+    assert.equal(issued.code, 0, issued.stderr);
+    const { tokens } = (await platform.call("GET", "/v1/tokens")).body;
+    const [newest] = tokens.filter(({ label, apps }: Json) => label === "ssh" && apps?.includes("door"));
+    assert.equal(newest.org, "personal");
+  });
+
   test("hearth ssh connects, passes the exit code on, and leaves no certificate that counts", async () => {
     const ran = await platform.hearth(["ssh", "web", "echo hi; exit 3"]);
     assert.deepEqual({ code: ran.code, stdout: ran.stdout }, { code: 3, stdout: "hi\n" }, ran.stderr);

@@ -123,7 +123,9 @@ function run(
   signal: AbortSignal,
 ): Promise<Finished> {
   return new Promise((resolve, reject) => {
-    const child = spawn(program, args, { signal, stdio: "pipe" });
+    // Nothing that was ended may act after it is said so.
+    const child = spawn(program, args, { signal, stdio: "pipe", killSignal: "SIGKILL" });
+    let failure: HearthError | undefined;
     let stdout = "";
     let stderr = "";
     child.stdout.setEncoding("utf8").on("data", (chunk: string) => {
@@ -135,11 +137,16 @@ function run(
     // A program that ends without reading its input breaks the pipe; its exit code says why.
     child.stdin.on("error", () => undefined);
     child.on("error", (cause: NodeJS.ErrnoException) => {
-      if (cause.code === "ENOENT")
-        reject(new HearthError("host_requirement_missing", { details: { program }, cause }));
-      else reject(new HearthError(cause.name === "AbortError" ? "deadline_exceeded" : "internal", { cause }));
+      failure =
+        cause.code === "ENOENT"
+          ? new HearthError("host_requirement_missing", { details: { program }, cause })
+          : new HearthError(cause.name === "AbortError" ? "deadline_exceeded" : "internal", { cause });
+      if (child.pid === undefined) reject(failure);
     });
-    child.on("close", (code) => resolve({ code, stdout, stderr }));
+    child.on("close", (code) => {
+      if (failure === undefined) resolve({ code, stdout, stderr });
+      else reject(failure);
+    });
     child.stdin.end(input);
   });
 }

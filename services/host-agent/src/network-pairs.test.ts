@@ -8,25 +8,23 @@ const pair = (one: number, other: number) => ({ networks: [one, other] });
 
 function facts() {
   let values: ReturnType<typeof pair>[] = [];
-  let told: (() => void) | undefined;
+  let isJoined = true;
+  const told = new Set<() => void>();
   const replica = {
+    get: () => (isJoined ? { value: {} } : undefined),
     list: () => values.map((value) => ({ value })),
     watch: (_prefix: string, heard: () => void) => {
-      told = heard;
-      return {
-        [Symbol.dispose]: () => {
-          told = undefined;
-        },
-      };
+      told.add(heard);
+      return { [Symbol.dispose]: () => told.delete(heard) };
     },
   } as unknown as NetworkPairsDeps["replica"];
   return {
     replica,
-    become: (next: typeof values) => {
-      values = next;
-      told?.();
+    become: (next: typeof values, joined = true) => {
+      [values, isJoined] = [next, joined];
+      for (const heard of told) heard();
     },
-    isWatched: () => told !== undefined,
+    isWatched: () => told.size > 0,
   };
 }
 
@@ -80,6 +78,18 @@ test("what the host refused is tried again", { timeout: 10_000 }, async () => {
   state.become([pair(7, 8)]);
   const pairs = new NetworkPairs({ nodeId: "n1", replica: state.replica, network, logger, retryMs: 1 });
   pairs.start();
+  await told(1);
+  await pairs.stop();
+  assert.deepEqual(asked, [[[7, 8]]]);
+});
+
+test("a copy that does not know its own node yet cuts nobody off", { timeout: 10_000 }, async () => {
+  const state = facts();
+  const { asked, told, network } = firewall(0);
+  state.become([], false);
+  const pairs = new NetworkPairs({ nodeId: "n1", replica: state.replica, network, logger });
+  pairs.start();
+  state.become([pair(7, 8)]);
   await told(1);
   await pairs.stop();
   assert.deepEqual(asked, [[[7, 8]]]);

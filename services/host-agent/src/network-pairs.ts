@@ -1,16 +1,17 @@
 /**
  * Networks that may talk though they are two, from the cluster state into this host's firewall: the whole set each time,
- * so that what was unpaired while nobody looked is cut off too. It stays as it is while the agent is down.
+ * so that what was unpaired while nobody looked is cut off too. It stays as it is while the agent is down, and while its
+ * copy of the state does not even hold this node's own key: it is empty then, and says nothing of what is paired.
  */
 import { setTimeout as delay } from "node:timers/promises";
 import type { Replica } from "@hearth/cluster";
-import { factPrefixes, type NetworkPairFact } from "@hearth/machine";
+import { factKeys, factPrefixes, type NetworkPairFact } from "@hearth/machine";
 import type { NetworkExecutor, NetworkPair } from "@hearth/network";
 import type { Logger } from "@hearth/telemetry";
 
 export interface NetworkPairsDeps {
   readonly nodeId: string;
-  readonly replica: Pick<Replica, "list" | "watch">;
+  readonly replica: Pick<Replica, "get" | "list" | "watch">;
   readonly network: Pick<NetworkExecutor, "pairNetworks">;
   readonly logger: Logger;
   readonly retryMs?: number;
@@ -22,7 +23,7 @@ export class NetworkPairs {
   readonly #deps: NetworkPairsDeps;
   readonly #stopping = new AbortController();
   #woken = Promise.withResolvers<void>();
-  #watching: Disposable | undefined;
+  #watching: readonly Disposable[] = [];
   #turns: Promise<void> | undefined;
 
   constructor(deps: NetworkPairsDeps) {
@@ -30,13 +31,16 @@ export class NetworkPairs {
   }
 
   start(): void {
-    this.#watching = this.#deps.replica.watch(factPrefixes.networkPair, () => this.#woken.resolve());
+    const { replica, nodeId } = this.#deps;
+    this.#watching = [factPrefixes.networkPair, factKeys.nodeKey(nodeId)].map((prefix) =>
+      replica.watch(prefix, () => this.#woken.resolve()),
+    );
     this.#turns = this.#run();
   }
 
   /** Changes nothing: who takes the firewall away takes this too. */
   async stop(): Promise<void> {
-    this.#watching?.[Symbol.dispose]();
+    for (const watching of this.#watching) watching[Symbol.dispose]();
     this.#stopping.abort();
     this.#woken.resolve();
     await this.#turns;
@@ -48,7 +52,7 @@ export class NetworkPairs {
     while (!signal.aborted) {
       this.#woken = Promise.withResolvers();
       try {
-        await network.pairNetworks(nodeId, this.#wanted(), signal);
+        if (this.#isKnown) await network.pairNetworks(nodeId, this.#wanted(), signal);
         await this.#woken.promise;
       } catch (error) {
         if (signal.aborted) return;
@@ -59,6 +63,10 @@ export class NetworkPairs {
         await delay(retryMs, undefined, { signal }).catch(() => undefined);
       }
     }
+  }
+
+  get #isKnown(): boolean {
+    return this.#deps.replica.get(factKeys.nodeKey(this.#deps.nodeId)) !== undefined;
   }
 
   #wanted(): NetworkPair[] {

@@ -8,7 +8,7 @@ import Type from "typebox";
 import type { ApiContext } from "./api-context.ts";
 import type { App } from "./http-server.ts";
 import { AppName, answers, closed, OrgSlug, opt } from "./schemas.ts";
-import { shortId } from "./token-issue.ts";
+import { orgOf, shortId } from "./token-issue.ts";
 import { clockToleranceMs } from "./token-verify.ts";
 
 export const defaultCertificateSeconds = 8 * 3600;
@@ -63,11 +63,10 @@ export function sshRoutes(app: App, context: ApiContext): void {
       const { public_key, org, apps, machines, expires_in } = request.body;
       const publicKey = parsePublicKeyLine(public_key);
       const caller = context.gate.callerOf(request);
-      const ends = caller.credentials.flatMap((each) => (each.kind === "token" ? [each.expiresAtMs] : []));
-      const leftSeconds = Math.floor((Math.min(...ends, Number.MAX_SAFE_INTEGER) - nowMs()) / 1000);
       const { token, known } = await issuer.issue(caller, {
-        ...{ label: "ssh", verbs: ["read", "exec"], org, apps, machines },
-        expiresInSeconds: expires_in ?? Math.max(1, Math.min(defaultCertificateSeconds, leftSeconds)),
+        ...{ label: "ssh", verbs: ["read", "exec"], apps, machines },
+        org: org ?? orgOf(context, caller, apps),
+        ...{ expiresInSeconds: expires_in, defaultSeconds: defaultCertificateSeconds },
       });
       const id = shortId(known.hash);
       const certificate = signCertificate(authority, {

@@ -7,6 +7,7 @@ import { factKeys, type TokenFact, type TokenScope } from "@hearth/machine";
 import { SignJWT } from "jose";
 import type { AnnounceDeps } from "./announce.ts";
 import { announceKey } from "./announce.ts";
+import type { ApiContext } from "./api-context.ts";
 import type { Caller, Credential } from "./caller.ts";
 import type { KnownToken, TokenIndex } from "./token-index.ts";
 import { isWithin, narrow, type WantedScope } from "./token-scope.ts";
@@ -27,6 +28,8 @@ export interface IssuerDeps extends AnnounceDeps {
 export interface WantedToken extends WantedScope {
   readonly label?: string | undefined;
   readonly expiresInSeconds?: number | undefined;
+  /** When none is asked for, or what is left of the token in use; a day when absent. */
+  readonly defaultSeconds?: number | undefined;
 }
 
 /** The public id: enough of the hash to name it, and nothing that lets anybody use it. */
@@ -50,7 +53,7 @@ export class TokenIssuer {
         message: `Tokens may be issued one from another ${longestChain} times; use one that is nearer to the operator.`,
       });
     const nowMs = this.#deps.nowMs();
-    const expiresAtMs = endOf(parent, wanted.expiresInSeconds, nowMs);
+    const expiresAtMs = endOf(parent, wanted, nowMs);
     const id = Buffer.from(this.#deps.randomBytes(16)).toString("base64url");
     const hash = hashId(id);
     const { kid } = this.#deps.signingKey;
@@ -157,9 +160,10 @@ function narrowest(caller: Caller, wanted: WantedToken): { parent: Credential; s
   throw refusal;
 }
 
-function endOf(parent: Credential, wantedSeconds: number | undefined, nowMs: number): number {
+function endOf(parent: Credential, wanted: WantedToken, nowMs: number): number {
+  const { expiresInSeconds: wantedSeconds, defaultSeconds = defaultLifeSeconds } = wanted;
   // Whole seconds, as a JWT has them.
-  const endMs = (Math.floor(nowMs / 1000) + (wantedSeconds ?? defaultLifeSeconds)) * 1000;
+  const endMs = (Math.floor(nowMs / 1000) + (wantedSeconds ?? defaultSeconds)) * 1000;
   if (parent.kind === "operator" || endMs <= parent.expiresAtMs) return endMs;
   if (wantedSeconds === undefined) return parent.expiresAtMs;
   throw new HearthError("permission_denied", {
@@ -172,4 +176,22 @@ function sees(credential: Credential, { hash, chain, scope }: KnownToken): boole
   if (credential.kind === "operator") return true;
   if (hash === credential.hash || chain.includes(credential.hash)) return true;
   return credential.scope.verbs.includes("tokens") && isWithin(scope, credential.scope);
+}
+
+/**
+ * The org of the apps that a token is for. It is part of the scope, so that an app of the same name that another org
+ * makes later is not in it, and the token cannot make an app in another org's network.
+ */
+export function orgOf(
+  { view }: ApiContext,
+  caller: Caller,
+  apps: readonly string[] | undefined,
+): string | undefined {
+  if (apps === undefined || caller.credentials.every(({ scope }) => scope.org !== undefined))
+    return undefined;
+  const known = apps.flatMap((name) => view.findApp(name)?.value ?? []);
+  const orgs = [...new Set(known.filter((each) => caller.seesApp(view, each)).map((each) => each.org_slug))];
+  if (orgs.length > 1)
+    throw invalid("apps", `are of several orgs (${orgs.join(", ")}); issue one token an org`);
+  return orgs[0] ?? "personal";
 }

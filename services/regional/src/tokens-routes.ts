@@ -8,7 +8,14 @@ import type { Caller, Credential } from "./caller.ts";
 import type { App } from "./http-server.ts";
 import { AppName, AppParams, answers, closed, OrgSlug, opt } from "./schemas.ts";
 import type { KnownToken } from "./token-index.ts";
-import { defaultLifeSeconds, idOf, longestLifeSeconds, shortId, type WantedToken } from "./token-issue.ts";
+import {
+  defaultLifeSeconds,
+  idOf,
+  longestLifeSeconds,
+  orgOf,
+  shortId,
+  type WantedToken,
+} from "./token-issue.ts";
 import { everything, type TokenLevel, tokenLevelNames, tokenLevels } from "./token-scope.ts";
 import { invalid } from "./validation.ts";
 import { writeFact } from "./write-fact.ts";
@@ -246,24 +253,6 @@ export function tokensRoutes(app: App, context: ApiContext): void {
       return { token };
     },
   );
-}
-
-/**
- * The org of the apps that a token is for. It is part of the scope, so that an app of the same name that another org
- * makes later is not in it, and the token cannot make an app in another org's network.
- */
-function orgOf(
-  { view }: ApiContext,
-  caller: Caller,
-  apps: readonly string[] | undefined,
-): string | undefined {
-  if (apps === undefined || caller.credentials.every(({ scope }) => scope.org !== undefined))
-    return undefined;
-  const known = apps.flatMap((name) => view.findApp(name)?.value ?? []);
-  const orgs = [...new Set(known.filter((each) => caller.seesApp(view, each)).map((each) => each.org_slug))];
-  if (orgs.length > 1)
-    throw invalid("apps", `are of several orgs (${orgs.join(", ")}); issue one token an org`);
-  return orgs[0] ?? "personal";
 }
 
 function currentAnswer({ tokens }: ApiContext, credential: Credential) {

@@ -24,11 +24,13 @@ export interface ForwardRequest {
   readonly findTarget: () => Promise<AppMachine>;
   readonly withinMs: number;
   readonly audit: AuditEntry;
+  /** Aborted when the client is gone. */
+  readonly signal: AbortSignal;
 }
 
 /** Resolves when the connection is over. Never rejects. */
 export async function forward(request: ForwardRequest): Promise<void> {
-  const { info, accept, reject, findTarget, audit } = request;
+  const { info, accept, reject, findTarget, audit, signal } = request;
   audit.add({ detail: `${info.destIP}:${info.destPort}` });
   let socket: Socket;
   try {
@@ -38,18 +40,24 @@ export async function forward(request: ForwardRequest): Promise<void> {
       throw new HearthError("permission_denied", {
         message: `Only ports of the machine itself are forwarded; name localhost in place of ${info.destIP}.`,
       });
-    socket = await open(machine.private_ip, info.destPort, request.withinMs);
+    const limit = AbortSignal.any([signal, AbortSignal.timeout(request.withinMs)]);
+    socket = await open(machine.private_ip, info.destPort, limit);
   } catch (thrown) {
     audit.end({ code: HearthError.from(thrown).code });
     return reject();
   }
+  if (signal.aborted) {
+    // A channel that is made now would never be told of the end.
+    socket.destroy();
+    return audit.end({ code: "cancelled" });
+  }
   await join(accept(), socket, audit);
 }
 
-async function open(host: string, port: number, withinMs: number): Promise<Socket> {
+async function open(host: string, port: number, limit: AbortSignal): Promise<Socket> {
   const socket = connect({ host, port, allowHalfOpen: true });
   try {
-    await once(socket, "connect", { signal: AbortSignal.timeout(withinMs) });
+    await once(socket, "connect", { signal: limit });
     return socket;
   } catch (cause) {
     socket.destroy();

@@ -13,6 +13,8 @@ export interface SshLimits {
   readonly idleMs: number;
   /** Until a forwarded connection stands. */
   readonly forwardWithinMs: number;
+  /** A client has so long to take leave when the gateway ends its connection. */
+  readonly leaveWithinMs: number;
   /** How often a connection is held against the end of its token. */
   readonly recheckMs: number;
   /** Files and directories that one sftp session has open. */
@@ -32,6 +34,7 @@ export const defaultLimits: SshLimits = {
   channels: 16,
   idleMs: 4 * 3_600_000,
   forwardWithinMs: 10_000,
+  leaveWithinMs: 1_000,
   recheckMs: 5_000,
   sftpHandles: 64,
   sftpWaiting: 256,

@@ -31,6 +31,8 @@ export interface LoggedIn {
   readonly tokenId: string;
   readonly label: string;
   readonly keyId: string;
+  /** Of the certificate, and so of its token. */
+  readonly validUntilMs: number;
 }
 
 export type LoginOutcome =
@@ -74,14 +76,14 @@ export async function login(deps: LoginDeps, offered: OfferedKey): Promise<Login
 
 async function withToken(
   { apiUrl }: LoginDeps,
-  { keyId }: Certificate,
+  { keyId, validUntilMs }: Certificate,
   token: string,
 ): Promise<LoginOutcome> {
   const client = new HearthClient({ apiUrl, token });
   try {
     const [current] = await client.tokens.current();
     if (current === undefined) return refuse("unauthenticated");
-    return { kind: "logged_in", user: { client, keyId, ...named(current) } };
+    return { kind: "logged_in", user: { client, keyId, validUntilMs, ...named(current) } };
   } catch (thrown) {
     const { code, message } = HearthError.from(thrown);
     const text =

@@ -20,6 +20,8 @@ export interface ChannelDeps {
   readonly limits: SshLimits;
   /** The machine that the client's user name means, looked up for each session, as it may be another one by now. */
   readonly findTarget: () => Promise<AppMachine>;
+  /** Told of each program and sftp session, which never reject. */
+  readonly run: (running: Promise<void>) => void;
 }
 
 const defaultSize = { cols: 80, rows: 24 };
@@ -58,9 +60,10 @@ export class SessionChannel {
       this.#session?.signal(number);
       accept?.();
     });
-    session.on("shell", (accept) => this.#run(accept(), undefined));
-    session.on("exec", (accept, _reject, { command }) => this.#run(accept(), command));
-    session.on("sftp", (accept) => void this.#sftp(accept()));
+    const { run } = this.#deps;
+    session.on("shell", (accept) => run(this.#run(accept(), undefined)));
+    session.on("exec", (accept, _reject, { command }) => run(this.#run(accept(), command)));
+    session.on("sftp", (accept) => run(this.#sftp(accept())));
   }
 
   async #run(channel: ServerChannel, command: string | undefined): Promise<void> {

@@ -20,6 +20,7 @@ export class ReadFile {
   readonly path: string;
   #source: Readable | undefined;
   #position = 0;
+  #isClosed = false;
 
   constructor(of: FilesOf, path: string) {
     this.#of = of;
@@ -35,6 +36,7 @@ export class ReadFile {
   }
 
   async close(): Promise<void> {
+    this.#isClosed = true;
     this.#source?.destroy();
   }
 
@@ -44,6 +46,8 @@ export class ReadFile {
     this.#source = await files.read(target, this.path);
     // What happens between two reads is told by the next.
     this.#source.on("error", () => undefined);
+    // The client may have left while the file was opened.
+    if (this.#isClosed) this.#source.destroy();
     for (let left = offset; left > 0; ) {
       const skipped = await this.#take(Math.min(left, 256 * 1024));
       if (skipped.length === 0) break;

@@ -198,6 +198,21 @@ test("connections of one source, and the time until a login, have a limit", { ti
   assert.ok(performance.now() - began >= 290);
 });
 
+test("a client that does not take leave is cut off, and its place is another's", {
+  timeout: 20_000,
+}, async () => {
+  await using door = await openDoor({ connections: 1, loginWithinMs: 500, leaveWithinMs: 50 });
+  door.key("good", {});
+  const stays = connect({ port: door.port, host: "127.0.0.1", allowHalfOpen: true });
+  stays.resume().on("error", () => undefined);
+  stays.write("SSH-2.0-stays\r\n");
+  await once(stays, "end");
+  const endMs = performance.now() + 10_000;
+  while (!letIn.test((await door.ssh("good")).stderr))
+    assert.ok(performance.now() < endMs, "it holds the only place");
+  stays.destroy();
+});
+
 test("noise of strangers ends their connections and nothing else", { timeout: 60_000 }, async () => {
   await using door = await openDoor({ loginWithinMs: 500 });
   const heads = [

@@ -4,6 +4,7 @@
  */
 import { once } from "node:events";
 import { type AddressInfo, createServer, type Server as NetServer, type Socket } from "node:net";
+import { setTimeout as delay } from "node:timers/promises";
 import { openSshPrivateKey } from "@hearth/ssh-keys";
 import type { Connection } from "ssh2";
 import Server from "ssh2/lib/server.js";
@@ -15,12 +16,16 @@ export interface SshGatewayDeps extends Omit<ConnectionDeps, "limits"> {
 }
 
 const probeAfterMs = 30_000;
+const stopLimitMs = 2_000;
 
 export class SshGateway {
   readonly #deps: ConnectionDeps;
   readonly #listener: NetServer;
   readonly #ssh: Server;
-  readonly #sockets = new Set<Socket>();
+  /** By address and port of the client. */
+  readonly #sockets = new Map<string, Socket>();
+  /** Of connections, until all that was theirs has ended and is in the log. */
+  readonly #served = new Set<Promise<void>>();
   readonly #bySource = new Map<string, number>();
   /** Of connections that have not said yet that they speak SSH. */
   readonly #mute = new Map<string, NodeJS.Timeout>();
@@ -31,7 +36,11 @@ export class SshGateway {
     this.#ssh = new Server({ hostKeys: [hostKey], ident: "Hearth" });
     this.#ssh.on("connection", (connection: Connection, { ip, port }) => {
       clearTimeout(this.#mute.get(`${ip}:${port}`));
-      new GatewayConnection(this.#deps, connection, `${ip}:${port}`).serve();
+      const remote = `${ip}:${port}`;
+      const cut = (): void => void this.#sockets.get(remote)?.destroy();
+      const served = new GatewayConnection(this.#deps, connection, { remote, cut }).serve();
+      this.#served.add(served);
+      void served.finally(() => this.#served.delete(served));
     });
     this.#listener = createServer(
       { noDelay: true, keepAlive: true, keepAliveInitialDelay: probeAfterMs },
@@ -49,8 +58,10 @@ export class SshGateway {
   async stop(): Promise<void> {
     const closed = once(this.#listener, "close");
     this.#listener.close();
-    for (const socket of this.#sockets) socket.destroy();
+    for (const socket of this.#sockets.values()) socket.destroy();
     await closed;
+    const limit = delay(stopLimitMs, undefined, { ref: false });
+    await Promise.race([Promise.all(this.#served), limit]);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -70,16 +81,16 @@ export class SshGateway {
       socket.destroy();
       return;
     }
-    this.#sockets.add(socket);
+    const remote = `${source}:${socket.remotePort}`;
+    this.#sockets.set(remote, socket);
     this.#bySource.set(source, ofSource + 1);
     socket.once("close", () => {
-      this.#sockets.delete(socket);
+      this.#sockets.delete(remote);
       const left = (this.#bySource.get(source) ?? 1) - 1;
       if (left === 0) this.#bySource.delete(source);
       else this.#bySource.set(source, left);
     });
     // ssh2 tells of a connection only after its first line, and the limit of a login counts from there.
-    const remote = `${source}:${socket.remotePort}`;
     this.#mute.set(
       remote,
       setTimeout(() => socket.destroy(), limits.loginWithinMs),

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
+import { once } from "node:events";
 import { test } from "node:test";
 import { HearthError } from "@hearth/errors";
 import { createLogger } from "@hearth/telemetry";
@@ -21,6 +22,7 @@ function bench(size = 2, database = openJournal(":memory:"), host = new Set<stri
   };
   const network = {
     build: async (): Promise<void> => undefined,
+    remove: async (): Promise<void> => undefined,
     buildSlot: async ({ slot }: { slot: string }) => {
       assert.equal(
         ledger.ofMachine(slotOwners.making).some(({ key }) => key === slot),
@@ -33,6 +35,7 @@ function bench(size = 2, database = openJournal(":memory:"), host = new Set<stri
     hasSlot: async (slot: string) => host.has(slot),
     removeSlot: async ({ slot }: { slot: string }) => {
       assert.ok(database.prepare("SELECT 1 FROM resources WHERE key = ?").get(slot), "still in the ledger");
+      await network.remove();
       host.delete(slot);
       told.push(slot);
       queueMicrotask(tell);
@@ -40,7 +43,14 @@ function bench(size = 2, database = openJournal(":memory:"), host = new Set<stri
   };
   const pool = new SlotPool({
     ...{ nodeId: "n1", ledger, network, ownerUid: 0, size, randomBytes },
-    clock: { nowMs: () => 0, sleep: async () => tell() },
+    // The pauses are over at once, but for the long one between two looks, which ends with the pool.
+    clock: {
+      nowMs: () => 0,
+      sleep: async (ms, signal) => {
+        if (ms >= 30_000 && signal !== undefined) await once(signal, "abort");
+        tell();
+      },
+    },
     logger: createLogger("worker", {}, { destination: { write: () => undefined } }),
   });
   const owned = (owner: string) => ledger.ofMachine(owner).map(({ key }) => key);
@@ -93,6 +103,25 @@ test("what a worker had ready is its successor's, and what it had not finished i
   assert.deepEqual(second.owned(slotOwners.pool), kept);
   await second.pool.stop();
   assert.deepEqual(second.owned(slotOwners.making), []);
+});
+
+test("a slot that is made while an unfinished one is deleted is its machine's, and is not deleted with that", async () => {
+  const { pool, ledger, network, host, told, owned, until } = bench(0);
+  ledger.claim({ kind: slotKind, key: "half", machineId: slotOwners.making });
+  host.add("half");
+  const [built, removed] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+  network.build = () => built.promise;
+  network.remove = () => removed.promise;
+  const claiming = pool.claim("m1", never);
+  pool.start();
+  built.resolve();
+  const slot = await claiming;
+  removed.resolve();
+  await until(() => told.includes("half"));
+  await pool.stop();
+  assert.deepEqual(told, ["half"]);
+  assert.ok(host.has(slot));
+  assert.deepEqual(owned("m1"), [slot]);
 });
 
 test("a slot that the host has lost is given to nobody", async () => {

@@ -32,6 +32,7 @@ export interface SlotPoolDeps {
 const refillAfterMs = 100;
 const firstRetryMs = 500;
 const longestRetryMs = 30_000;
+const tidyEveryMs = 30_000;
 
 export class SlotPool {
   readonly #deps: SlotPoolDeps;
@@ -92,7 +93,7 @@ export class SlotPool {
         await this.#tidy(false);
         while (!signal.aborted && this.#wanted) await this.#make(signal);
         retryMs = firstRetryMs;
-        await this.#woken.promise;
+        await this.#rest();
         // Making a slot holds locks of the kernel that giving one an identity needs, so claims come first.
         await clock.sleep(refillAfterMs, signal).catch(() => undefined);
       } catch (error) {
@@ -102,6 +103,15 @@ export class SlotPool {
         retryMs = Math.min(retryMs * 2, longestRetryMs);
       }
     }
+  }
+
+  /** Until a claim, or until it is time to look what became of the slots that are ready, and of those that would not go. */
+  async #rest(): Promise<void> {
+    const over = new AbortController();
+    const signal = AbortSignal.any([over.signal, this.#stopping.signal]);
+    const look = this.#deps.clock.sleep(tidyEveryMs, signal).catch(() => undefined);
+    await Promise.race([this.#woken.promise, look]);
+    over.abort();
   }
 
   get #wanted(): boolean {
@@ -116,8 +126,9 @@ export class SlotPool {
   /** Deletes what an earlier worker did not finish, and what is not on the host any more; or everything. */
   async #tidy(everything: boolean): Promise<void> {
     const { ledger, network } = this.#deps;
-    for (const { key } of ledger.ofMachine(slotOwners.making))
-      if (!this.#making.has(key)) await this.#discard(key, slotOwners.making);
+    // Told apart before anything is waited for: what is being made now may be a machine's by then.
+    const unfinished = ledger.ofMachine(slotOwners.making).filter(({ key }) => !this.#making.has(key));
+    for (const { key } of unfinished) await this.#discard(key, slotOwners.making);
     for (const { key } of ledger.ofMachine(slotOwners.pool)) {
       if (!everything && (await network.hasSlot(key))) continue;
       // Nobody can claim it from here on, whatever becomes of its removal.
@@ -147,7 +158,8 @@ export class SlotPool {
       crashPoint("make slot", "after");
       ledger.hand({ kind: slotKind, key: slot, from: slotOwners.making, to: slotOwners.pool });
     } catch (error) {
-      await this.#discard(slot, slotOwners.making);
+      // What does not go now is tried again; whoever waits is told why there is no slot.
+      await this.#discard(slot, slotOwners.making).catch(() => this.#wake());
       throw error;
     }
   }
