@@ -29,6 +29,7 @@ test("a guest of this host is known by the network in its address, and nobody el
   assert.equal(sources.find(address(1, 0)), undefined, "the network of hosts");
   assert.equal(sources.find("fd99::1:0:7:0:2"), undefined, "another cluster");
   assert.equal(sources.find("fe80::1"), undefined);
+  assert.equal(sources.find("fe80::1%tap0"), undefined, "as Node names who asks from an address of a link");
   assert.equal(sources.find("198.51.100.1"), undefined);
   assert.equal(sources.find("::ffff:192.0.2.9"), undefined);
   assert.equal(sources.find("192.0.2.1")?.view, index.host);

@@ -94,6 +94,8 @@ export class SourceTable {
   }
 
   #placeOf(address: string): Place | undefined {
+    // Of a link: every guest may send from such an address, and it says nothing of whose it is.
+    if (address.includes("%")) return undefined;
     const { index, guestLimits: limits = guestLimits } = this.#options;
     const isFixed = address.includes(":");
     const network = isFixed ? this.#guestNetwork(address) : index.networkOfEgress(address);

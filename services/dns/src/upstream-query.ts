@@ -47,11 +47,13 @@ function overUdp(to: Upstream, asked: UpstreamQuestion, signal: AbortSignal): Pr
       const answer = readUpstreamAnswer(bytes, id, asked.question);
       if (answer !== undefined) resolve(answer);
     });
-    socket.connect(to.port, to.address, () => {
+    // A callback of `connect` would get its failure in place of the event, where there is no way to the upstream.
+    socket.once("connect", () => {
       socket.send(message, (error) => {
         if (error !== null && error !== undefined) give(error);
       });
     });
+    socket.connect(to.port, to.address);
   }).finally(() => socket.close());
 }
 

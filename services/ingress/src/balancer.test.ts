@@ -5,8 +5,10 @@ import { test } from "node:test";
 import { idlePlace } from "./autostop.ts";
 import { choosePlace, type LoadedPlace } from "./choose-place.ts";
 import { endpointOf, servicesOf } from "./endpoint.ts";
+import { RouteTable } from "./route-table.ts";
+import { Targets } from "./targets.ts";
 import { closedPort, startDoor } from "./testing-door.ts";
-import { factOf, machineId, webService } from "./testing-facts.ts";
+import { factOf, machineId, memoryReplica, webService } from "./testing-facts.ts";
 
 interface PlaceWish {
   readonly id: number;
@@ -260,4 +262,16 @@ test("a machine that was just started and does not listen yet is tried until it 
   assert.equal(await answer, "late body");
   guest.closeAllConnections();
   guest.close();
+});
+
+test("a machine that cannot be reached from here is no place, however ready it is", () => {
+  const { replica, put } = memoryReplica();
+  put({ services: [webService(80)], node: "n2", id: machineId(2) });
+  put({ services: [webService(80)], node: "n1", id: machineId(1), state: "stopped" });
+  const targets = new Targets(new RouteTable(replica), "example.test", (nodeId) => nodeId === "n1");
+  const places = targets.find("web.example.test", 80)?.places ?? [];
+  assert.deepEqual(
+    places.map(({ endpoint }) => endpoint.id),
+    [machineId(1)],
+  );
 });

@@ -259,6 +259,27 @@ test("WebSocket: what the guest agrees to is joined, and what it refuses is answ
   assert.deepEqual([event.status, event.machine_id], [101, machineId(1)]);
 });
 
+test("a refused upgrade is logged, and whoever resets or keeps its connection harms nobody", async () => {
+  await using door = await startDoor({ limits: { lingerMs: 100 } });
+  await door.guest((_request, response) => response.end("hello"));
+  const upgrade =
+    "GET / HTTP/1.1\r\nHost: nobody.example.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+  const resets = connect(door.port, "127.0.0.1").on("error", () => undefined);
+  resets.write(upgrade);
+  await once(resets, "data");
+  resets.resetAndDestroy();
+  const stays = connect({ port: door.port, host: "127.0.0.1", allowHalfOpen: true });
+  stays.on("error", () => undefined).resume();
+  stays.write(upgrade);
+  await once(stays, "end");
+  const closed = new Promise((resolve) => stays.once("close", resolve));
+  const talking = setInterval(() => stays.write("more"), 20);
+  await closed;
+  clearInterval(talking);
+  assert.equal((await door.event(({ reason }) => reason === "unknown_host")).status, 404);
+  assert.equal((await ask(door.port)).body, "hello");
+});
+
 test("a name that nothing has, and an app that has no machine, each get their own answer", async () => {
   await using door = await startDoor();
   door.put({ id: machineId(7), app: "down", state: "failed", services: [webService(8080)] });

@@ -13,8 +13,9 @@ import {
   type ClientRequest,
   type ClientResponse,
   type RefusalCode,
-  refusalBytes,
   refusalHead,
+  refusals,
+  refuseSocket,
 } from "./refusal.ts";
 import { checkRequest } from "./request-check.ts";
 import { endWith, lingerAfter, writeHead } from "./response.ts";
@@ -53,6 +54,7 @@ export class HttpProxy {
       const location = `https://${facts.host}${port}${facts.path}`;
       writeHead(response, 301, "", ["location", location, "content-length", "0"]);
       response.end();
+      this.#log(request, 301, "force_https");
       lingerAfter(request, response, this.#deps.limits.lingerMs);
       return;
     }
@@ -63,7 +65,8 @@ export class HttpProxy {
   upgrade(request: IncomingMessage, socket: Duplex, first: Buffer, listener: Listener): void {
     const facts = this.#facts(request, listener);
     if (typeof facts === "string") {
-      socket.end(refusalBytes(facts));
+      refuseSocket(socket, facts, this.#deps.limits.lingerMs);
+      this.#log(request, refusals[facts][0], facts);
       return;
     }
     openTunnel(this.#deps, { request, socket, first, facts });
@@ -96,6 +99,12 @@ export class HttpProxy {
     if (!isHttp2(request) && code !== "unknown_host") headers.push("connection", "close");
     writeHead(response, status, "", headers);
     endWith(response, request.method === "HEAD" ? "" : body);
+    this.#log(request, status, code);
+    lingerAfter(request, response, this.#deps.limits.lingerMs);
+  }
+
+  /** Of what the door answered itself, at once. */
+  #log(request: ClientRequest, status: number, reason: string): void {
     this.#deps.log({
       event: "request",
       status,
@@ -103,9 +112,8 @@ export class HttpProxy {
       protocol: request.httpVersion,
       method: request.method ?? "",
       duration_ms: 0,
-      reason: code,
+      reason,
     });
-    lingerAfter(request, response, this.#deps.limits.lingerMs);
   }
 }
 

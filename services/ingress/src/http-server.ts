@@ -12,7 +12,7 @@ import {
 import type { Duplex } from "node:stream";
 import type { HttpProxy, Listener } from "./http-proxy.ts";
 import type { IngressLimits } from "./limits.ts";
-import { type RefusalCode, refusalBytes } from "./refusal.ts";
+import { type RefusalCode, refuseSocket } from "./refusal.ts";
 
 /** Also for HTTP/1.1 within TLS, where the server is another one. */
 export const serverOptions = (limits: IngressLimits): ServerOptions => ({
@@ -52,8 +52,7 @@ export function attachProxy(
     proxy.upgrade(request, socket, first, listener);
   });
   server.on("connect", (_request: IncomingMessage, socket: Duplex) => {
-    socket.on("error", () => socket.destroy());
-    socket.end(refusalBytes("method_not_allowed"));
+    refuseSocket(socket, "method_not_allowed", limits.lingerMs);
   });
   server.on("clientError", (error: NodeJS.ErrnoException, socket: Duplex) => {
     const { _httpMessage: answering } = socket as { _httpMessage?: { headersSent?: boolean } };
@@ -62,7 +61,7 @@ export function attachProxy(
       socket.destroy();
       return;
     }
-    socket.end(refusalBytes(parseRefusal(error.code)));
+    refuseSocket(socket, parseRefusal(error.code), limits.lingerMs);
   });
 }
 

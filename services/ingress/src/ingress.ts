@@ -32,6 +32,8 @@ export interface IngressDeps {
   /** Already started. */
   readonly replica: Pick<Replica, "get" | "scan" | "watch">;
   readonly nodeId: string;
+  /** Whether machines of a node are reached from here; of all nodes when absent. */
+  readonly reaches?: (nodeId: string) => boolean;
   readonly domain: string;
   readonly limits: IngressLimits;
   readonly accessLog: AccessLog;
@@ -84,7 +86,7 @@ export class Ingress {
     });
     // The order counts: what waits is tried again when all the rest knows of the change.
     this.table.watch((app) => waker.changed(app, (id) => this.table.machine(id)?.state));
-    this.#targets = new Targets(this.table, domain);
+    this.#targets = new Targets(this.table, domain, deps.reaches);
     this.balancer = new Balancer({ table: this.table, nodeId, limits, wake: (target) => waker.wake(target) });
     this.#pools = new GuestPools(limits);
     this.#connections = new ConnectionLimit(limits);
@@ -98,8 +100,6 @@ export class Ingress {
     this.#certificates = new Certificates({
       domain,
       issue: deps.issue,
-      serves: () => false,
-      max: limits.certificates,
       nowMs: Date.now,
     });
   }
@@ -129,7 +129,7 @@ export class Ingress {
     plain.prependListener("connection", (socket: Socket) => void this.#admit(socket));
     const httpPort = await this.#listen(plain, host, http);
     this.#tcpPorts = new TcpPorts({
-      ...{ table: this.table, claims: this.#claims, host, log },
+      ...{ claims: this.#claims, host, log },
       rule: {
         reserved: new Set([...reserved, httpPort, httpsPort]),
         max: limits.tcpPorts,

@@ -50,8 +50,6 @@ export const defaultLimits = {
   autostopCheckMs: 10_000,
   /** On the way down: requests under way are waited for. */
   drainMs: 3_000,
-  /** Names that have certificates in memory. */
-  certificates: 1_000,
   /** Public ports that are open for raw TCP at a time. */
   tcpPorts: 1_024,
 } as const;

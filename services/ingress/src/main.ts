@@ -35,6 +35,8 @@ const authority = new LocalCa(directory);
 const ingress = new Ingress({
   replica: state.replica,
   nodeId: node.node_id,
+  // The firewall of a host lets what comes over the mesh to no guest but from one of its network, and no host is that.
+  reaches: (nodeId) => nodeId === node.node_id,
   domain,
   limits: defaultLimits,
   accessLog: (event) => access.info(event, event.event),

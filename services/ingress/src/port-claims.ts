@@ -32,14 +32,24 @@ export class PortClaims {
   readonly #rangesOf = new Map<string, readonly Range[]>();
 
   readonly #passing = new Set<string>();
+  readonly #watchers = new Set<() => void>();
 
   constructor(table: RouteTable) {
     this.#table = table;
-    for (const app of table.apps()) this.look(app);
+    for (const app of table.apps()) this.#look(app);
+    table.watch((app) => {
+      if (this.#look(app)) for (const watcher of this.#watchers) watcher();
+    });
+  }
+
+  /** After each change of what apps claim. */
+  watch(changed: () => void): Disposable {
+    this.#watchers.add(changed);
+    return { [Symbol.dispose]: () => void this.#watchers.delete(changed) };
   }
 
   /** After a change of the app. True when what it claims has changed. */
-  look(app: string): boolean {
+  #look(app: string): boolean {
     const seen = new Set<unknown>();
     const ranges = new Map<string, Range>();
     for (const { services } of this.#table.ofApp(app)) {

@@ -2,8 +2,10 @@
  * What the front door answers by itself. It says what is wrong and what would help, and nothing of any app: the name
  * that was asked for may be another tenant's.
  */
+
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Http2ServerRequest, Http2ServerResponse } from "node:http2";
+import type { Duplex } from "node:stream";
 
 export type ClientRequest = IncomingMessage | Http2ServerRequest;
 export type ClientResponse = ServerResponse | Http2ServerResponse;
@@ -59,7 +61,18 @@ export function refusalHead(code: RefusalCode): { status: number; headers: strin
   };
 }
 
-/** As bytes, for a connection that has no response object. */
+/**
+ * Refuses on a connection that has no response object. Node listens to it no more, so what breaks is caught here, and a
+ * client that keeps its half open is cut off.
+ */
+export function refuseSocket(socket: Duplex, code: RefusalCode, lingerMs: number): void {
+  socket.on("error", () => socket.destroy());
+  const timer = setTimeout(() => socket.destroy(), lingerMs);
+  socket.once("close", () => clearTimeout(timer));
+  socket.resume();
+  socket.end(refusalBytes(code));
+}
+
 export function refusalBytes(code: RefusalCode): string {
   const { status, headers, body } = refusalHead(code);
   const lines = [`HTTP/1.1 ${status} ${code}`, "connection: close"];

@@ -15,13 +15,16 @@ const maxKept = 20_000;
 export class Targets {
   readonly #table: RouteTable;
   readonly #domain: string;
+  readonly #reaches: (nodeId: string) => boolean;
   readonly #kept = new Map<string, LoadedTarget>();
   readonly #keysOfApp = new Map<string, Set<string>>();
   readonly #loads = new Map<string, Load>();
 
-  constructor(table: RouteTable, domain: string) {
+  /** @param reaches whether machines of a node are to be had from here; those of others are no places */
+  constructor(table: RouteTable, domain: string, reaches: (nodeId: string) => boolean = () => true) {
     this.#table = table;
     this.#domain = domain;
+    this.#reaches = reaches;
     table.watch((app) => this.#forget(app));
   }
 
@@ -81,10 +84,9 @@ export class Targets {
     if (kept !== undefined) return kept;
     const found = find();
     if (found === undefined) return undefined;
-    const places = found.places.map((place) => ({
-      ...place,
-      load: this.#loadAt(place),
-    }));
+    const places = found.places
+      .filter(({ endpoint }) => this.#reaches(endpoint.nodeId))
+      .map((place) => ({ ...place, load: this.#loadAt(place) }));
     const target = { ...found, places };
     if (this.#kept.size >= maxKept) {
       this.#kept.clear();

@@ -6,10 +6,8 @@
 import { once } from "node:events";
 import { createServer, type Server, type Socket } from "node:net";
 import type { PortClaims, PortOwner, PortRule } from "./port-claims.ts";
-import type { RouteTable } from "./route-table.ts";
 
 export interface TcpPortsDeps {
-  readonly table: RouteTable;
   readonly claims: PortClaims;
   readonly rule: PortRule;
   readonly host: string;
@@ -38,10 +36,7 @@ export class TcpPorts {
   }
 
   async start(): Promise<void> {
-    const { table, claims } = this.#deps;
-    this.#watching = table.watch((app) => {
-      if (claims.look(app)) this.look();
-    });
+    this.#watching = this.#deps.claims.watch(() => void this.look());
     await this.look();
   }
 

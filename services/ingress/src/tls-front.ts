@@ -52,6 +52,8 @@ const resetWindowMs = 10_000;
 
 export function createTlsFront({ proxy, certificates, limits, listener, log }: TlsFrontDeps): TlsFront {
   const http1 = createHttpServer(proxy, limits, listener);
+  // It listens nowhere, and Node begins to hold connections to their limits when it is told that a server listens.
+  http1.emit("listening");
   const sessions = new Set<ServerHttp2Session>();
   const http2 = createHttp2Server({
     maxHeaderListPairs: limits.headers,
@@ -89,7 +91,8 @@ export function createTlsFront({ proxy, certificates, limits, listener, log }: T
   });
   server.on("tlsClientError", (_error, socket) => socket.destroy());
   const drain = (): void => {
-    http1.closeIdleConnections();
+    // It also stops that looking after; that it does not listen is no news.
+    http1.close(() => undefined);
     for (const session of sessions) session.close();
   };
   return {

@@ -64,6 +64,19 @@ test("HTTPS: the guest is told of it, and a client that trusts the authority tru
   assert.equal(await text(answer), "https");
 });
 
+test("a client that is slow with its headers is closed over TLS too", async () => {
+  await using door = await startDoor({ limits: { headersMs: 300 } });
+  await door.guest((_request, response) => response.end("hello"));
+  const socket = await secure(door.https, await door.authority(), host);
+  socket.write(`GET / HTTP/1.1\r\nHost: ${host}\r\n`);
+  const dripping = setInterval(() => socket.write("X: y\r\n"), 50);
+  try {
+    assert.match(await text(socket.on("error", () => undefined)), /^HTTP\/1\.1 408 /);
+  } finally {
+    clearInterval(dripping);
+  }
+});
+
 test("a client that names nobody is shown the domain, and one that names what is not served gets no certificate", async () => {
   await using door = await startDoor();
   const ca = await door.authority();

@@ -10,7 +10,7 @@ import type { LoadedPlace } from "./choose-place.ts";
 import type { ExchangeDeps, ExchangeFacts } from "./exchange.ts";
 import { headersToClient } from "./forward-headers.ts";
 import { joinStreams } from "./join-streams.ts";
-import { type RefusalCode, refusalBytes, refusals } from "./refusal.ts";
+import { type RefusalCode, refusals, refuseSocket } from "./refusal.ts";
 
 export interface TunnelRequest {
   readonly request: IncomingMessage;
@@ -31,6 +31,7 @@ class Tunnel {
   readonly #gone = new AbortController();
   readonly #beganMs = performance.now();
   #place: LoadedPlace | undefined;
+  #headSent = false;
 
   constructor(deps: ExchangeDeps, asked: TunnelRequest) {
     this.#deps = deps;
@@ -50,7 +51,9 @@ class Tunnel {
       const why = error instanceof Refused ? error.why : String((error as Error).message);
       told = { reason: code, ...(why === undefined ? {} : { why }) };
       status = refusals[code][0];
-      socket.end(refusalBytes(code));
+      // In the middle of an answer, a second one would be read as a part of it.
+      if (this.#headSent) socket.destroy();
+      else refuseSocket(socket, code, this.#deps.limits.lingerMs);
     }
     if (this.#place !== undefined) this.#deps.balancer.release(this.#place);
     this.#log(status, told);
@@ -92,8 +95,11 @@ class Tunnel {
       agent: false,
       signal: this.#gone.signal,
     });
-    asking.setTimeout(limits.connectMs, () => asking.destroy(new Refused("guest_refused", "timeout")));
     let connected = false;
+    const late = (): void => {
+      asking.destroy(new Refused(connected ? "guest_slow" : "guest_refused", "timeout"));
+    };
+    asking.setTimeout(limits.connectMs, late);
     asking.once("socket", (guest) =>
       guest.once("connect", () => {
         connected = true;
@@ -130,6 +136,7 @@ class Tunnel {
   }
 
   #writeHead(answer: IncomingMessage, more: readonly string[]): void {
+    this.#headSent = true;
     const { requestId } = this.#asked.facts.head;
     const headers = [...headersToClient(answer.rawHeaders, requestId), ...more];
     const lines = [`HTTP/1.1 ${answer.statusCode} ${answer.statusMessage ?? ""}`];
