@@ -1,4 +1,5 @@
 /** Options that several commands share, and the reading of their values. */
+import { parseDurationMs } from "@hearth/machine";
 import { InvalidArgumentError, Option } from "commander";
 
 /** Collects the values of an option that may be given more than once. */
@@ -47,3 +48,14 @@ export function parsePairs(what: string, pairs: readonly string[] | undefined): 
 /** What stands after the operand, without the `--` that may set it off. */
 export const commandWords = (words: readonly string[]): string[] =>
   words[0] === "--" ? words.slice(1) : [...words];
+
+/** How long something counts, in seconds. */
+export function parseLife(text: string): number {
+  const days = /^(\d{1,4})d$/.exec(text)?.[1];
+  if (days !== undefined) return Number(days) * 86_400;
+  try {
+    return Math.floor(parseDurationMs(text, "expires") / 1000);
+  } catch {
+    throw new InvalidArgumentError("Write it as 30m, 24h or 90d.");
+  }
+}

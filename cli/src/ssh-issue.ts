@@ -1,9 +1,8 @@
 /** `hearth ssh issue`: a certificate that lasts, and a config for ssh, scp, sftp and rsync. */
 import { resolve } from "node:path";
-import { parseDurationMs } from "@hearth/machine";
-import { type Command, InvalidArgumentError } from "commander";
+import type { Command } from "commander";
 import type { Context } from "./context.ts";
-import { jsonOption, repeated } from "./options.ts";
+import { jsonOption, parseLife, repeated } from "./options.ts";
 import { note, printJson, printLine } from "./output.ts";
 import { configFile, writeSshFiles } from "./ssh-files.ts";
 
@@ -36,15 +35,6 @@ export function defineIssue(command: Command, context: Context): void {
   rsync -e "ssh -F hearth-ssh/config" -a dir MACHINE@hearth:/srv/`,
     )
     .action((options: Options) => issue(context, options));
-}
-
-/** Seconds. */
-function parseLife(text: string): number {
-  try {
-    return Math.floor(parseDurationMs(text, "expires") / 1000);
-  } catch {
-    throw new InvalidArgumentError("Write it as 30m or 8h.");
-  }
 }
 
 async function issue(context: Context, options: Options): Promise<void> {

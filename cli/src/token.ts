@@ -2,12 +2,11 @@
 import { createHash, randomBytes } from "node:crypto";
 import { readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { HearthError } from "@hearth/errors";
-import { parseDurationMs } from "@hearth/machine";
 import type { ApiToken, CreateToken, TokenLevel, TokenScopeAnswer } from "@hearth/sdk";
-import { type Command, InvalidArgumentError, Option } from "commander";
+import { type Command, Option } from "commander";
 import type { Context } from "./context.ts";
 import { usage } from "./failure.ts";
-import { jsonOption, repeated } from "./options.ts";
+import { jsonOption, parseLife, repeated } from "./options.ts";
 import { formatAge, note, printJson, printLine, printTable } from "./output.ts";
 import { defineTokenNode } from "./token-node.ts";
 
@@ -79,17 +78,6 @@ const level = (flag: string, description: string): Option => {
   const option = new Option(flag, description);
   return option.conflicts(levels.filter((each) => each !== option.attributeName()));
 };
-
-/** Seconds. */
-function parseLife(text: string): number {
-  const days = /^(\d{1,4})d$/.exec(text)?.[1];
-  if (days !== undefined) return Number(days) * 86_400;
-  try {
-    return Math.floor(parseDurationMs(text, "expires") / 1000);
-  } catch {
-    throw new InvalidArgumentError("Write it as 30m, 24h or 90d.");
-  }
-}
 
 async function create(options: CreateOptions, context: Context, json: boolean): Promise<void> {
   const { org, app: apps, machine: machines, expires: expires_in, label } = options;

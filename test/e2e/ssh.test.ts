@@ -2,7 +2,15 @@
 import assert from "node:assert/strict";
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
-import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  copyFileSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
@@ -288,6 +296,25 @@ describe("the SSH door", { timeout: 900_000 }, () => {
     const { tokens } = (await platform.call("GET", "/v1/tokens")).body;
     const [newest] = tokens.filter(({ label, apps }: Json) => label === "ssh" && apps?.includes("door"));
     assert.equal(newest.org, "personal");
+  });
+
+  test("a config of somebody else's is left alone, and one of before is written again", async () => {
+    const theirs = join(directory, "theirs");
+    mkdirSync(theirs);
+    writeFileSync(join(theirs, "config"), "Host mine\n");
+    const refused = await platform.hearth(["ssh", "issue", "--out", theirs]);
+    assert.equal(refused.code, 1);
+    assert.match(refused.stderr, /left alone; name a directory/);
+    assert.deepEqual(readdirSync(theirs), ["config"]);
+    const again = await platform.hearth([
+      "ssh",
+      "issue",
+      "--out",
+      join(directory, "of-app"),
+      "--expires",
+      "1d",
+    ]);
+    assert.equal(again.code, 0, again.stderr);
   });
 
   test("hearth ssh connects, passes the exit code on, and leaves no certificate that counts", async () => {
