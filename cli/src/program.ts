@@ -156,7 +156,7 @@ async function buildProgram(
 
 const programHelp = `
 It speaks to the node of this host, or to the API that HEARTH_API_URL names with the token in HEARTH_TOKEN.
-Exit codes: 0 done, 1 failed, 2 called wrongly; of run and exec that of the program, and 125 to 127 as docker.`;
+Exit codes: 0 done, 1 failed, 2 called wrongly; of run, exec and ssh that of the program, and 125 to 127 as docker.`;
 
 function fail(thrown: unknown, context: Context, entry: Entry | undefined, isJson: boolean): number {
   const { environment } = context;

@@ -303,7 +303,7 @@ describe("the SSH door", { timeout: 900_000 }, () => {
     mkdirSync(theirs);
     writeFileSync(join(theirs, "config"), "Host mine\n");
     const refused = await platform.hearth(["ssh", "issue", "--out", theirs]);
-    assert.equal(refused.code, 1);
+    assert.equal(refused.code, 125);
     assert.match(refused.stderr, /left alone; name a directory/);
     assert.deepEqual(readdirSync(theirs), ["config"]);
     const again = await platform.hearth([
