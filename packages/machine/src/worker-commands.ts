@@ -6,6 +6,7 @@ import { HearthError } from "@hearth/errors";
 import Type from "typebox";
 import Value from "typebox/value";
 import { MachineConfigInput } from "./config-schema.ts";
+import { EgressPolicyInput } from "./egress.ts";
 import { PlacementReport } from "./placement.ts";
 import { GuestPath } from "./worker-streams.ts";
 
@@ -48,6 +49,10 @@ export const workerCommands = {
       network: Type.Integer({ minimum: 1, maximum: 2 ** 32 - 1 }),
       config: MachineConfigInput,
       launch: Type.Boolean(),
+      /** Of its app. */
+      app_egress: opt(
+        Type.Object({ policy: EgressPolicyInput, version: Type.Integer({ minimum: 1 }) }, closed),
+      ),
       /** Of the reservation that this turns into a machine; one that comes from another node has a term instead. */
       fence: opt(Type.Integer({ minimum: 1 })),
       /** How this node was chosen; kept to explain it. */

@@ -94,6 +94,8 @@ test("a policy takes the place of another whatever of both is there, and no othe
         await executor.addElements(node, { from, to, nothing: [] }[there]);
         await executor.exchangeEgress({ node, slot, from, to });
         assert.deepEqual(listed(slot), texts(to));
+        await executor.exchangeEgress({ node, slot, from: [], to: from, isUnsure: true });
+        assert.deepEqual(listed(slot), texts(from));
         assert.deepEqual(listed("hth0000two"), texts(elementsOf(other, "hth0000two")));
         await executor.removeSlot({ node, slot, elements: [...from, ...to], egressUnsure: true });
         assert.deepEqual(listed(slot), []);

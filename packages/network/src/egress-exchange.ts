@@ -6,8 +6,8 @@
  * that it is there in any case; where the host refuses that, it is asked what it has.
  */
 import { HearthError } from "@hearth/errors";
-import { type NameElement, type NameSet, nameSets } from "./egress-names.ts";
-import { type EgressElement, egressSetNames } from "./egress-plan.ts";
+import { type NameElement, nameSets } from "./egress-names.ts";
+import { type EgressElement, egressSetNames, type NameSet } from "./egress-plan.ts";
 import {
   type FirewallElement,
   firewallTable,
@@ -23,6 +23,8 @@ export interface EgressChange {
   readonly slot: string;
   readonly from: readonly EgressElement[];
   readonly to: readonly EgressElement[];
+  /** What is there may be of others than these two, too. */
+  readonly isUnsure?: boolean;
 }
 
 const ofEgress: ReadonlySet<string> = new Set(egressSetNames);
@@ -45,13 +47,15 @@ export async function exchangeEgress(
   change: EgressChange,
   signal: AbortSignal | undefined,
 ): Promise<void> {
-  try {
-    await commands.quickNft(renderChange(change), signal);
-  } catch (error) {
-    if (isCut(error, signal)) throw error;
-    const from = await egressOf(commands, change, signal);
-    await commands.quickNft(renderChange({ ...change, from }), signal);
+  if (change.isUnsure !== true) {
+    try {
+      return await commands.quickNft(renderChange(change), signal);
+    } catch (error) {
+      if (isCut(error, signal)) throw error;
+    }
   }
+  const from = await egressOf(commands, change, signal);
+  await commands.quickNft(renderChange({ ...change, from }), signal);
 }
 
 /** Takes the members of a slot out of the sets, whichever of them are there. */

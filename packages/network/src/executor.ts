@@ -134,11 +134,9 @@ export class NetworkExecutor {
     await this.#commands.quickNft(renderElementRemoval(node, elements), signal);
   }
 
-  /**
-   * What a slot's machine may send, from one policy to another, in one transaction. What is there may be any of both:
-   * where it is not just `from`, it is read first.
-   */
+  /** What a slot's machine may send, from one policy to another, in one transaction, whichever of both is there. */
   async exchangeEgress(change: EgressChange, signal?: AbortSignal): Promise<void> {
+    this.#before("egress exchanged");
     await exchangeEgress(this.#commands, change, signal);
   }
 

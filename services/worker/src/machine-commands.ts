@@ -6,6 +6,7 @@
 import type { DatabaseSync } from "node:sqlite";
 import { HearthError } from "@hearth/errors";
 import {
+  type AppEgress,
   checkLease,
   type InstanceId,
   type MachineAnswer,
@@ -34,6 +35,8 @@ export interface MachineCommandsDeps {
   readonly admission: Admission;
   readonly slots: SlotNumbers;
   readonly answer: (row: MachineRow) => MachineAnswer;
+  /** The newest that is known of an app's default. @param told by whoever makes a machine of it */
+  readonly appEgress: (app: string, told: AppEgress | undefined) => AppEgress | null;
   readonly nowMs: () => number;
   readonly newNonce: () => string;
 }
@@ -124,6 +127,8 @@ export class MachineCommands {
         network: request.network,
         ...slots.next(machines, request.network),
         config,
+        appEgress: this.#deps.appEgress(request.app, request.app_egress),
+        slotEgress: null,
         desired: request.launch ? "started" : "stopped",
         state: request.launch ? nextState("created", "start") : (moved?.state ?? "created"),
         revision: 1,
