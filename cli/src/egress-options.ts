@@ -12,7 +12,11 @@ export interface EgressOptions {
 
 export const addEgressOptions = (command: Command): Command =>
   command
-    .option("--allow-out <rule>", "what may be reached though it is denied: [tcp:|udp:]address[:port]", repeated)
+    .option(
+      "--allow-out <rule>",
+      "what may be reached though it is denied: [tcp:|udp:]address[:port]",
+      repeated,
+    )
     .option("--deny-out <rule>", "what may not be reached, such as all, 203.0.113.0/24 or all:25", repeated)
     .option("--no-internet", "deny all but what --allow-out names");
 

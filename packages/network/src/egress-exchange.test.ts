@@ -84,12 +84,13 @@ const policyArb = fc.record({
   deny: fc.array(ruleArb, { maxLength: 4 }),
 });
 
-test("a policy takes the place of another whatever of both is there, and no other slot's", options, async () => {
-  const state = fc.constantFrom("from", "to", "nothing");
-  await fc.assert(
-    fc.asyncProperty(
-      ...[policyArb, policyArb, state],
-      async (before, next, there) => {
+test(
+  "a policy takes the place of another whatever of both is there, and no other slot's",
+  options,
+  async () => {
+    const state = fc.constantFrom("from", "to", "nothing");
+    await fc.assert(
+      fc.asyncProperty(...[policyArb, policyArb, state], async (before, next, there) => {
         const [from, to] = [elementsOf(before), elementsOf(next)];
         await executor.addElements(node, { from, to, nothing: [] }[there]);
         await executor.exchangeEgress({ node, slot, from, to });
@@ -99,21 +100,25 @@ test("a policy takes the place of another whatever of both is there, and no othe
         assert.deepEqual(listed("hth0000two"), texts(elementsOf(other, "hth0000two")));
         await executor.removeSlot({ node, slot, elements: [...from, ...to], egressUnsure: true });
         assert.deepEqual(listed(slot), []);
-      },
-    ),
-    { numRuns: 15, endOnFailure: true },
-  );
-});
+      }),
+      { numRuns: 15, endOnFailure: true },
+    );
+  },
+);
 
-test("a name's address has its time anew when it is told again, and is listed with what is left", options, async () => {
-  const value = "100.64.0.5 . 203.0.113.1";
-  const element = { set: "egress_resolved_v4", value } as const;
-  await executor.allowNames(node, [{ ...element, seconds: 60 }]);
-  await executor.allowNames(node, [{ ...element, seconds: 600 }]);
-  const [told, ...more] = await executor.listNames(node);
-  assert.deepEqual([told?.set, told?.value, more], [element.set, value, []]);
-  assert.ok(told !== undefined && told.seconds > 500 && told.seconds <= 600);
-  await executor.removeElements(node, [element]);
-  await executor.removeElements(node, [element]);
-  assert.deepEqual(await executor.listNames(node), []);
-});
+test(
+  "a name's address has its time anew when it is told again, and is listed with what is left",
+  options,
+  async () => {
+    const value = "100.64.0.5 . 203.0.113.1";
+    const element = { set: "egress_resolved_v4", value } as const;
+    await executor.allowNames(node, [{ ...element, seconds: 60 }]);
+    await executor.allowNames(node, [{ ...element, seconds: 600 }]);
+    const [told, ...more] = await executor.listNames(node);
+    assert.deepEqual([told?.set, told?.value, more], [element.set, value, []]);
+    assert.ok(told !== undefined && told.seconds > 500 && told.seconds <= 600);
+    await executor.removeElements(node, [element]);
+    await executor.removeElements(node, [element]);
+    assert.deepEqual(await executor.listNames(node), []);
+  },
+);

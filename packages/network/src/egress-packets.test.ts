@@ -149,17 +149,21 @@ test("a domain is reached at the addresses that the resolver has told, at its po
   });
 });
 
-test("nothing goes out where all is denied: no datagram, of neither family, to no port", options, async () => {
-  const closed: EgressPolicy = { allow: [], deny: everywhere };
-  await under(closed, async () => {
-    assert.deepEqual(await reached(a), []);
-    for (const address of all) await a.talker.send(address, `kept ${address}`);
-    for (const address of all) {
-      await b.talker.send(address, `sent ${address}`);
-      assert.ok(!(await outside.heardBefore(`kept ${address}`, `sent ${address}`)), address);
-    }
-  });
-});
+test(
+  "nothing goes out where all is denied: no datagram, of neither family, to no port",
+  options,
+  async () => {
+    const closed: EgressPolicy = { allow: [], deny: everywhere };
+    await under(closed, async () => {
+      assert.deepEqual(await reached(a), []);
+      for (const address of all) await a.talker.send(address, `kept ${address}`);
+      for (const address of all) {
+        await b.talker.send(address, `sent ${address}`);
+        assert.ok(!(await outside.heardBefore(`kept ${address}`, `sent ${address}`)), address);
+      }
+    });
+  },
+);
 
 test("datagrams are allowed by protocol and port, in both families", options, async () => {
   const udp = (from: number): Partial<EgressRule> => ({ protocol: "udp", ports: { from, to: from } });
@@ -179,13 +183,17 @@ test("datagrams are allowed by protocol and port, in both families", options, as
   });
 });
 
-test("what is within is not the world: the network and the host are as near under any policy", options, async () => {
-  await under({ allow: [], deny: everywhere }, async () => {
-    assert.ok(await a.talker.reaches(b.v6));
-    assert.ok(await b.talker.reaches(a.v6));
-    await a.talker.send(b.v6, "within");
-    await b.talker.send(a.v6, "back");
-    assert.ok(await b.talker.heardBefore("within", "within"));
-    assert.ok(await a.talker.heardBefore("back", "back"));
-  });
-});
+test(
+  "what is within is not the world: the network and the host are as near under any policy",
+  options,
+  async () => {
+    await under({ allow: [], deny: everywhere }, async () => {
+      assert.ok(await a.talker.reaches(b.v6));
+      assert.ok(await b.talker.reaches(a.v6));
+      await a.talker.send(b.v6, "within");
+      await b.talker.send(a.v6, "back");
+      assert.ok(await b.talker.heardBefore("within", "within"));
+      assert.ok(await a.talker.heardBefore("back", "back"));
+    });
+  },
+);

@@ -3,7 +3,6 @@
  * fine. Only the making of a slot is not repeated: a slot that was not finished is deleted and another one made.
  */
 import { existsSync } from "node:fs";
-import type { NameElement } from "./egress-names.ts";
 import {
   type EgressChange,
   exchangeEgress,
@@ -11,6 +10,7 @@ import {
   removeMembers,
   renderNames,
 } from "./egress-exchange.ts";
+import type { NameElement } from "./egress-names.ts";
 import {
   type FirewallElement,
   type FirewallFacts,

@@ -70,7 +70,8 @@ export class EgressGuests {
       if (known === undefined) return;
       this.#machines.delete(id);
       this.#leaveAddresses(id, known);
-      return this.#settle(id);
+      this.#settle(id);
+      return;
     }
     const { app, egress_ip, record } = fact;
     const addresses = { v4: egress_ip, v6: record.private_ip };

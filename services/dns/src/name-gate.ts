@@ -111,8 +111,7 @@ export class NameGate {
       await network.allowNames(nodeId, wanted, AbortSignal.timeout(changeLimitMs));
       metrics.namesOpened += wanted.length;
       const beyond = this.#note(guest.id, wanted, name);
-      if (beyond.length > 0)
-        await network.removeElements(nodeId, beyond, AbortSignal.timeout(changeLimitMs));
+      if (beyond.length > 0) await network.removeElements(nodeId, beyond, AbortSignal.timeout(changeLimitMs));
     } catch (error) {
       metrics.nameFailures += 1;
       logger.warn({ err: error, machine_id: guest.id, name }, "a name could not be opened to a guest");
@@ -181,7 +180,10 @@ export class NameGate {
         if (opened.size === 0) this.#opened.delete(id);
         return;
       } catch (error) {
-        logger.warn({ err: error, machine_id: id }, "names of a guest could not be closed; it is tried again");
+        logger.warn(
+          { err: error, machine_id: id },
+          "names of a guest could not be closed; it is tried again",
+        );
         await delay(retryMs, undefined, { signal }).catch(() => undefined);
       }
     }

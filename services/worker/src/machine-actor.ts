@@ -126,7 +126,8 @@ export class MachineActor {
       draining: draining(),
       mayRun: mayRun(row),
       unpublished: this.#unpublished,
-      staleEgress: row.state === "started" && isEgressStale(row) && heldSlot(parts, row.machineId) !== undefined,
+      staleEgress:
+        row.state === "started" && isEgressStale(row) && heldSlot(parts, row.machineId) !== undefined,
       staleImages: row.state === "started" && staleHolders(parts, row).length > 0,
       limits: parts.limits,
     });

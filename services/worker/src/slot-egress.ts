@@ -15,7 +15,8 @@ const isAlike = (one: MachineRow["slotEgress"], other: MachineRow["slotEgress"])
   JSON.stringify(one) === JSON.stringify(other);
 
 /** The policy of the record is not that of its slot. */
-export const isEgressStale = (row: MachineRow): boolean => !isAlike(row.slotEgress, asSaid(wantedEgress(row)));
+export const isEgressStale = (row: MachineRow): boolean =>
+  !isAlike(row.slotEgress, asSaid(wantedEgress(row)));
 
 /** Gives a slot that the machine has just claimed, or had, its identity and its policy, in one transaction. */
 export async function applySlotOf(
