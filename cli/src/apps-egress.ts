@@ -48,7 +48,10 @@ async function obey(context: Context, app: string, options: Options): Promise<Eg
 
 function printPolicy({ allowOut = [], denyOut = [], allow_internet_access = true }: EgressPolicy): void {
   const denied = allow_internet_access ? denyOut : ["all", ...denyOut];
-  if (allowOut.length + denied.length === 0) return printLine("The app denies nothing.");
+  if (allowOut.length + denied.length === 0) {
+    printLine("The app denies nothing.");
+    return;
+  }
   const row = (verdict: string) => (rule: string) => [verdict, rule];
   printTable(["EGRESS", "RULE"], [...allowOut.map(row("allow")), ...denied.map(row("deny"))]);
 }

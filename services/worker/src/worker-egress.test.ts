@@ -13,7 +13,8 @@ const limitMs = 20_000;
 
 const told = (worker: WorkerFixture) => [...worker.egress.values()].flat();
 const denies = (worker: WorkerFixture, block: string) => told(worker).some((one) => one.includes(block));
-const kept = (worker: WorkerFixture) => worker.rows("SELECT slot_egress FROM machines")[0];
+const kept = (worker: WorkerFixture): string | null =>
+  (worker.rows("SELECT slot_egress FROM machines")[0] as { slot_egress: string | null }).slot_egress;
 const eventually = (what: string, holds: () => boolean) => until(what, limitMs, () => holds() || undefined);
 
 const say = (worker: WorkerFixture, version: number, policy: object) =>
@@ -28,11 +29,11 @@ describe("egress of a worker's machines", { skip, timeout: 60_000 }, () => {
     const { record } = await worker.create({ network: { denyOut: ["192.0.2.0/24"] } });
     await worker.state(record.id, "started");
     assert.ok(denies(worker, "192.0.2.0-192.0.2.255"));
-    assert.deepEqual(kept(worker), { slot_egress: '[{"denyOut":["192.0.2.0/24"]}]' });
+    assert.equal(kept(worker), '[{"denyOut":["192.0.2.0/24"]}]');
     await worker.command("stop", { machine_id: record.id });
     await worker.state(record.id, "stopped");
     assert.deepEqual(told(worker), []);
-    assert.deepEqual(kept(worker), { slot_egress: null });
+    assert.equal(kept(worker), null);
   });
 
   test("of its app holds at once for a machine that runs, and the newest version counts", async () => {
@@ -48,7 +49,7 @@ describe("egress of a worker's machines", { skip, timeout: 60_000 }, () => {
     assert.ok(!denies(worker, "192.0.2.0") && !denies(worker, "198.51.100.0"));
     await say(worker, 7, {});
     await eventually("it is taken back", () => told(worker).length === 0);
-    await eventually("and so it is kept", () => JSON.stringify(kept(worker)) === '{"slot_egress":null}');
+    await eventually("and so it is kept", () => kept(worker) === null);
   });
 
   test("of the machine itself replaces a list of its app", async () => {
@@ -76,12 +77,12 @@ describe("egress of a worker's machines", { skip, timeout: 60_000 }, () => {
     await say(worker, 1, { allowOut: ["198.51.100.7"] });
     await asked.promise;
     const both = '[{"denyOut":["192.0.2.0/24"]},{"allowOut":["198.51.100.7"],"denyOut":["192.0.2.0/24"]}]';
-    assert.deepEqual(kept(worker), { slot_egress: both });
+    assert.equal(kept(worker), both);
     worker.beforeExchange = undefined;
     never.reject(new Error("the host did not take it"));
     await worker.restart();
     await eventually("the change is done", () => denies(worker, "198.51.100.7"));
-    await eventually("and settled", () => !JSON.stringify(kept(worker)).includes("},{"));
+    await eventually("and settled", () => kept(worker)?.includes("},{") === false);
     assert.ok((await worker.state(record.id, "started")).id);
   });
 });
