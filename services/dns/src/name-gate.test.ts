@@ -152,10 +152,10 @@ test("what a policy does not allow any more is closed, what it allows stays, and
   }
   assert.equal(open.size, 2);
   app({ ...closed, allowOut: ["example.org"] });
-  await until("the one is closed", 5_000, () => open.size === 1 || undefined);
+  await until("the one is closed", 5_000, async () => open.size === 1 || undefined);
   assert.match([...open.keys()][0] ?? "", /192\.0\.2\.2/);
   machine(undefined, { state: "destroyed" });
-  await until("nothing is open", 5_000, () => open.size === 0 || undefined);
+  await until("nothing is open", 5_000, async () => open.size === 0 || undefined);
   await gate.stop();
 });
 

@@ -15,7 +15,8 @@ const told = (worker: WorkerFixture) => [...worker.egress.values()].flat();
 const denies = (worker: WorkerFixture, block: string) => told(worker).some((one) => one.includes(block));
 const kept = (worker: WorkerFixture): string | null =>
   (worker.rows("SELECT slot_egress FROM machines")[0] as { slot_egress: string | null }).slot_egress;
-const eventually = (what: string, holds: () => boolean) => until(what, limitMs, () => holds() || undefined);
+const eventually = (what: string, holds: () => boolean) =>
+  until(what, limitMs, async () => holds() || undefined);
 
 const say = (worker: WorkerFixture, version: number, policy: object) =>
   new FactStore({ bus: worker.bus }).publish(factKeys.app("web"), {
