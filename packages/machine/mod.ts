@@ -11,6 +11,7 @@ export * from "./src/image-commands.ts";
 export * from "./src/inspection.ts";
 export * from "./src/join.ts";
 export * from "./src/lease.ts";
+export * from "./src/machine-claim.ts";
 export * from "./src/mesh.ts";
 export * from "./src/placement.ts";
 export * from "./src/record.ts";
