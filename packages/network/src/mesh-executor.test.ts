@@ -177,6 +177,27 @@ test("a peer is heard from its own addresses only", options, async () => {
   inside(two, "ip", "-6", "route", "del", "fd12:3456:789a:3::/64", "dev", "lo");
 });
 
+test(
+  "trying whether the kernel has WireGuard leaves nothing, also when it is broken off",
+  options,
+  async () => {
+    const links = () =>
+      inside(one, "ip", "-o", "link")
+        .match(/^\d+: [^:@]+/gm)
+        ?.map((line) => line.split(" ")[1]);
+    const before = links();
+    const answer = await a.executor.hasKernelWireguard();
+    assert.equal(await a.executor.hasKernelWireguard(), answer);
+    for (let at = 0; at < 10; at += 1) {
+      const cut = new AbortController();
+      const trying = a.executor.hasKernelWireguard(cut.signal);
+      setTimeout(() => cut.abort(), at * 3);
+      await trying.catch(() => undefined);
+    }
+    assert.deepEqual(links(), before);
+  },
+);
+
 test("two keys are two links, and the one that goes takes nothing with it", options, async () => {
   for (const host of hosts) addEnd(host, 2);
   const isFresh = () => true;
