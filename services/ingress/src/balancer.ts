@@ -179,7 +179,8 @@ export class Balancer {
     const wake = states.has("asleep") ? this.#deps.wake(target) : undefined;
     if (wake?.failure !== undefined) return new Refused("wake_failed", wake.failure);
     if (wake !== undefined) return undefined;
-    return new Refused(states.has("lost") ? "unreachable" : "no_machine", [...states].join());
+    const isLost = target.places.some(({ endpoint }) => endpoint.state === "lost");
+    return new Refused(isLost ? "unreachable" : "no_machine", [...states].join());
   }
 
   /** After a change: who waits is given a place, or is told why there is none to wait for. */

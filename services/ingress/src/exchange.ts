@@ -218,8 +218,9 @@ export class Exchange implements Dispatcher.DispatchHandler {
   }
 
   #refuseWith(error: unknown): void {
-    // Where there is no other machine to try, what the last one did is the reason.
-    const told = this.#failed ?? error;
+    // Where there is no other machine to try, what the last one did is the reason, unless its host was lost over it.
+    const isLost = error instanceof Refused && error.code === "unreachable";
+    const told = isLost ? error : (this.#failed ?? error);
     if (told instanceof Refused) this.#refuse(told.code, told.why);
     else this.#refuse("guest_broke", String(error));
   }

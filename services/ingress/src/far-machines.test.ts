@@ -117,6 +117,28 @@ test("of a host that was fenced nothing is asked, its names stay known, and it s
   assert.equal((await ask(door.port)).reason, "unknown_host", "a node that was removed has no machines");
 });
 
+test("a request that waits for a host that is lost meanwhile is answered, and tried elsewhere where there is one", async () => {
+  await using door = await startDoor();
+  let arrived: () => void = () => undefined;
+  const arrival = () => new Promise<void>((resolve) => (arrived = resolve));
+  const silent = await door.guest(() => arrived(), { node: "n2", id: machineId(2) });
+  for (const [expected, reason] of [
+    [503, "unreachable"],
+    [200, undefined],
+  ] as const) {
+    const waiting = arrival();
+    const answer = ask(door.port);
+    await waiting;
+    if (expected === 200)
+      await door.guest((_request, response) => response.end("there"), { node: "n3", id: machineId(3) });
+    door.set(factKeys.lease("n2"), { node_id: "n2", state: "fenced" });
+    const got = await answer;
+    assert.deepEqual([got.status, got.reason], [expected, reason]);
+    door.set(factKeys.lease("n2"), { node_id: "n2", state: "held" });
+  }
+  silent.server.closeAllConnections();
+});
+
 test("a machine that its node does not name when it says all again is gone", async () => {
   await using door = await startDoor();
   await door.guest((_request, response) => response.end("far"), { node: "n2", id: machineId(2) });

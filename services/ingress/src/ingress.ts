@@ -103,6 +103,12 @@ export class Ingress {
       ...{ nodeId, table: this.table, loads: this.#targets, tell: deps.tellUsed, log: deps.log },
     });
     this.#pools = new GuestPools(limits);
+    // After all others, so that what is broken off looks for another machine among those that are left.
+    this.table.watch((app) => {
+      for (const { state, address, services } of this.table.ofApp(app))
+        if (state === "lost")
+          for (const { internalPort } of services) this.#pools.drop(address, internalPort);
+    });
     this.#connections = new ConnectionLimit(limits);
     this.#proxy = new HttpProxy({
       balancer: this.balancer,
