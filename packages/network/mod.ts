@@ -10,6 +10,7 @@ export {
 export * from "./src/executor.ts";
 export * from "./src/firewall-plan.ts";
 export { type NetworkInventory, readNetworkInventory } from "./src/inventory.ts";
+export * from "./src/ip-text.ts";
 export * from "./src/mesh-diff.ts";
 export * from "./src/mesh-executor.ts";
 export * from "./src/mesh-plan.ts";

@@ -92,6 +92,11 @@ export const workerCommands = {
     closed,
   ),
   start: Type.Object(target, closed),
+  /**
+   * Starts a machine that sleeps because a request came for it, where its owner lets requests do so. All that a node
+   * may have another node's worker do: less than what anybody can who reaches a front door.
+   */
+  wake: Type.Object({ machine_id: machineId }, closed),
   /** Without `signal` and `timeout_ms` the machine's own stop_config counts. */
   stop: Type.Object({ ...target, signal: opt(signal), timeout_ms: opt(limitMs) }, closed),
   restart: Type.Object(
