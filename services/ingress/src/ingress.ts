@@ -89,6 +89,9 @@ export class Ingress {
     this.#targets = new Targets(this.table, domain, deps.reaches);
     this.balancer = new Balancer({ table: this.table, nodeId, limits, wake: (target) => waker.wake(target) });
     this.#pools = new GuestPools(limits);
+    this.table.watch((_app, { before, after }) => {
+      if (before?.state === "ready" && after?.state !== "ready") this.#pools.retire(before.address);
+    });
     this.#connections = new ConnectionLimit(limits);
     this.#proxy = new HttpProxy({
       balancer: this.balancer,

@@ -17,6 +17,14 @@ export interface PortClaim {
   readonly last: number;
 }
 
+/** A machine before and after a fact; undefined where it was no route, or is none any more. */
+export interface EndpointChange {
+  readonly before: Endpoint | undefined;
+  readonly after: Endpoint | undefined;
+}
+
+type Watcher = (app: string, change: EndpointChange) => void;
+
 export class RouteTable {
   readonly #replica: Pick<Replica, "get" | "scan" | "watch">;
   readonly #endpoints = new Map<string, Endpoint>();
@@ -24,7 +32,7 @@ export class RouteTable {
   readonly #contested = new Map<string, readonly Endpoint[]>();
   readonly #apps = new Map<string, Map<string, Endpoint>>();
   readonly #services = new Map<string, readonly Service[]>();
-  readonly #watchers = new Set<(app: string) => void>();
+  readonly #watchers = new Set<Watcher>();
 
   /** @param replica already started */
   constructor(replica: Pick<Replica, "get" | "scan" | "watch">) {
@@ -54,7 +62,7 @@ export class RouteTable {
   }
 
   /** After each change of an app's machines. A watcher must not throw. */
-  watch(changed: (app: string) => void): Disposable {
+  watch(changed: Watcher): Disposable {
     this.#watchers.add(changed);
     return { [Symbol.dispose]: () => void this.#watchers.delete(changed) };
   }
@@ -92,7 +100,8 @@ export class RouteTable {
     if (before !== undefined) this.#leave(before);
     if (after !== undefined) this.#enter(after);
     const changed = new Set([before?.app, after?.app]);
-    for (const app of changed) if (app !== undefined) for (const watcher of this.#watchers) watcher(app);
+    for (const app of changed)
+      if (app !== undefined) for (const watcher of this.#watchers) watcher(app, { before, after });
   }
 
   #enter(endpoint: Endpoint): void {
