@@ -82,5 +82,5 @@ test("requests for the only machine wait while it is replaced, and no more of th
   for (const { status, body } of await Promise.all(waiting)) assert.deepEqual([status, body], [200, "new"]);
   const { wait_ms, why_waited } = await door.event(({ wait_ms = 0 }) => wait_ms > 0);
   assert.ok(wait_ms !== undefined && wait_ms > 0);
-  assert.equal(why_waited, "replacing");
+  assert.equal(why_waited, "waking");
 });
