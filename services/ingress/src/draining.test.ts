@@ -7,13 +7,17 @@ import { ask, begin } from "./testing-client.ts";
 import { startDoor } from "./testing-door.ts";
 import { machineId, webService } from "./testing-facts.ts";
 
+/** No end of an idle connection but by the door, at its word. */
+const keeps = { guestKeepAliveMs: 60_000 };
+
 const one = { id: machineId(1), address: "127.0.0.1" };
 const two = { id: machineId(2), address: "127.0.0.2" };
 
 for (const state of ["stopping", "replacing", "starting", "destroying"])
   test(`a machine that becomes ${state} has no idle connection of the door any more`, async () => {
-    await using door = await startDoor({ limits: { guestKeepAliveMs: 60_000 } });
+    await using door = await startDoor({ limits: keeps });
     const { server, internal } = await door.guest((_, response) => response.end("one"), one);
+    server.keepAliveTimeout = 0;
     const connected = once(server, "connection");
     assert.equal((await ask(door.port)).body, "one");
     const [connection] = await connected;
@@ -23,12 +27,13 @@ for (const state of ["stopping", "replacing", "starting", "destroying"])
   });
 
 test("a request that is under way at a machine that leaves is answered whole, and its connection goes with it", async () => {
-  await using door = await startDoor({ limits: { guestKeepAliveMs: 60_000 } });
+  await using door = await startDoor({ limits: keeps });
   const held = Promise.withResolvers<ServerResponse>();
   const { server, internal } = await door.guest((_, response) => {
     response.write("first ");
     held.resolve(response);
   }, one);
+  server.keepAliveTimeout = 0;
   const connected = once(server, "connection");
   const under = begin(door.port);
   under.asking.end();
