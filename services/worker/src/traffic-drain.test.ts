@@ -201,7 +201,12 @@ describe("a machine that serves", { skip, timeout: 60_000 }, () => {
       const left = { stop: "stopping", restart: "starting", update: "replacing", destroy: "destroying" }[end];
       const newer = { image: record.config.image, init: { exec: ["/bin/sleep", "1000"] } };
       if (end === "update")
-        await worker.command("update", { ...target, instance_id: newInstanceId(randomBytes, () => Date.now()), config: newer, launch: true });
+        await worker.command("update", {
+          ...target,
+          instance_id: newInstanceId(randomBytes, () => Date.now()),
+          config: newer,
+          launch: true,
+        });
       else await worker.command(end, { ...target, ...(end === "destroy" && { force: true }) });
       // Doors hear that it goes, while it still answers.
       await worker.state(record.id, left);

@@ -163,8 +163,7 @@ export function trafficDrainStep(parts: RunParts, planned: MachineRow): MachineS
     const outcome = await untilQuiet({
       ...{ clock, limits, limitMs, signal, over: live.over },
       isTold: () => outbox.isSent(mark),
-      connections: async (limit) =>
-        doorConnections(await guestSockets(live, limit), ports, identity.prefix),
+      connections: async (limit) => doorConnections(await guestSockets(live, limit), ports, identity.prefix),
     });
     if (outcome !== "quiet") logger.info({ machine_id: machineId, outcome }, "its requests did not all end");
     return { kind: "done" };
