@@ -62,6 +62,11 @@ export class Balancer {
     return this.#waiting.get(app)?.size ?? 0;
   }
 
+  /** By app; only those for which somebody waits. */
+  waiting(): Record<string, number> {
+    return Object.fromEntries([...this.#waiting].map(([app, waiters]) => [app, waiters.size]));
+  }
+
   /**
    * A place, counted as taken; `release` gives it back. At once where there is one, so that a request that need not
    * wait does not.

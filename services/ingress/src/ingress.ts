@@ -14,6 +14,7 @@ import { Balancer, Refused } from "./balancer.ts";
 import { Certificates } from "./certificates.ts";
 import type { Load } from "./choose-place.ts";
 import { ConnectionLimit } from "./connection-limit.ts";
+import { DoorMetrics, type DoorSnapshot } from "./door-metrics.ts";
 import { GuestPools } from "./guest-pools.ts";
 import { HttpProxy } from "./http-proxy.ts";
 import { createHttpServer } from "./http-server.ts";
@@ -61,6 +62,9 @@ export class Ingress {
   readonly balancer: Balancer;
   readonly #deps: IngressDeps;
   readonly #pools: GuestPools;
+  readonly #metrics: DoorMetrics;
+  /** Each event is counted, and then logged. */
+  readonly #accessLog: AccessLog;
   readonly #targets: Targets;
   readonly #proxy: HttpProxy;
   readonly #certificates: Certificates;
@@ -76,6 +80,11 @@ export class Ingress {
   constructor(deps: IngressDeps) {
     const { replica, nodeId, domain, limits } = deps;
     this.#deps = deps;
+    this.#metrics = new DoorMetrics(limits.metricApps);
+    this.#accessLog = (event) => {
+      this.#metrics.note(event);
+      deps.accessLog(event);
+    };
     this.table = new RouteTable(replica);
     this.#claims = new PortClaims(this.table);
     const waker = new Waker({
@@ -97,7 +106,7 @@ export class Ingress {
       balancer: this.balancer,
       pools: this.#pools,
       limits,
-      log: deps.accessLog,
+      log: this.#accessLog,
       targets: this.#targets,
     });
     this.#certificates = new Certificates({
@@ -151,6 +160,12 @@ export class Ingress {
   /** What this process has at a machine. */
   loadOf(machineId: string, internalPort: number): Readonly<Load> {
     return this.#targets.loadOf(machineId, internalPort);
+  }
+
+  /** What this process has counted since it began, and what it has now. */
+  metrics(): DoorSnapshot {
+    const gauges = { open_connections: this.#sockets.size, routed_machines: this.table.size };
+    return this.#metrics.snapshot(gauges, this.balancer.waiting());
   }
 
   /** Sentences about what does not work now. */
@@ -258,7 +273,7 @@ export class Ingress {
   }
 
   get #relayDeps() {
-    return { balancer: this.balancer, limits: this.#deps.limits, log: this.#deps.accessLog };
+    return { balancer: this.balancer, limits: this.#deps.limits, log: this.#accessLog };
   }
 
   #admit(socket: Socket): boolean {
