@@ -51,7 +51,11 @@ const aroundUpdate = 40;
 const program = `
 echo "page $VERSION" >/www/index.html
 mkdir -p /www/cgi-bin
-printf '#!/bin/sh\\nsleep 1\\nprintf "Content-Type: text/plain\\\\r\\\\n\\\\r\\\\nslow %s\\\\n" "'$VERSION'"\\n' >/www/cgi-bin/slow
+cat >/www/cgi-bin/slow <<END
+#!/bin/sh
+sleep 1
+printf 'Content-Type: text/plain\\r\\n\\r\\nslow $VERSION\\n'
+END
 chmod 755 /www/cgi-bin/slow
 exec httpd -f -p 8080 -h /www`;
 

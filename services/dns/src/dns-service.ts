@@ -4,9 +4,9 @@
  */
 import type { Replica } from "@hearth/cluster";
 import { factKeys, factPrefixes, type NodeFact } from "@hearth/machine";
+import { MetricsServer } from "@hearth/telemetry";
 import { Forwarder } from "./forwarder.ts";
 import { Metrics, renderMetrics } from "./metrics.ts";
-import { MetricsServer } from "@hearth/telemetry";
 import { NameIndex, nameFactPrefixes } from "./name-index.ts";
 import { Resolver } from "./resolver.ts";
 import type { SourceLimits } from "./source-limits.ts";

@@ -39,7 +39,9 @@ test("requests are counted by app, kind, route and class of status, and their ti
   metrics.note(request({ app: "web", route: "web:443", upstream_ms: 2, bytes_in: 5, bytes_out: 70 }));
   metrics.note(request({ app: "web", route: "web:443", status: 503, reason: "waking", duration_ms: 700 }));
   metrics.note(request({ app: "web", route: "8080-abc", attempts: 3, duration_ms: 61_000 }));
-  metrics.note(request({ event: "tunnel", app: "web", route: "web:443", status: 101, protocol: "websocket" }));
+  metrics.note(
+    request({ event: "tunnel", app: "web", route: "web:443", status: 101, protocol: "websocket" }),
+  );
   metrics.note(request({ event: "connection", app: "db", route: "db:5432", status: 0, protocol: "tcp" }));
   metrics.note(request({ status: 404, reason: "unknown_host", duration_ms: 0 }));
   const text = openMetrics(metrics.snapshot({ open_connections: 3 }, { web: 2 }));
@@ -53,7 +55,10 @@ test("requests are counted by app, kind, route and class of status, and their ti
   assert.equal(total(`app="${noApp}",kind="http",route="none",code="4xx"`), 1);
   const bucket = (le: string) =>
     found.get(`hearth_ingress_request_duration_seconds_bucket{app="web",le="${le}"}`);
-  assert.deepEqual([bucket("0.0025"), bucket("0.005"), bucket("1"), bucket("60"), bucket("+Inf")], [0, 2, 3, 3, 4]);
+  assert.deepEqual(
+    [bucket("0.0025"), bucket("0.005"), bucket("1"), bucket("60"), bucket("+Inf")],
+    [0, 2, 3, 3, 4],
+  );
   assert.equal(found.get('hearth_ingress_request_duration_seconds_count{app="web"}'), 4);
   assert.equal(found.get('hearth_ingress_upstream_seconds_sum{app="web"}'), 0.002);
   assert.equal(found.get('hearth_ingress_transferred_bytes_total{app="web",direction="out"}'), 70);
@@ -75,7 +80,8 @@ test("a wait for a machine is another time than a wait for room", () => {
 
 test("however many apps there are, the numbers are bounded, and nothing goes uncounted", () => {
   const metrics = new DoorMetrics(3);
-  for (let app = 0; app < 1_000; app += 1) metrics.note(request({ app: `app-${app}`, route: `app-${app}:80` }));
+  for (let app = 0; app < 1_000; app += 1)
+    metrics.note(request({ app: `app-${app}`, route: `app-${app}:80` }));
   metrics.note(request({ status: 404 }));
   const snapshot = metrics.snapshot({}, { "app-0": 1, "app-8": 2, "app-9": 3 });
   assert.deepEqual(Object.keys(snapshot.apps), ["app-0", "app-1", "app-2", otherApps, noApp]);
@@ -88,7 +94,10 @@ test("what several processes count is told as one", () => {
   one.note(request({ app: "web", route: "web:80", bytes_out: 1, reason: "waking" }));
   two.note(request({ app: "web", route: "web:80", bytes_out: 2, duration_ms: 2_000, reason: "waking" }));
   two.note(request({ app: "db", route: "db:80" }));
-  const merged = mergeSnapshots([one.snapshot({ open_connections: 1 }), two.snapshot({ open_connections: 4 })]);
+  const merged = mergeSnapshots([
+    one.snapshot({ open_connections: 1 }),
+    two.snapshot({ open_connections: 4 }),
+  ]);
   const found = samples(openMetrics(merged));
   assert.equal(found.get('hearth_ingress_requests_total{app="web",kind="http",route="app",code="2xx"}'), 2);
   assert.equal(found.get('hearth_ingress_request_duration_seconds_sum{app="web"}'), 2.004);

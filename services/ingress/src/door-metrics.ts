@@ -8,7 +8,9 @@
 import type { AccessEvent } from "./access-log.ts";
 
 /** Upper bounds in seconds; the last, of all that is slower, goes without saying. */
-export const buckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60] as const;
+export const buckets = [
+  0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60,
+] as const;
 
 export interface Histogram {
   /** One more than there are bounds. */
