@@ -42,6 +42,18 @@ export class GuestPools {
     return pool;
   }
 
+  /**
+   * A machine takes no new requests. Connections that are idle close now and the others with their request, so that its
+   * host sees when it is quiet, and no request is sent on a connection that its end is about to close.
+   */
+  retire(address: string): void {
+    for (const [key, { pool }] of this.#pools) {
+      if (!key.startsWith(`${address} `)) continue;
+      this.#pools.delete(key);
+      void pool.close().catch(() => undefined);
+    }
+  }
+
   /** Those that nobody used; what is under way on one goes on. */
   sweep(): void {
     const oldMs = performance.now() - idlePoolMs;
