@@ -77,9 +77,8 @@ export class Exchange implements GuestHandler {
 
   start(): void {
     this.#response.on("drain", () => this.#controller?.resume());
-    this.#response.on("close", () => {
-      if (!this.#response.writableFinished) this.#end({ reason: "client_left" });
-    });
+    // A stream of HTTP/2 that its client has reset looks finished, so what counts is whether the answer was given.
+    this.#response.on("close", () => this.#end({ reason: "client_left" }));
     this.#findPlace();
   }
 

@@ -47,6 +47,8 @@ class GuestStream implements GuestControl {
   readonly #parts: Parts;
   #stream: ClientHttp2Stream | undefined;
   #isAnswered = false;
+  /** Of the answer's body that the guest has announced and not sent. */
+  #missing: number | undefined;
   #isOver = false;
 
   constructor(parts: Parts) {
@@ -91,9 +93,13 @@ class GuestStream implements GuestControl {
     stream.on("trailers", (_headers, _flags, raw: unknown) => {
       this.rawTrailers = raw as string[];
     });
-    stream.on("data", (chunk: Buffer) => this.#isOver || handler.onResponseData(this, chunk));
+    stream.on("data", (chunk: Buffer) => {
+      if (this.#missing !== undefined) this.#missing -= chunk.length;
+      if (!this.#isOver) handler.onResponseData(this, chunk);
+    });
+    // To Node a stream that was reset has ended as well; `close` comes next and says how.
     stream.once("end", () => {
-      if (this.#isAnswered) this.#end();
+      if (this.#isAnswered && stream.rstCode === NGHTTP2_NO_ERROR && !this.#missing) this.#end();
     });
     stream.on("error", () => undefined);
     stream.once("close", () => {
@@ -110,6 +116,8 @@ class GuestStream implements GuestControl {
     if (this.#isOver) return;
     const { request, handler } = this.#parts;
     this.#isAnswered = true;
+    const length = headers["content-length"];
+    if (length !== undefined && request.method !== "HEAD" && headers[":status"] !== 304) this.#missing = Number(length);
     this.rawHeaders = withoutPseudo(raw);
     this.#stream?.setTimeout(request.idleMs);
     this.isWhole = (flags & NGHTTP2_FLAG_END_STREAM) !== 0;

@@ -38,6 +38,7 @@ const ingress = new Ingress({
   // The firewall of a host lets what comes over the mesh to no guest but from one of its network, and no host is that.
   reaches: (nodeId) => nodeId === node.node_id,
   domain,
+  ...(config.proxiedFrom === undefined ? {} : { proxiedFrom: config.proxiedFrom }),
   limits: defaultLimits,
   accessLog: (event) => access.info(event, event.event),
   log: (fields, text) => logger.info(fields, text),

@@ -19,20 +19,16 @@ export class RequestBody {
   /** Of HTTP/1.1 without a length: only there trailers can follow. */
   readonly isChunked: boolean;
   readonly #request: ClientRequest;
+  readonly #options: BodyOptions;
   #kept: Buffer[] | undefined = [];
   #stream: PassThrough | undefined;
   #bytes = 0;
+  #isCounted = false;
 
-  constructor(request: ClientRequest, { limitBytes, keptBytes, tooLong }: BodyOptions) {
+  constructor(request: ClientRequest, options: BodyOptions) {
     this.#request = request;
+    this.#options = options;
     this.isChunked = request.headers["content-length"] === undefined;
-    request.on("data", (chunk: Buffer) => {
-      const before = this.#bytes;
-      this.#bytes += chunk.length;
-      if (this.#bytes > keptBytes) this.#kept = undefined;
-      else this.#kept?.push(chunk);
-      if (this.#bytes > limitBytes && before <= limitBytes) tooLong();
-    });
   }
 
   get bytes(): number {
@@ -46,6 +42,8 @@ export class RequestBody {
   /** From its beginning, for the next guest. */
   open(): PassThrough {
     this.close();
+    // Not before there is a guest: what is listened to flows.
+    if (!this.#isCounted) this.#count();
     const stream = new PassThrough();
     // Nobody else listens once it has been given up.
     stream.on("error", () => undefined);
@@ -54,6 +52,18 @@ export class RequestBody {
     if (this.#request.readableEnded) stream.end();
     else this.#request.pipe(stream);
     return stream;
+  }
+
+  #count(): void {
+    this.#isCounted = true;
+    const { limitBytes, keptBytes, tooLong } = this.#options;
+    this.#request.on("data", (chunk: Buffer) => {
+      const before = this.#bytes;
+      this.#bytes += chunk.length;
+      if (this.#bytes > keptBytes) this.#kept = undefined;
+      else this.#kept?.push(chunk);
+      if (this.#bytes > limitBytes && before <= limitBytes) tooLong();
+    });
   }
 
   /** A guest has answered, so there will be no other. */

@@ -6,6 +6,7 @@ import { type AddressInfo, connect, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { AccessEvent } from "./access-log.ts";
+import { blockListOf } from "./config.ts";
 import { Ingress } from "./ingress.ts";
 import { defaultLimits, type IngressLimits } from "./limits.ts";
 import { type KeyAndCertificate, LocalCa } from "./local-ca.ts";
@@ -25,6 +26,7 @@ export async function closedPort(): Promise<number> {
 export interface DoorOptions {
   readonly issue?: (names: readonly string[]) => Promise<KeyAndCertificate>;
   readonly limits?: Partial<IngressLimits>;
+  readonly proxiedFrom?: readonly string[];
   readonly startMachine?: (id: string) => Promise<void>;
   readonly stopMachine?: (id: string) => Promise<void>;
 }
@@ -40,6 +42,7 @@ export async function startDoor(options: DoorOptions = {}) {
     replica: memory.replica,
     nodeId: "n1",
     domain: testDomain,
+    ...(options.proxiedFrom === undefined ? {} : { proxiedFrom: blockListOf(options.proxiedFrom) }),
     limits: { ...defaultLimits, drainMs: 200, settleMs: 0, ...options.limits },
     accessLog: (event) => {
       events.push(event);
