@@ -12,6 +12,7 @@ import { PassThrough } from "node:stream";
 import { test } from "node:test";
 import { promisify } from "node:util";
 import {
+  type Client,
   type ClientDuplexStream,
   type ClientReadableStream,
   type ClientWritableStream,
@@ -22,7 +23,7 @@ import {
 import { sendRaw, startDoor } from "./testing-door.ts";
 import { ack, endHeaders, frame, frameType, headerBlock, preface, readFrames, uint32 } from "./testing-frames.ts";
 import { machineId, webService } from "./testing-facts.ts";
-import { grpcClient, startGrpcGuest } from "./testing-grpc.ts";
+import { type echoService, grpcClient, startGrpcGuest } from "./testing-grpc.ts";
 
 const host = "web.example.test";
 const h2Ports = [
@@ -43,7 +44,7 @@ async function withGrpc(implementation: Parameters<typeof startGrpcGuest>[0]) {
   const client = grpcClient(door.https, host, await door.authority());
   return {
     door,
-    client: client as unknown as Record<string, (...args: never[]) => unknown> & typeof client,
+    client: client as unknown as { [name in keyof typeof echoService]: (...args: never[]) => unknown } & Client,
     async [Symbol.asyncDispose]() {
       client.close();
       guest.server.forceShutdown();

@@ -116,12 +116,13 @@ class GuestStream implements GuestControl {
     if (this.#isOver) return;
     const { request, handler } = this.#parts;
     this.#isAnswered = true;
+    const status = Number(headers[":status"]);
     const length = headers["content-length"];
-    if (length !== undefined && request.method !== "HEAD" && headers[":status"] !== 304) this.#missing = Number(length);
+    if (length !== undefined && request.method !== "HEAD" && status !== 304) this.#missing = Number(length);
     this.rawHeaders = withoutPseudo(raw);
     this.#stream?.setTimeout(request.idleMs);
     this.isWhole = (flags & NGHTTP2_FLAG_END_STREAM) !== 0;
-    handler.onResponseStart(this, Number(headers[":status"]), headers);
+    handler.onResponseStart(this, status, headers);
     if (this.isWhole) this.#end();
   }
 

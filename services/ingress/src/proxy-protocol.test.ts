@@ -202,7 +202,7 @@ test("ALPN of a name is what its service wants, and of all others what is spoken
   const agreed = async (servername: string, ALPNProtocols: string[]) => {
     const client = connectTls({ port: door.https, host: "127.0.0.1", servername, ca, ALPNProtocols });
     client.on("error", () => undefined);
-    await Promise.race([once(client, "secureConnect"), once(client, "close")]);
+    await new Promise<void>((resolve) => client.once("secureConnect", resolve).once("close", () => resolve()));
     client.destroy();
     return client.alpnProtocol;
   };

@@ -70,8 +70,11 @@ export function lingerAfter(request: ClientRequest, response: ClientResponse, li
   if (request.complete) return;
   request.resume();
   if (isHttp2(response)) {
-    // Node sends it when all of the answer is sent (RFC 9113 8.1).
-    response.stream.close(constants.NGHTTP2_NO_ERROR);
+    // RFC 9113 8.1. Not before all of the answer is sent: Node would forget the stream's time limit at once.
+    const { stream } = response;
+    const close = (): void => stream.close(constants.NGHTTP2_NO_ERROR);
+    if (stream.writableFinished) close();
+    else stream.once("finish", close);
     return;
   }
   const timer = setTimeout(() => request.socket?.destroy(), lingerMs);

@@ -149,7 +149,8 @@ function serveHttp2(
   server.on("sessionError", () => undefined);
   const resets = new WeakMap<Http2Session, { count: number; sinceMs: number }>();
   server.on("stream", (stream) => {
-    stream.setTimeout(limits.idleMs, () => stream.close());
+    // A close without an error would wait for the client to open its window.
+    stream.setTimeout(limits.idleMs, () => stream.close(constants.NGHTTP2_CANCEL));
     const { session } = stream;
     stream.once("aborted", () => {
       if (session === undefined) return;
