@@ -13,7 +13,11 @@ const port = Type.Integer({ minimum: 1, maximum: 65_535 });
 const texts = opt(Type.Array(Type.String()));
 
 /** `false` takes a header out of the answer; a text, or several, take its place. */
-const HeaderWish = Type.Union([Type.Literal(false), Type.String(), Type.Array(Type.String(), { maxItems: 16 })]);
+const HeaderWish = Type.Union([
+  Type.Literal(false),
+  Type.String(),
+  Type.Array(Type.String(), { maxItems: 16 }),
+]);
 
 const HttpOptions = Type.Object(
   {
@@ -109,7 +113,9 @@ export function portFieldsNotActedOn({
     ...without(tlsSet, has("tls"), tlsNotActedOn).map((name) => `tls_options.${name}`),
     ...(isSet(proxy.version) && !has("proxy_proto") ? ["proxy_proto_options.version"] : []),
     // A request of HTTP tells the guest by its headers who the client is.
-    ...(handlers.every((name) => name === "http" || name === "tls" || (name === "proxy_proto" && !has("http")))
+    ...(handlers.every(
+      (name) => name === "http" || name === "tls" || (name === "proxy_proto" && !has("http")),
+    )
       ? []
       : ["handlers"]),
   ];

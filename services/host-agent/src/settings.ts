@@ -152,15 +152,17 @@ function readDomain(env: NodeJS.ProcessEnv): string {
 function readProxyProtocolFrom(env: NodeJS.ProcessEnv): Pick<AgentSettings, "proxyProtocolFrom"> {
   const name = "HEARTH_PROXY_PROTOCOL_FROM";
   const parts = (env[name] ?? "").split(",").map((part) => part.trim());
-  const sources = parts.filter((part) => part !== "").map((part) => {
-    const [address = "", bits, more] = part.split("/");
-    const family = isIP(address);
-    const most = family === 6 ? 128 : 32;
-    const length = bits ?? String(most);
-    if (family === 0 || more !== undefined || !/^\d{1,3}$/.test(length) || Number(length) > most)
-      throw invalid(name, `"${part}" is no network, such as 192.0.2.0/24 or 2001:db8::/64`);
-    return `${address}/${length}`;
-  });
+  const sources = parts
+    .filter((part) => part !== "")
+    .map((part) => {
+      const [address = "", bits, more] = part.split("/");
+      const family = isIP(address);
+      const most = family === 6 ? 128 : 32;
+      const length = bits ?? String(most);
+      if (family === 0 || more !== undefined || !/^\d{1,3}$/.test(length) || Number(length) > most)
+        throw invalid(name, `"${part}" is no network, such as 192.0.2.0/24 or 2001:db8::/64`);
+      return `${address}/${length}`;
+    });
   return sources.length === 0 ? {} : { proxyProtocolFrom: sources };
 }
 

@@ -41,7 +41,10 @@ async function upload(port: number, headers: Record<string, string>) {
   return `${got.statusCode} ${body}`;
 }
 
-const framings = { "a length": { "content-length": "1000000000" }, chunked: { "transfer-encoding": "chunked" } };
+const framings = {
+  "a length": { "content-length": "1000000000" },
+  chunked: { "transfer-encoding": "chunked" },
+};
 
 for (const [name, headers] of Object.entries(framings)) {
   test(`an answer by a guest that closes while the body still comes is delivered (${name})`, async () => {

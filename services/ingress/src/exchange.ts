@@ -11,7 +11,13 @@ import { type Balancer, Refused } from "./balancer.ts";
 import type { LoadedPlace } from "./choose-place.ts";
 import { type ForwardedHead, headersToClient, trailersOnward } from "./forward-headers.ts";
 import type { GuestPools } from "./guest-pools.ts";
-import { asHeaderList, type GuestControl, type GuestHandler, NotActedOn, StreamReset } from "./guest-request.ts";
+import {
+  asHeaderList,
+  type GuestControl,
+  type GuestHandler,
+  NotActedOn,
+  StreamReset,
+} from "./guest-request.ts";
 import type { IngressLimits } from "./limits.ts";
 import { type ClientRequest, type ClientResponse, type RefusalCode, refusalHead } from "./refusal.ts";
 import { RequestBody } from "./request-body.ts";
@@ -133,12 +139,7 @@ export class Exchange implements GuestHandler {
     if (this.#isOver) controller.abort(clientLeft);
   }
 
-  onResponseStart(
-    controller: GuestControl,
-    status: number,
-    _headers: unknown,
-    message = "",
-  ): void {
+  onResponseStart(controller: GuestControl, status: number, _headers: unknown, message = ""): void {
     if (status < 200) return;
     this.#answeredMs = performance.now();
     this.#body?.forget();

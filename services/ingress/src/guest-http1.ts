@@ -3,7 +3,7 @@
  * connection of its own: such a body cannot be sent twice, so it is not risked on a connection that the guest may be
  * closing just now.
  */
-import { type ClientRequest, type IncomingMessage, request as httpRequest } from "node:http";
+import { type ClientRequest, request as httpRequest, type IncomingMessage } from "node:http";
 import { connectGuest, type GuestAddress } from "./connect-guest.ts";
 import { trailersOnward } from "./forward-headers.ts";
 import type { GuestControl, GuestHandler, GuestRequest } from "./guest-request.ts";

@@ -21,8 +21,17 @@ import {
   status,
 } from "@grpc/grpc-js";
 import { sendRaw, startDoor } from "./testing-door.ts";
-import { ack, endHeaders, frame, frameType, headerBlock, preface, readFrames, uint32 } from "./testing-frames.ts";
 import { machineId, webService } from "./testing-facts.ts";
+import {
+  ack,
+  endHeaders,
+  frame,
+  frameType,
+  headerBlock,
+  preface,
+  readFrames,
+  uint32,
+} from "./testing-frames.ts";
 import { type echoService, grpcClient, startGrpcGuest } from "./testing-grpc.ts";
 
 const host = "web.example.test";
@@ -44,7 +53,9 @@ async function withGrpc(implementation: Parameters<typeof startGrpcGuest>[0]) {
   const client = grpcClient(door.https, host, await door.authority());
   return {
     door,
-    client: client as unknown as { [name in keyof typeof echoService]: (...args: never[]) => unknown } & Client,
+    client: client as unknown as {
+      [name in keyof typeof echoService]: (...args: never[]) => unknown;
+    } & Client,
     async [Symbol.asyncDispose]() {
       client.close();
       guest.server.forceShutdown();
@@ -95,8 +106,11 @@ test("a call of gRPC goes there and back, with its metadata and its trailers", a
   const seen: Metadata[] = [];
   const answer = await new Promise<Buffer>((resolve, reject) => {
     const call = run.client.unary(
-      ...([Buffer.from("hello"), asked, (error: ServiceError | null, got: Buffer) =>
-        error === null ? resolve(got) : reject(error)] as never[]),
+      ...([
+        Buffer.from("hello"),
+        asked,
+        (error: ServiceError | null, got: Buffer) => (error === null ? resolve(got) : reject(error)),
+      ] as never[]),
     ) as { on(name: string, take: (got: never) => void): void };
     call.on("metadata", (got: Metadata) => seen.push(got));
     call.on("status", ({ metadata }: { metadata: Metadata }) => seen.push(metadata));
@@ -145,8 +159,9 @@ test("streams of gRPC go both ways at once, and end on either side", async () =>
   assert.equal(code, status.OK);
   const sum = await new Promise<string>((resolve, reject) => {
     const upload = run.client.upload(
-      ...([(error: ServiceError | null, got: Buffer) =>
-        error === null ? resolve(String(got)) : reject(error)] as never[]),
+      ...([
+        (error: ServiceError | null, got: Buffer) => (error === null ? resolve(String(got)) : reject(error)),
+      ] as never[]),
     ) as ClientWritableStream<Buffer>;
     for (let part = 0; part < 40; part += 1) upload.write(Buffer.alloc(100_000));
     upload.end();
@@ -306,10 +321,12 @@ test("an answer that the guest resets in its middle never looks whole, and its c
     socket.write(Buffer.concat([frame(frameType.settings, 0, 0), frame(frameType.settings, ack, 0)]));
     let isPreface = true;
     const peer = new PassThrough();
-    socket.on("error", () => undefined).on("data", (chunk: Buffer) => {
-      peer.write(isPreface ? chunk.subarray(preface.length) : chunk);
-      isPreface = false;
-    });
+    socket
+      .on("error", () => undefined)
+      .on("data", (chunk: Buffer) => {
+        peer.write(isPreface ? chunk.subarray(preface.length) : chunk);
+        isPreface = false;
+      });
     readFrames(peer, ({ type, stream }) => {
       if (type !== frameType.headers) return;
       const head = frame(frameType.headers, endHeaders, stream, headerBlock([[":status", "200"]]));
@@ -342,10 +359,7 @@ test("a guest that speaks no HTTP/2 is found out, and harms nobody", async () =>
     }).listen(0, "127.0.0.1");
     await once(server, "listening");
     putGuest(door, (server.address() as AddressInfo).port, id);
-    const answer = await sendRaw(
-      door.port,
-      `GET / HTTP/1.1\r\nHost: ${host}\r\nConnection: close\r\n\r\n`,
-    );
+    const answer = await sendRaw(door.port, `GET / HTTP/1.1\r\nHost: ${host}\r\nConnection: close\r\n\r\n`);
     assert.match(answer, /^HTTP\/1\.1 502 /);
     server.close();
   }
@@ -359,7 +373,9 @@ test("curl gets HTTP/2 through to the guest, trailers and all, and so does a cli
       for await (const chunk of request) bytes += (chunk as Buffer).length;
       const { te, connection, host: name } = request.headers;
       response.setHeader("content-type", "text/plain");
-      response.write(`${request.httpVersion} ${bytes} ${request.authority.split(":")[0]} ${te} ${connection} ${name}`);
+      response.write(
+        `${request.httpVersion} ${bytes} ${request.authority.split(":")[0]} ${te} ${connection} ${name}`,
+      );
       response.addTrailers({ "x-sum": String(bytes), "x-sent": JSON.stringify(request.trailers) });
       response.end();
     }),

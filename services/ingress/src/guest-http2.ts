@@ -86,16 +86,11 @@ export class Http2Guest {
   #send(connection: Connection, request: GuestRequest, handler: GuestHandler): void {
     connection.streams += 1;
     clearTimeout(connection.idleTimer);
-    sendOnStream(
-      { session: connection.session, limits: this.#limits },
-      request,
-      handler,
-      () => {
-        connection.streams -= 1;
-        if (connection.streams === 0) this.#idle(connection);
-        this.#next();
-      },
-    );
+    sendOnStream({ session: connection.session, limits: this.#limits }, request, handler, () => {
+      connection.streams -= 1;
+      if (connection.streams === 0) this.#idle(connection);
+      this.#next();
+    });
   }
 
   #next(): void {

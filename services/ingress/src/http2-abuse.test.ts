@@ -34,9 +34,11 @@ before(async () => {
   await door.guest((request, response) => {
     let body = "";
     names.push(...Object.keys(request.headers));
-    request.on("error", () => undefined).on("data", (part) => {
-      body += part;
-    });
+    request
+      .on("error", () => undefined)
+      .on("data", (part) => {
+        body += part;
+      });
     request.on("end", () => {
       seen.push(`${request.method} ${request.url} ${body}`);
       response.end(request.url === "/large" ? large : "hello");
@@ -83,7 +85,9 @@ const ends: Record<string, readonly (Buffer | string)[]> = {
   "SETTINGS of a wrong length": [frame(frameType.settings, 0, 0, "12345")],
   "SETTINGS on a stream": [frame(frameType.settings, 0, 1)],
   "an acknowledgement with a payload": [frame(frameType.settings, ack, 0, "123456")],
-  "too large a window in SETTINGS": [frame(frameType.settings, 0, 0, Buffer.from([0, 4, 255, 255, 255, 255]))],
+  "too large a window in SETTINGS": [
+    frame(frameType.settings, 0, 0, Buffer.from([0, 4, 255, 255, 255, 255])),
+  ],
   "too small a frame size in SETTINGS": [frame(frameType.settings, 0, 0, Buffer.from([0, 5, 0, 0, 0, 1]))],
   "PING of a wrong length": [frame(frameType.ping, 0, 0, "1234567")],
   "a window that grows by nothing": [frame(frameType.windowUpdate, 0, 0, uint32(0))],
@@ -94,10 +98,18 @@ const ends: Record<string, readonly (Buffer | string)[]> = {
     frame(frameType.headers, endStream, 1, headerBlock(fields("/"))),
     frame(frameType.ping, 0, 0, "12345678"),
   ],
-  "an index of HPACK that nothing has": [frame(frameType.headers, endHeaders | endStream, 1, Buffer.from([0xff, 0xff, 0x0f]))],
-  "an integer of HPACK without an end": [frame(frameType.headers, endHeaders | endStream, 1, Buffer.alloc(20, 0xff))],
-  "a header block that breaks off": [frame(frameType.headers, endHeaders | endStream, 1, Buffer.from([0, 0x7f]))],
-  "padding longer than its frame": [frame(frameType.headers, endHeaders | endStream | 0x8, 1, Buffer.from([200, 0x82]))],
+  "an index of HPACK that nothing has": [
+    frame(frameType.headers, endHeaders | endStream, 1, Buffer.from([0xff, 0xff, 0x0f])),
+  ],
+  "an integer of HPACK without an end": [
+    frame(frameType.headers, endHeaders | endStream, 1, Buffer.alloc(20, 0xff)),
+  ],
+  "a header block that breaks off": [
+    frame(frameType.headers, endHeaders | endStream, 1, Buffer.from([0, 0x7f])),
+  ],
+  "padding longer than its frame": [
+    frame(frameType.headers, endHeaders | endStream | 0x8, 1, Buffer.from([200, 0x82])),
+  ],
 };
 
 test("what breaks the protocol ends its connection, and no other", async () => {
@@ -107,7 +119,11 @@ test("what breaks the protocol ends its connection, and no other", async () => {
     await closed();
     assert.ok(socket.destroyed || socket.readableEnded, name);
   }
-  for (const greeting of ["PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n", "\0".repeat(24), "GET / HTTP/1.1\r\n\r\n\r\n\r\n\r\n"]) {
+  for (const greeting of [
+    "PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n",
+    "\0".repeat(24),
+    "GET / HTTP/1.1\r\n\r\n\r\n\r\n\r\n",
+  ]) {
     const { closed } = await open(Buffer.from(greeting, "latin1"));
     await closed();
   }
@@ -134,16 +150,24 @@ const refused: Record<string, readonly (readonly [string, string])[]> = {
   "an empty path": fields(""),
   "a line feed in the path": fields("/ HTTP/1.1\r\nX-Injected: 1\r\n"),
   "a host beside another authority": fields("/", [["host", "other.example.test"]]),
-  "two lengths": fields("/", [["content-length", "1"], ["content-length", "2"]]),
+  "two lengths": fields("/", [
+    ["content-length", "1"],
+    ["content-length", "2"],
+  ]),
   "a length with a sign": fields("/", [["content-length", "+1"]]),
-  "a method that is a request line": [[":method", "GET / HTTP/1.1\r\nHost: x\r\n\r\nGET"], ...fields("/").slice(1)],
+  "a method that is a request line": [
+    [":method", "GET / HTTP/1.1\r\nHost: x\r\n\r\nGET"],
+    ...fields("/").slice(1),
+  ],
 };
 
 test("a request that HTTP/2 does not allow, or HTTP/1.1 would read otherwise, is refused, and no guest sees it", async () => {
   for (const [name, block] of Object.entries(refused)) {
     const { socket, seen: sees } = await open();
     socket.write(frame(frameType.headers, endHeaders | endStream, 1, headerBlock(block)));
-    const told = await sees((each) => isReset(each) || isGoaway(each) || (each.type === frameType.headers && each.stream === 1));
+    const told = await sees(
+      (each) => isReset(each) || isGoaway(each) || (each.type === frameType.headers && each.stream === 1),
+    );
     // 0x8c is the static table's :status 400; what is written out has its digits in it.
     const isRefused = told === undefined || told.type !== frameType.headers || told.payload[0] === 0x8c;
     assert.ok(isRefused, `${name}: ${told?.payload.toString("latin1")}`);
@@ -156,8 +180,17 @@ test("a request that HTTP/2 does not allow, or HTTP/1.1 would read otherwise, is
 
 test("a field that HTTP/1.1 could not say is left out, and the request goes on without it", async () => {
   const left = [
-    ...[["x-value", "a\r\nX-Injected: 1"], ["x-value", "a\0b"], ["x-value", "a\nb"]],
-    ...[["x-value:y", "1"], ["x-value y", "1"], ["", "1"], ["x-value\r\nx-injected", "1"]],
+    ...[
+      ["x-value", "a\r\nX-Injected: 1"],
+      ["x-value", "a\0b"],
+      ["x-value", "a\nb"],
+    ],
+    ...[
+      ["x-value:y", "1"],
+      ["x-value y", "1"],
+      ["", "1"],
+      ["x-value\r\nx-injected", "1"],
+    ],
   ] as [string, string][];
   for (const field of left) {
     const { socket, seen: sees } = await open();
@@ -171,7 +204,11 @@ test("a field that HTTP/1.1 could not say is left out, and the request goes on w
 });
 
 test("a body that is not as long as it says is no request of a guest", async () => {
-  for (const [length, body] of [["5", "abc"], ["2", "abc"], ["0", "abc"]] as const) {
+  for (const [length, body] of [
+    ["5", "abc"],
+    ["2", "abc"],
+    ["0", "abc"],
+  ] as const) {
     const { socket, seen: sees } = await open();
     const block = [[":method", "POST"], ...fields("/length", [["content-length", length]]).slice(1)] as const;
     socket.write(frame(frameType.headers, endHeaders, 1, headerBlock(block)));
@@ -205,7 +242,10 @@ const floods: Record<string, { readonly piece: (count: number) => Buffer; readon
   // CVE-2023-44487
   "rapid resets": {
     piece: (count) =>
-      Buffer.concat([get(odd(count)), frame(frameType.rstStream, 0, odd(count), uint32(constants.NGHTTP2_CANCEL))]),
+      Buffer.concat([
+        get(odd(count)),
+        frame(frameType.rstStream, 0, odd(count), uint32(constants.NGHTTP2_CANCEL)),
+      ]),
     most: 20_000,
   },
   // CVE-2024-27316
@@ -224,14 +264,21 @@ const floods: Record<string, { readonly piece: (count: number) => Buffer; readon
     most: 200_000,
   },
   // CVE-2019-9515
-  "SETTINGS": { piece: () => frame(frameType.settings, 0, 0, Buffer.from([0, 3, 0, 0, 0, 1])), most: 200_000 },
+  SETTINGS: { piece: () => frame(frameType.settings, 0, 0, Buffer.from([0, 3, 0, 0, 0, 1])), most: 200_000 },
   // CVE-2019-9512
-  "PING": { piece: () => frame(frameType.ping, 0, 0, "12345678"), most: 200_000 },
+  PING: { piece: () => frame(frameType.ping, 0, 0, "12345678"), most: 200_000 },
   // CVE-2016-6581: one large field in the dynamic table, then named again and again at a byte each.
   "an HPACK bomb": {
     piece: (count) => {
-      const stored = Buffer.concat([Buffer.from([0x40]), headerBlock([["x", "y".repeat(3_900)]]).subarray(1)]);
-      const block = Buffer.concat([headerBlock(fields("/")), count === 0 ? stored : Buffer.alloc(0), Buffer.alloc(14_000, 0xbe)]);
+      const stored = Buffer.concat([
+        Buffer.from([0x40]),
+        headerBlock([["x", "y".repeat(3_900)]]).subarray(1),
+      ]);
+      const block = Buffer.concat([
+        headerBlock(fields("/")),
+        count === 0 ? stored : Buffer.alloc(0),
+        Buffer.alloc(14_000, 0xbe),
+      ]);
       return frame(frameType.headers, endHeaders | endStream, odd(count), block);
     },
     most: 20_000,

@@ -6,7 +6,13 @@
  */
 import { once } from "node:events";
 import type { Server as HttpServer } from "node:http";
-import { type AddressInfo, type BlockList, createServer, type Server as NetServer, type Socket } from "node:net";
+import {
+  type AddressInfo,
+  type BlockList,
+  createServer,
+  type Server as NetServer,
+  type Socket,
+} from "node:net";
 import type { Replica } from "@hearth/cluster";
 import { type AppFact, factKeys } from "@hearth/machine";
 import type { AccessLog } from "./access-log.ts";
@@ -122,9 +128,7 @@ export class Ingress {
   async #open({ host, http, https, reserved = [] }: IngressPorts) {
     const { limits, log } = this.#deps;
     const options = { allowHalfOpen: true, noDelay: true };
-    const secure = createServer(options, (socket) =>
-      this.#identify(socket, () => this.#serveSecure(socket)),
-    );
+    const secure = createServer(options, (socket) => this.#identify(socket, () => this.#serveSecure(socket)));
     const httpsPort = await this.#listen(secure, host, https);
     const listener = { publicPort: 443, httpsPort, secure: true };
     this.#front = createTlsFront({

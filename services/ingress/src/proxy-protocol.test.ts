@@ -40,14 +40,23 @@ test("what is nearly a header is none", () => {
     ...["GET / HTTP/1.1\r\n\r\n", "PROXY\r\n", "proxy TCP4 1.2.3.4 1.2.3.4 1 2\r\n", "\x16\x03\x01"],
     ...["PROXY TCP4 1.2.3.4 1.2.3.4 1 2 \r\n", "PROXY  TCP4 1.2.3.4 1.2.3.4 1 2\r\n"],
     ...["PROXY TCP4 1.2.3.4 1.2.3.4 01 2\r\n", "PROXY TCP4 1.2.3.4 1.2.3.4 1 65536\r\n"],
-    ...["PROXY TCP4 ::1 ::1 1 2\r\n", "PROXY TCP6 1.2.3.4 1.2.3.4 1 2\r\n", "PROXY TCP4 1.2.3.256 1.2.3.4 1 2\r\n"],
-    ...["PROXY UDP4 1.2.3.4 1.2.3.4 1 2\r\n", "PROXY TCP4 1.2.3.4\r\n", `PROXY UNKNOWN ${"f".repeat(92)}\r\n`],
+    ...[
+      "PROXY TCP4 ::1 ::1 1 2\r\n",
+      "PROXY TCP6 1.2.3.4 1.2.3.4 1 2\r\n",
+      "PROXY TCP4 1.2.3.256 1.2.3.4 1 2\r\n",
+    ],
+    ...[
+      "PROXY UDP4 1.2.3.4 1.2.3.4 1 2\r\n",
+      "PROXY TCP4 1.2.3.4\r\n",
+      `PROXY UNKNOWN ${"f".repeat(92)}\r\n`,
+    ],
     ...[`${signature}\x11\x11\0\x0c${"a".repeat(12)}`, `${signature}\x22\x11\0\x0c${"a".repeat(12)}`],
     ...[`${signature}\x21\x12\0\x0c${"a".repeat(12)}`, `${signature}\x21\x31\0\xd8${"a".repeat(216)}`],
     ...[`${signature}\x21\x11\0\x0b${"a".repeat(11)}`, `${signature}\x21\x21\0\x0c${"a".repeat(12)}`],
     ...[`${signature}\x21\x11\xff\xff`, `${signature}\x21\0\0\0`],
   ];
-  for (const each of bad) assert.deepEqual(readProxyHeader(latin1(each)), { kind: "bad" }, JSON.stringify(each));
+  for (const each of bad)
+    assert.deepEqual(readProxyHeader(latin1(each)), { kind: "bad" }, JSON.stringify(each));
 });
 
 test("a header that comes in pieces is waited for, and what is written is read again", () => {
@@ -74,7 +83,14 @@ test("a header that comes in pieces is waited for, and what is written is read a
 });
 
 test("no bytes make the reader fail, or read beyond what is there", () => {
-  const start = fc.constantFrom("", "PROXY ", "PROXY TCP4 ", signature, `${signature}\x21`, `${signature}\x21\x11\0`);
+  const start = fc.constantFrom(
+    "",
+    "PROXY ",
+    "PROXY TCP4 ",
+    signature,
+    `${signature}\x21`,
+    `${signature}\x21\x11\0`,
+  );
   fc.assert(
     fc.property(start, fc.uint8Array({ maxLength: 2_500 }), (first, rest) => {
       const bytes = Buffer.concat([latin1(first), rest]);
@@ -122,7 +138,12 @@ test("in: a trusted source names the client, for the guest and the log, over HTT
 test("in: a trusted source that sends none, or half of one, gets nothing", async () => {
   await using door = await startDoor({ proxiedFrom: ["127.0.0.0/8"], limits: { headersMs: 200 } });
   await door.guest(() => assert.fail("not to be forwarded"));
-  for (const bytes of [request, v1.slice(0, 10), `${v1.replace("TCP4", "TCP6")}${request}`, "\0".repeat(5_000)])
+  for (const bytes of [
+    request,
+    v1.slice(0, 10),
+    `${v1.replace("TCP4", "TCP6")}${request}`,
+    "\0".repeat(5_000),
+  ])
     assert.equal(await send(door.port, bytes), "", JSON.stringify(bytes));
   const ends = connect(door.port, "127.0.0.1").resume();
   ends.end("PROXY ");
@@ -169,8 +190,14 @@ test("out: a guest that wants it is told first whose the connection is, of what 
     const client = connect({ port, host: "127.0.0.1", allowHalfOpen: true });
     client.end(`${proxied ? v1 : ""}hello`);
     await once(client, "connect");
-    const ends = { source: { address: "127.0.0.1", port: client.localPort ?? 0 }, destination: { address: "127.0.0.1", port } };
-    const header = writeProxyHeader("version" in options && options.version === "v2" ? 2 : 1, proxied ? connection : ends);
+    const ends = {
+      source: { address: "127.0.0.1", port: client.localPort ?? 0 },
+      destination: { address: "127.0.0.1", port },
+    };
+    const header = writeProxyHeader(
+      "version" in options && options.version === "v2" ? 2 : 1,
+      proxied ? connection : ends,
+    );
     assert.equal(await text(client), `${header.toString("utf8")}hello`);
   }
   guest.server.close();
@@ -196,13 +223,19 @@ test("out: it is within no TLS that ends here, and ALPN offers what the service 
 test("ALPN of a name is what its service wants, and of all others what is spoken here", async () => {
   await using door = await startDoor();
   door.put({
-    services: [webService(1, { ports: [{ port: 443, handlers: ["tls", "http"], tls_options: { alpn: ["http/1.1"] } }] })],
+    services: [
+      webService(1, {
+        ports: [{ port: 443, handlers: ["tls", "http"], tls_options: { alpn: ["http/1.1"] } }],
+      }),
+    ],
   });
   const ca = await door.authority();
   const agreed = async (servername: string, ALPNProtocols: string[]) => {
     const client = connectTls({ port: door.https, host: "127.0.0.1", servername, ca, ALPNProtocols });
     client.on("error", () => undefined);
-    await new Promise<void>((resolve) => client.once("secureConnect", resolve).once("close", () => resolve()));
+    await new Promise<void>((resolve) =>
+      client.once("secureConnect", resolve).once("close", () => resolve()),
+    );
     client.destroy();
     return client.alpnProtocol;
   };

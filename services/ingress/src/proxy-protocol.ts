@@ -99,9 +99,7 @@ function textOf(bytes: Buffer): string {
 
 const mapped = "::ffff:";
 const plain = (address: string): string =>
-  address.startsWith(mapped) && isIPv4(address.slice(mapped.length))
-    ? address.slice(mapped.length)
-    : address;
+  address.startsWith(mapped) && isIPv4(address.slice(mapped.length)) ? address.slice(mapped.length) : address;
 
 /** For the guest, as the first bytes of its connection. */
 export function writeProxyHeader(version: 1 | 2, { source, destination }: ProxiedConnection): Buffer {

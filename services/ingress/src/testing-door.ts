@@ -102,6 +102,13 @@ export async function sendRaw(port: number, bytes: string): Promise<string> {
   socket.on("error", () => undefined);
   await once(socket, "connect");
   socket.write(bytes, "latin1");
-  await once(socket, "close", { signal: AbortSignal.timeout(10_000) });
+  await new Promise<void>((resolve, reject) => {
+    const timer = setTimeout(() => reject(new Error(`still open: ${JSON.stringify(bytes)}`)), 10_000);
+    // Not `once`: a reset is an end as well.
+    socket.once("close", () => {
+      clearTimeout(timer);
+      resolve();
+    });
+  }).finally(() => socket.destroy());
   return text;
 }

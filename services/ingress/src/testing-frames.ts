@@ -31,8 +31,7 @@ export function uint32(value: number): Buffer {
 /** HPACK without tables and without Huffman: each field a literal that is not indexed (RFC 7541 6.2.2). */
 export function headerBlock(fields: readonly (readonly [string, string])[]): Buffer {
   const parts: Buffer[] = [];
-  for (const [name, value] of fields)
-    parts.push(Buffer.from([0]), literal(name), literal(value));
+  for (const [name, value] of fields) parts.push(Buffer.from([0]), literal(name), literal(value));
   return Buffer.concat(parts);
 }
 

@@ -1,6 +1,5 @@
 /** gRPC for the tests: a service without schema, whose messages are bytes, in grpc-js's own client and server. */
 import {
-
   credentials,
   makeGenericClientConstructor,
   Server,

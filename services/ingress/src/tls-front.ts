@@ -57,7 +57,14 @@ const agreed = (wanted: readonly string[], offered: readonly string[]): string |
 
 const resetWindowMs = 10_000;
 
-export function createTlsFront({ proxy, certificates, limits, listener, alpnOf, log }: TlsFrontDeps): TlsFront {
+export function createTlsFront({
+  proxy,
+  certificates,
+  limits,
+  listener,
+  alpnOf,
+  log,
+}: TlsFrontDeps): TlsFront {
   const http1 = createHttpServer(proxy, limits, listener);
   // It listens nowhere, and Node begins to hold connections to their limits when it is told that a server listens.
   http1.emit("listening");
