@@ -277,6 +277,26 @@ test("requests wait where the guest allows no more streams, and GOAWAY sends the
   client.destroy();
 });
 
+test("where one connection has as many streams as the guest allows, a second one is made", async () => {
+  await using door = await startDoor({ limits: { guestHttp2Connections: 2 } });
+  const open = new Set<() => void>();
+  await using _guest = await http2Guest(door, (server) => {
+    server.updateSettings({ maxConcurrentStreams: 2 });
+    server.on("stream", (stream) => {
+      open.add(() => {
+        stream.respond({ ":status": 200 });
+        stream.end("done");
+      });
+      // Nothing is answered before all four are there.
+      if (open.size === 4) for (const answer of open) answer();
+    });
+  });
+  const client = await clientOf(door);
+  const all = Array.from({ length: 4 }, () => client.request({ ":path": "/", ":authority": host }));
+  for (const stream of all) for await (const chunk of stream) assert.equal(String(chunk), "done");
+  client.destroy();
+});
+
 test("what a guest refused is sent again with its body, and what it reset is not", async () => {
   await using door = await startDoor();
   const seen: string[] = [];
@@ -316,7 +336,8 @@ test("what a guest refused is sent again with its body, and what it reset is not
 
 test("an answer that the guest resets in its middle never looks whole, and its code is passed on", async () => {
   await using door = await startDoor();
-  const ending = uint32(constants.NGHTTP2_ENHANCE_YOUR_CALM);
+  let ending: number = constants.NGHTTP2_ENHANCE_YOUR_CALM;
+  const fields: [string, string][] = [[":status", "200"]];
   const server = createTcpServer((socket) => {
     socket.write(Buffer.concat([frame(frameType.settings, 0, 0), frame(frameType.settings, ack, 0)]));
     let isPreface = true;
@@ -329,9 +350,9 @@ test("an answer that the guest resets in its middle never looks whole, and its c
       });
     readFrames(peer, ({ type, stream }) => {
       if (type !== frameType.headers) return;
-      const head = frame(frameType.headers, endHeaders, stream, headerBlock([[":status", "200"]]));
+      const head = frame(frameType.headers, endHeaders, stream, headerBlock(fields));
       socket.write(Buffer.concat([head, frame(frameType.data, 0, stream, "half")]));
-      setTimeout(() => socket.write(frame(frameType.rstStream, 0, stream, ending)), 50);
+      setTimeout(() => socket.write(frame(frameType.rstStream, 0, stream, uint32(ending))), 50);
     });
   }).listen(0, "127.0.0.1");
   await once(server, "listening");
@@ -344,6 +365,11 @@ test("an answer that the guest resets in its middle never looks whole, and its c
   client.destroy();
   const plain = await sendRaw(door.port, `GET / HTTP/1.1\r\nHost: ${host}\r\n\r\n`);
   assert.match(plain, /half\r\n$/, "the last chunk is missing");
+  // Without an error, and before all that was announced.
+  ending = constants.NGHTTP2_NO_ERROR;
+  fields.push(["content-length", "100"]);
+  const short = await sendRaw(door.port, `GET / HTTP/1.1\r\nHost: ${host}\r\n\r\n`);
+  assert.match(short, /content-length: 100\r\n[\s\S]*half$/);
   server.close();
 });
 

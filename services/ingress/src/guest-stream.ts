@@ -97,9 +97,9 @@ class GuestStream implements GuestControl {
       if (this.#missing !== undefined) this.#missing -= chunk.length;
       if (!this.#isOver) handler.onResponseData(this, chunk);
     });
-    // To Node a stream that was reset has ended as well; `close` comes next and says how.
+    // A stream that was reset without an error has ended as well, to Node; `close` comes next.
     stream.once("end", () => {
-      if (this.#isAnswered && stream.rstCode === NGHTTP2_NO_ERROR && !this.#missing) this.#end();
+      if (this.#isAnswered && !this.#missing) this.#end();
     });
     stream.on("error", () => undefined);
     stream.once("close", () => {

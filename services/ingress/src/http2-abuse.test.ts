@@ -301,6 +301,19 @@ for (const [name, { piece, most }] of Object.entries(floods))
     assert.ok(grown < 150 * 1024 * 1024, `${grown} bytes more are resident`);
   });
 
+test("resets are counted: after so many the client is told to calm down", async () => {
+  const { socket, seen: sees } = await open();
+  for (let count = 0; count <= streamResets + 5; count += 1) {
+    const reset = frame(frameType.rstStream, 0, odd(count), uint32(constants.NGHTTP2_CANCEL));
+    // With its body still to come, so that the stream is there when it is reset.
+    const block = headerBlock([[":method", "POST"], ...fields("/reset").slice(1)]);
+    socket.write(Buffer.concat([frame(frameType.headers, endHeaders, odd(count), block), reset]));
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  const goaway = await sees(isGoaway);
+  assert.equal(goaway?.payload.readUInt32BE(4), constants.NGHTTP2_ENHANCE_YOUR_CALM);
+});
+
 test("a request of too many headers is refused each time, and others are served meanwhile", async () => {
   const { socket } = await open();
   const many = Array.from({ length: 300 }, (_each, at) => [`x${at}`, "1"] as const);

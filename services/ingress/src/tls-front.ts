@@ -167,7 +167,9 @@ function serveHttp2(
         last === undefined || nowMs - last.sinceMs > resetWindowMs ? { count: 0, sinceMs: nowMs } : last;
       seen.count += 1;
       resets.set(session, seen);
-      if (seen.count > limits.streamResets) session.destroy(undefined, constants.NGHTTP2_ENHANCE_YOUR_CALM);
+      // Without an error Node would send the code of a close in peace.
+      if (seen.count > limits.streamResets)
+        session.destroy(new Error("too many resets"), constants.NGHTTP2_ENHANCE_YOUR_CALM);
     });
     stream.on("error", () => undefined);
   });
