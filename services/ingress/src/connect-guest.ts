@@ -7,6 +7,7 @@
  * the guest's own kernel had not sent when it reset is lost, and nothing here can get it.
  */
 import { Socket } from "node:net";
+import { connectTimeout } from "./unreachable.ts";
 
 const broken: ReadonlySet<string> = new Set(["EPIPE", "ECONNRESET"]);
 
@@ -69,11 +70,7 @@ export function connectGuest(
       reject(error);
     };
     const abort = (): void => fail(signal?.reason as Error);
-    const late = (): void => {
-      const text = "The machine did not take the connection in time.";
-      fail(Object.assign(new Error(text), { code: "ETIMEDOUT" }));
-    };
-    const timer = setTimeout(late, limitMs);
+    const timer = setTimeout(() => fail(connectTimeout()), limitMs);
     const connected = (): void => {
       settle();
       // A guest that is gone without a word is noticed, also on a connection on which nothing moves.

@@ -7,7 +7,7 @@
  * answer for a whole one.
  */
 import type { AccessEvent, AccessLog } from "./access-log.ts";
-import { type Balancer, Refused } from "./balancer.ts";
+import { type Balancer, Refused, type WaitReason } from "./balancer.ts";
 import type { LoadedPlace } from "./choose-place.ts";
 import { type ForwardedHead, headersToClient, trailersOnward } from "./forward-headers.ts";
 import type { GuestPools } from "./guest-pools.ts";
@@ -63,6 +63,7 @@ export class Exchange implements GuestHandler {
   #answeredMs = 0;
   #sent = false;
   #controller: GuestControl | undefined;
+  #whyWaited: WaitReason | undefined;
   #bytesOut = 0;
   #held: Buffer | undefined;
   #isOver = false;
@@ -91,7 +92,9 @@ export class Exchange implements GuestHandler {
   #findPlace(): void {
     try {
       const { find } = this.#facts;
-      const place = this.#deps.balancer.acquire(find, this.#tried, this.#gone.signal);
+      const place = this.#deps.balancer.acquire(find, this.#tried, this.#gone.signal, (why) => {
+        this.#whyWaited ??= why;
+      });
       if (!(place instanceof Promise)) {
         this.#sendTo(place);
         return;
@@ -178,7 +181,7 @@ export class Exchange implements GuestHandler {
   onResponseError(_controller: unknown, error: Error): void {
     if (this.#isOver) return;
     const place = this.#place;
-    if (place !== undefined && !this.#sent) this.#deps.balancer.avoid(place);
+    if (place !== undefined && !this.#sent) this.#deps.balancer.avoid(place, error);
     const { code = "" } = error as NodeJS.ErrnoException;
     const why = code || error.message;
     if (this.#response.headersSent) {
@@ -186,13 +189,14 @@ export class Exchange implements GuestHandler {
       this.#end({ reason: "guest_broke", why }, rstCode);
       return;
     }
-    const reason = reasonOf(code, this.#sent);
+    const early = !this.#sent && place !== undefined;
+    const reason = reasonOf(code) ?? (early ? this.#deps.balancer.refusalOf(place, error) : "guest_broke");
     if (error instanceof NotActedOn && place !== undefined) this.#ofNoAccount(place);
     if (place !== undefined && reason !== "guest_slow" && this.#mayRepeat()) {
       this.#failed = new Refused(reason, why);
       this.#place = undefined;
       this.#deps.balancer.release(place);
-      if (this.#sent || !this.#deps.balancer.isSettling(place)) this.#findPlace();
+      if (this.#sent || !this.#deps.balancer.isSettling(place, error)) this.#findPlace();
       else {
         this.#tried.delete(place.endpoint.id);
         setTimeout(() => this.#isOver || this.#findPlace(), this.#deps.limits.settleRetryMs);
@@ -216,8 +220,9 @@ export class Exchange implements GuestHandler {
   }
 
   #refuseWith(error: unknown): void {
-    // Where there is no other machine to try, what the last one did is the reason.
-    const told = this.#failed ?? error;
+    // Where there is no other machine to try, what the last one did is the reason, unless its host was lost over it.
+    const isLost = error instanceof Refused && error.code === "unreachable";
+    const told = isLost ? error : (this.#failed ?? error);
     if (told instanceof Refused) this.#refuse(told.code, told.why);
     else this.#refuse("guest_broke", String(error));
   }
@@ -271,18 +276,21 @@ export class Exchange implements GuestHandler {
       trace_id: head.traceId,
       attempts: this.#tried.size + this.#refusals,
       ...(this.#placedMs === 0 ? {} : { wait_ms: since(this.#beganMs, this.#placedMs) }),
+      ...(this.#whyWaited === undefined ? {} : { why_waited: this.#whyWaited }),
       ...(this.#answeredMs === 0 ? {} : { upstream_ms: since(this.#placedMs, this.#answeredMs) }),
       duration_ms: since(this.#beganMs, performance.now()),
+      bytes_in: this.#body?.bytes ?? 0,
       bytes_out: this.#bytesOut,
       ...told,
     });
   }
 }
 
-function reasonOf(code: string, sent: boolean): RefusalCode {
+/** What a guest did wrong; undefined where the connection failed. */
+function reasonOf(code: string): RefusalCode | undefined {
   if (code === "UND_ERR_HEADERS_TIMEOUT") return "guest_slow";
   if (code === "STREAMS_IN_USE") return "overloaded";
   if (code.startsWith("HPE_") || code === "UND_ERR_HEADERS_OVERFLOW" || code.startsWith("ERR_"))
     return "guest_invalid";
-  return sent ? "guest_broke" : "guest_refused";
+  return undefined;
 }

@@ -3,7 +3,7 @@
  * again. Nothing is sent before, so whatever fails here may be tried elsewhere.
  */
 import { setTimeout as delay } from "node:timers/promises";
-import { type Balancer, Refused } from "./balancer.ts";
+import { type Balancer, Refused, type WaitReason } from "./balancer.ts";
 import type { LoadedPlace } from "./choose-place.ts";
 import type { IngressLimits } from "./limits.ts";
 import type { LoadedTarget } from "./targets.ts";
@@ -12,6 +12,7 @@ export interface GuestSearch {
   readonly find: () => LoadedTarget | undefined;
   /** Machines that were tried are added. */
   readonly tried: Set<string>;
+  readonly waits: (why: WaitReason) => void;
   readonly signal: AbortSignal;
 }
 
@@ -21,20 +22,20 @@ export interface GuestSearch {
  */
 export async function findGuest<Made>(
   { balancer, limits }: { readonly balancer: Balancer; readonly limits: IngressLimits },
-  { find, tried, signal }: GuestSearch,
+  { find, tried, waits, signal }: GuestSearch,
   connect: (place: LoadedPlace) => Promise<Made>,
 ): Promise<{ readonly place: LoadedPlace; readonly made: Made }> {
   for (;;) {
-    const place = await balancer.acquire(find, tried, signal);
+    const place = await balancer.acquire(find, tried, signal, waits);
     tried.add(place.endpoint.id);
     try {
       return { place, made: await connect(place) };
     } catch (error) {
       balancer.release(place);
-      balancer.avoid(place);
+      balancer.avoid(place, error);
       if (tried.size >= limits.attempts || signal.aborted)
-        throw new Refused("guest_refused", (error as Error).message);
-      if (balancer.isSettling(place)) {
+        throw new Refused(balancer.refusalOf(place, error), (error as Error).message);
+      if (balancer.isSettling(place, error)) {
         tried.delete(place.endpoint.id);
         await delay(limits.settleRetryMs);
       }

@@ -10,20 +10,27 @@ import type { GuestControl, GuestHandler, GuestRequest } from "./guest-request.t
 import type { IngressLimits } from "./limits.ts";
 import type { RequestBody } from "./request-body.ts";
 
+export interface ChunkedGuest {
+  readonly limits: IngressLimits;
+  readonly guest: GuestAddress;
+  /** Ends all of it. */
+  readonly signal: AbortSignal;
+}
+
 export async function sendChunked(
-  limits: IngressLimits,
-  guest: GuestAddress,
+  { limits, guest, signal }: ChunkedGuest,
   request: GuestRequest & { readonly body: RequestBody },
   handler: GuestHandler,
 ): Promise<void> {
   try {
-    const socket = await connectGuest(guest, { limitMs: limits.connectMs });
+    const socket = await connectGuest(guest, { limitMs: limits.connectMs, signal });
     const asking = httpRequest({
       createConnection: () => socket,
       method: request.method,
       path: request.path,
       headers: [...request.headers, "transfer-encoding", "chunked", "connection", "close"],
       maxHeaderSize: limits.headerBytes,
+      signal,
     });
     new ChunkedRequest(asking, { limits, request, handler }).start();
   } catch (error) {

@@ -57,20 +57,21 @@ export class Http2Guest {
     this.#openMore();
   }
 
-  /** No new requests; those under way go on. */
+  /** No new requests; those under way, and those that wait, go on. */
   close(): void {
     this.#isClosed = true;
-    for (const connection of this.#connections) this.#leave(connection);
+    this.#leaveWhenDone();
   }
 
   destroy(): void {
+    this.#failWaiting(new Error("The connection was given up."));
     this.close();
-    this.#failWaiting(new Error("The front door stops."));
     for (const { session } of this.#connections) session.destroy();
   }
 
-  get isBusy(): boolean {
-    return this.#waiting.size > 0 || [...this.#connections].some(({ streams }) => streams > 0);
+  #leaveWhenDone(): void {
+    if (!this.#isClosed || this.#waiting.size > 0) return;
+    for (const connection of this.#connections) this.#leave(connection);
   }
 
   #free(): Connection | undefined {
@@ -102,6 +103,7 @@ export class Http2Guest {
       this.#send(free, waiting.request, waiting.handler);
     }
     this.#openMore();
+    this.#leaveWhenDone();
   }
 
   #idle(connection: Connection): void {
@@ -172,8 +174,7 @@ export class Http2Guest {
         // Streams have a window each; all together must not be held back by the smallest of the defaults.
         session.setLocalWindowSize(limits.http2ConnectionWindowBytes);
         this.#connections.add(connection);
-        if (this.#isClosed) this.#leave(connection);
-        else this.#idle(connection);
+        this.#idle(connection);
         // It may allow more later, or less.
         session.on("remoteSettings", () => this.#next());
         resolve();

@@ -15,6 +15,8 @@ interface Kept {
   readonly guest: GuestAddress;
   http1?: PoolType;
   http2?: Http2Guest;
+  /** Ends what has a connection of its own. */
+  readonly gone: AbortController;
   usedMs: number;
 }
 
@@ -37,7 +39,8 @@ export class GuestPools {
       return;
     }
     if (body?.isChunked === true) {
-      void sendChunked(this.#limits, kept.guest, { ...request, body }, handler);
+      const { guest, gone } = kept;
+      void sendChunked({ limits: this.#limits, guest, signal: gone.signal }, { ...request, body }, handler);
       return;
     }
     kept.http1 ??= this.#open(kept.guest);
@@ -55,7 +58,7 @@ export class GuestPools {
 
   #keep(address: string, port: number): Kept {
     const key = `${address} ${port}`;
-    const kept = this.#kept.get(key) ?? { guest: { address, port }, usedMs: 0 };
+    const kept = this.#kept.get(key) ?? { guest: { address, port }, gone: new AbortController(), usedMs: 0 };
     if (kept.usedMs === 0) this.#kept.set(key, kept);
     kept.usedMs = performance.now();
     return kept;
@@ -82,22 +85,43 @@ export class GuestPools {
     });
   }
 
+  /**
+   * A machine takes no new requests. Connections that are idle close now and the others with their request, so that its
+   * host sees when it is quiet, and no request is sent on a connection that its end is about to close.
+   */
+  retire(address: string): void {
+    for (const [key, kept] of this.#kept) if (kept.guest.address === address) this.#forget(key, kept);
+  }
+
+  #forget(key: string, { http1, http2 }: Kept): void {
+    this.#kept.delete(key);
+    void http1?.close().catch(() => undefined);
+    http2?.close();
+  }
+
   /** Those that nobody used; what is under way on one goes on. */
   sweep(): void {
     const oldMs = performance.now() - idlePoolMs;
-    for (const [key, { http1, http2, usedMs }] of this.#kept) {
-      // What waits for a stream there would otherwise be left alone.
-      if (usedMs > oldMs || http2?.isBusy === true) continue;
-      this.#kept.delete(key);
-      void http1?.close().catch(() => undefined);
-      http2?.close();
-    }
+    for (const [key, kept] of this.#kept) if (kept.usedMs <= oldMs) this.#forget(key, kept);
+  }
+
+  /** Breaks off what is under way with a guest whose host is gone: nothing else would end it for minutes. */
+  drop(address: string, port: number): void {
+    const key = `${address} ${port}`;
+    const kept = this.#kept.get(key);
+    this.#kept.delete(key);
+    if (kept !== undefined) void this.#destroy(kept);
+  }
+
+  async #destroy({ http1, http2, gone }: Kept): Promise<void> {
+    gone.abort(new Error("The connection was given up."));
+    http2?.destroy();
+    await http1?.destroy().catch(() => undefined);
   }
 
   async stop(): Promise<void> {
     const kept = [...this.#kept.values()];
     this.#kept.clear();
-    for (const { http2 } of kept) http2?.destroy();
-    await Promise.all(kept.map(({ http1 }) => http1?.destroy()));
+    await Promise.all(kept.map((each) => this.#destroy(each)));
   }
 }

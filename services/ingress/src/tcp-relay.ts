@@ -5,7 +5,7 @@
 import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import type { AccessLog } from "./access-log.ts";
-import { type Balancer, Refused } from "./balancer.ts";
+import { type Balancer, Refused, type WaitReason } from "./balancer.ts";
 import type { LoadedPlace } from "./choose-place.ts";
 import { clientAddress, connectionOf } from "./client-address.ts";
 import { connectGuest } from "./connect-guest.ts";
@@ -43,10 +43,14 @@ export async function relayConnection(deps: TcpRelayDeps, asked: RelayRequest): 
   let place: LoadedPlace | undefined;
   let told: { readonly reason?: string; readonly why?: string } = {};
   let waitMs = 0;
+  let whyWaited: WaitReason | undefined;
+  const waits = (why: WaitReason): void => {
+    whyWaited ??= why;
+  };
   try {
     const { signal } = gone;
     const limitMs = deps.limits.connectMs;
-    const found = await findGuest(deps, { find, tried, signal }, (each) =>
+    const found = await findGuest(deps, { find, tried, waits, signal }, (each) =>
       connect(each, socket, { limitMs, signal }),
     );
     place = found.place;
@@ -68,7 +72,9 @@ export async function relayConnection(deps: TcpRelayDeps, asked: RelayRequest): 
     ...(place === undefined ? {} : { machine_id: place.endpoint.id }),
     attempts: tried.size,
     wait_ms: Math.round(waitMs),
+    ...(whyWaited === undefined ? {} : { why_waited: whyWaited }),
     duration_ms: Math.round(performance.now() - beganMs),
+    bytes_in: socket.bytesRead,
     bytes_out: socket.bytesWritten,
     ...told,
   });

@@ -5,7 +5,7 @@
 import { type ClientRequest as GuestRequest, request as httpRequest, type IncomingMessage } from "node:http";
 import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
-import { Refused } from "./balancer.ts";
+import { Refused, type WaitReason } from "./balancer.ts";
 import type { LoadedPlace } from "./choose-place.ts";
 import { connectGuest } from "./connect-guest.ts";
 import type { ExchangeDeps, ExchangeFacts } from "./exchange.ts";
@@ -34,6 +34,9 @@ class Tunnel {
   readonly #beganMs = performance.now();
   #place: LoadedPlace | undefined;
   #headSent = false;
+  #placedMs = 0;
+  #answeredMs = 0;
+  #whyWaited: WaitReason | undefined;
 
   constructor(deps: ExchangeDeps, asked: TunnelRequest) {
     this.#deps = deps;
@@ -50,11 +53,16 @@ class Tunnel {
       const { find } = this.#asked.facts;
       const { signal } = this.#gone;
       const limitMs = this.#deps.limits.connectMs;
+      const waits = (why: WaitReason): void => {
+        this.#whyWaited ??= why;
+      };
       const { place, made } = await findGuest(
         this.#deps,
-        { find, tried: this.#tried, signal },
-        ({ endpoint: { address }, service: { internalPort: port } }) =>
-          connectGuest({ address, port }, { limitMs, signal }),
+        { find, tried: this.#tried, waits, signal },
+        ({ endpoint: { address }, service: { internalPort: port } }) => {
+          this.#placedMs = performance.now();
+          return connectGuest({ address, port }, { limitMs, signal });
+        },
       );
       this.#place = place;
       status = await this.#ask(made);
@@ -107,6 +115,7 @@ class Tunnel {
 
   #writeHead(answer: IncomingMessage, more: readonly string[]): void {
     this.#headSent = true;
+    this.#answeredMs = performance.now();
     const { requestId } = this.#asked.facts.head;
     const headers = [...headersToClient(answer.rawHeaders, requestId), ...more];
     const lines = [`HTTP/1.1 ${answer.statusCode} ${answer.statusMessage ?? ""}`];
@@ -129,6 +138,9 @@ class Tunnel {
       request_id: head.requestId,
       trace_id: head.traceId,
       attempts: this.#tried.size,
+      ...(this.#placedMs === 0 ? {} : { wait_ms: Math.round(this.#placedMs - this.#beganMs) }),
+      ...(this.#whyWaited === undefined ? {} : { why_waited: this.#whyWaited }),
+      ...(this.#answeredMs === 0 ? {} : { upstream_ms: Math.round(this.#answeredMs - this.#placedMs) }),
       duration_ms: Math.round(performance.now() - this.#beganMs),
       ...told,
     });
