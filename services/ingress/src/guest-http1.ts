@@ -15,10 +15,12 @@ export interface ChunkedGuest {
   readonly guest: GuestAddress;
   /** Ends all of it. */
   readonly signal: AbortSignal;
+  /** Called once, when it is over. */
+  readonly over: () => void;
 }
 
 export async function sendChunked(
-  { limits, guest, signal }: ChunkedGuest,
+  { limits, guest, signal, over }: ChunkedGuest,
   request: GuestRequest & { readonly body: RequestBody },
   handler: GuestHandler,
 ): Promise<void> {
@@ -32,8 +34,10 @@ export async function sendChunked(
       maxHeaderSize: limits.headerBytes,
       signal,
     });
+    asking.once("close", over);
     new ChunkedRequest(asking, { limits, request, handler }).start();
   } catch (error) {
+    over();
     handler.onResponseError(undefined, error as Error);
   }
 }

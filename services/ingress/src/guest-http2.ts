@@ -69,6 +69,10 @@ export class Http2Guest {
     for (const { session } of this.#connections) session.destroy();
   }
 
+  get isBusy(): boolean {
+    return this.#waiting.size > 0 || this.#connections.size > 0;
+  }
+
   #leaveWhenDone(): void {
     if (!this.#isClosed || this.#waiting.size > 0) return;
     for (const connection of this.#connections) this.#leave(connection);

@@ -15,8 +15,9 @@ interface Kept {
   readonly guest: GuestAddress;
   http1?: PoolType;
   http2?: Http2Guest;
-  /** Ends what has a connection of its own. */
+  /** Ends what has a connection of its own; so many have one. */
   readonly gone: AbortController;
+  alone: number;
   usedMs: number;
 }
 
@@ -25,6 +26,8 @@ const idlePoolMs = 60_000;
 export class GuestPools {
   readonly #limits: IngressLimits;
   readonly #kept = new Map<string, Kept>();
+  /** They take nothing new, and something may be under way on them. */
+  readonly #closing = new Map<Kept, string>();
 
   constructor(limits: IngressLimits) {
     this.#limits = limits;
@@ -40,7 +43,15 @@ export class GuestPools {
     }
     if (body?.isChunked === true) {
       const { guest, gone } = kept;
-      void sendChunked({ limits: this.#limits, guest, signal: gone.signal }, { ...request, body }, handler);
+      kept.alone += 1;
+      const over = (): void => {
+        kept.alone -= 1;
+      };
+      void sendChunked(
+        { limits: this.#limits, guest, signal: gone.signal, over },
+        { ...request, body },
+        handler,
+      );
       return;
     }
     kept.http1 ??= this.#open(kept.guest);
@@ -58,7 +69,12 @@ export class GuestPools {
 
   #keep(address: string, port: number): Kept {
     const key = `${address} ${port}`;
-    const kept = this.#kept.get(key) ?? { guest: { address, port }, gone: new AbortController(), usedMs: 0 };
+    const kept = this.#kept.get(key) ?? {
+      guest: { address, port },
+      gone: new AbortController(),
+      alone: 0,
+      usedMs: 0,
+    };
     if (kept.usedMs === 0) this.#kept.set(key, kept);
     kept.usedMs = performance.now();
     return kept;
@@ -93,24 +109,31 @@ export class GuestPools {
     for (const [key, kept] of this.#kept) if (kept.guest.address === address) this.#forget(key, kept);
   }
 
-  #forget(key: string, { http1, http2 }: Kept): void {
+  #forget(key: string, kept: Kept): void {
     this.#kept.delete(key);
-    void http1?.close().catch(() => undefined);
-    http2?.close();
+    this.#closing.set(kept, key);
+    kept.http2?.close();
+    const closed = (): void => {
+      delete kept.http1;
+    };
+    void kept.http1?.close().then(closed, closed);
   }
 
   /** Those that nobody used; what is under way on one goes on. */
   sweep(): void {
     const oldMs = performance.now() - idlePoolMs;
     for (const [key, kept] of this.#kept) if (kept.usedMs <= oldMs) this.#forget(key, kept);
+    for (const kept of [...this.#closing.keys()])
+      if (kept.http1 === undefined && kept.http2?.isBusy !== true && kept.alone === 0)
+        this.#closing.delete(kept);
   }
 
   /** Breaks off what is under way with a guest whose host is gone: nothing else would end it for minutes. */
   drop(address: string, port: number): void {
     const key = `${address} ${port}`;
     const kept = this.#kept.get(key);
-    this.#kept.delete(key);
-    if (kept !== undefined) void this.#destroy(kept);
+    if (kept !== undefined) this.#forget(key, kept);
+    for (const [closing, of] of this.#closing) if (of === key) void this.#destroy(closing);
   }
 
   async #destroy({ http1, http2, gone }: Kept): Promise<void> {
@@ -120,8 +143,7 @@ export class GuestPools {
   }
 
   async stop(): Promise<void> {
-    const kept = [...this.#kept.values()];
-    this.#kept.clear();
-    await Promise.all(kept.map((each) => this.#destroy(each)));
+    for (const [key, kept] of this.#kept) this.#forget(key, kept);
+    await Promise.all([...this.#closing.keys()].map((kept) => this.#destroy(kept)));
   }
 }
