@@ -49,11 +49,12 @@ export const nodeUser = (nodeId: string, nkey: string): BusUser => ({
         `${statePrefix}mesh.${nodeId}`,
         `cmd.${nodeId}.>`,
         `stream.${nodeId}.>`,
+        `load.${nodeId}`,
         `_INBOX.*.${nodeId}.>`,
         ...readState,
       ],
     },
-    subscribe: { allow: [`cmd.${nodeId}.>`, `stream.${nodeId}.>`, `_INBOX.${nodeId}.>`] },
+    subscribe: { allow: [`cmd.${nodeId}.>`, `stream.${nodeId}.>`, "load.*", `_INBOX.${nodeId}.>`] },
   },
 });
 

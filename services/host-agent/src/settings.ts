@@ -35,6 +35,8 @@ export interface AgentSettings {
   readonly httpPort: number;
   readonly httpsPort: number;
   readonly domain: string;
+  /** Of the front door, from the start; by load when absent. */
+  readonly ingressProcesses?: number;
   readonly assetsDir: string;
   /** The folder of `services/`. */
   readonly servicesDir: string;
@@ -74,9 +76,11 @@ export function readSettings(
     throw invalid("HEARTH_ADDRESS", `${address} is no address of this host that other hosts could reach`);
   const labels = options.labels ?? (env.HEARTH_LABELS || undefined);
   const cpuOvercommit = readCpuOvercommit(env.HEARTH_CPU_OVERCOMMIT);
+  const ingressProcesses = readIngressProcesses(env);
   return Object.freeze({
     ...(labels === undefined ? {} : { labels: readLabels(labels) }),
     ...(cpuOvercommit === undefined ? {} : { cpuOvercommit }),
+    ...(ingressProcesses === undefined ? {} : { ingressProcesses }),
     dataDir: resolve(options.dataDir ?? env.HEARTH_DATA_DIR ?? "/var/lib/hearth"),
     runDir,
     apiHost: "127.0.0.1",
@@ -112,6 +116,7 @@ export function settingsEnvironment(settings: AgentSettings): Record<string, str
     ...(settings.address === undefined ? {} : { HEARTH_ADDRESS: settings.address }),
     ...(settings.region === undefined ? {} : { HEARTH_REGION: settings.region }),
     ...(settings.labels === undefined ? {} : { HEARTH_LABELS: labelsText(settings.labels) }),
+    HEARTH_INGRESS_PROCESSES: String(settings.ingressProcesses ?? ""),
     HEARTH_CPU_OVERCOMMIT: String(settings.cpuOvercommit ?? ""),
     HEARTH_ASSETS: settings.assetsDir,
     HEARTH_SERVICES: settings.servicesDir,
@@ -142,6 +147,14 @@ function readDomain(env: NodeJS.ProcessEnv): string {
   const domain = env.HEARTH_DOMAIN || "hearth.localhost";
   if (/^[a-z0-9]([a-z0-9.-]{0,200}[a-z0-9])?$/.test(domain)) return domain;
   throw invalid("HEARTH_DOMAIN", `"${domain}" is no name in lower case, such as apps.example.com`);
+}
+
+function readIngressProcesses(env: NodeJS.ProcessEnv): number | undefined {
+  const text = env.HEARTH_INGRESS_PROCESSES;
+  if (text === undefined || text === "") return undefined;
+  const count = Number(text);
+  if (/^\d+$/.test(text) && count >= 1 && count <= 64) return count;
+  throw invalid("HEARTH_INGRESS_PROCESSES", `"${text}" is no number of processes from 1 to 64`);
 }
 
 function readPort(name: string, env: NodeJS.ProcessEnv, last = 65_535): number | undefined {

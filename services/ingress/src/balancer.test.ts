@@ -5,6 +5,7 @@ import { test } from "node:test";
 import { idlePlace } from "./autostop.ts";
 import { choosePlace, type LoadedPlace } from "./choose-place.ts";
 import { endpointOf, servicesOf } from "./endpoint.ts";
+import { noOtherLoads } from "./other-loads.ts";
 import { RouteTable } from "./route-table.ts";
 import { Targets } from "./targets.ts";
 import { closedPort, startDoor } from "./testing-door.ts";
@@ -41,7 +42,13 @@ function placeOf({
 }
 
 const choose = (places: readonly LoadedPlace[], turn = 0, tried: readonly string[] = []) => {
-  const found = choosePlace(places, { nodeId: "n1", nowMs: 100, tried: new Set(tried), turn });
+  const found = choosePlace(places, {
+    nodeId: "n1",
+    nowMs: 100,
+    tried: new Set(tried),
+    turn,
+    others: noOtherLoads,
+  });
   return found && Number.parseInt(found.endpoint.id, 16);
 };
 const concurrency = (soft_limit: number, hard_limit: number) => ({
@@ -79,7 +86,7 @@ test("a machine that was tried is not tried again, and one that failed just now 
 });
 
 test("a machine is idle when all of it was, for long enough, and enough others run", () => {
-  const rule = { nodeId: "n1", nowMs: 1_000, idleMs: 500 };
+  const rule = { nodeId: "n1", nowMs: 1_000, idleMs: 500, others: noOtherLoads };
   const stop = { autostop: "stop" };
   const idle = (places: readonly LoadedPlace[]) => idlePlace(places, rule)?.endpoint.id;
   assert.equal(idle([placeOf({ id: 1, service: stop })]), machineId(1));

@@ -6,6 +6,7 @@
  */
 import { choosePlace, isAboveSoft, type LoadedPlace } from "./choose-place.ts";
 import type { IngressLimits } from "./limits.ts";
+import type { OtherLoads } from "./other-loads.ts";
 import type { RefusalCode } from "./refusal.ts";
 import type { RouteTable } from "./route-table.ts";
 import type { LoadedTarget } from "./targets.ts";
@@ -30,6 +31,9 @@ export interface BalancerDeps {
   readonly table: RouteTable;
   readonly nodeId: string;
   readonly limits: IngressLimits;
+  readonly others: OtherLoads;
+  /** Told of each change of what this process has at a service of a machine. */
+  readonly loadChanged?: (machineId: string, internalPort: number, active: number) => void;
   /** Asks that one of these machines is started, if none is being started; undefined when it cannot be. */
   readonly wake: (target: LoadedTarget) => Wake | undefined;
 }
@@ -73,10 +77,16 @@ export class Balancer {
     return place ?? this.#wait(target, { find, tried }, signal);
   }
 
-  release({ load, endpoint }: LoadedPlace): void {
+  release({ load, endpoint, service }: LoadedPlace): void {
     load.active -= 1;
     load.busyMs = performance.now();
+    this.#deps.loadChanged?.(endpoint.id, service.internalPort, load.active);
     if (this.#waiting.size > 0) this.#retry(endpoint.app);
+  }
+
+  /** Others have less to do at the app's machines: who waits here may have a place. */
+  loadsFell(app: string): void {
+    if (this.#waiting.has(app)) this.#retry(app);
   }
 
   avoid({ load }: LoadedPlace): void {
@@ -99,12 +109,16 @@ export class Balancer {
 
   #take(target: LoadedTarget, tried: ReadonlySet<string>): LoadedPlace | undefined {
     this.#turn = (this.#turn + 1) % 1_000_000;
-    const { nodeId } = this.#deps;
-    const place = choosePlace(target.places, { nodeId, nowMs: performance.now(), tried, turn: this.#turn });
+    const { nodeId, others, loadChanged } = this.#deps;
+    const place = choosePlace(target.places, {
+      ...{ nodeId, nowMs: performance.now(), tried, turn: this.#turn },
+      others,
+    });
     if (place === undefined) return undefined;
     // All others have as much to do: one more machine would help before somebody has to wait.
-    if (isAboveSoft(place)) this.#deps.wake(target);
+    if (isAboveSoft(place, others)) this.#deps.wake(target);
     place.load.active += 1;
+    loadChanged?.(place.endpoint.id, place.service.internalPort, place.load.active);
     return place;
   }
 

@@ -1,4 +1,5 @@
 /** What the front door of a node is told, out of the node's file of settings. */
+import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { type NodeConfig, readNodeConfig } from "@hearth/cluster";
 
@@ -12,7 +13,12 @@ export interface IngressConfig {
   readonly https: number;
   /** Ports that other services of the host have or may come to have. */
   readonly reserved: readonly number[];
+  /** Processes of the front door: so many at most, and from the start when an operator has said so. */
+  readonly processes: { readonly most: number; readonly isFixed: boolean };
 }
+
+/** Where each takes a core; more doors than that are more copies of the routes for little. */
+const mostByLoad = 4;
 
 /** curl and browsers take names below `localhost` for this host, so that it works before anybody has set up names. */
 export const defaultDomain = "hearth.localhost";
@@ -20,10 +26,21 @@ export const defaultDomain = "hearth.localhost";
 /** @throws HearthError `invalid_argument` */
 export function readIngressConfig(env: NodeJS.ProcessEnv): IngressConfig {
   const node = readNodeConfig(env.HEARTH_NODE_CONFIG);
-  const { domain = defaultDomain, host = "::", http = 80, https = 443, reserved = [] } = node.ingress ?? {};
+  const {
+    domain = defaultDomain,
+    host = "::",
+    http = 80,
+    https = 443,
+    reserved = [],
+    processes,
+  } = node.ingress ?? {};
   return Object.freeze({
     ...{ node, domain, host, http, https },
     directory: join(node.data_dir, "ingress"),
     reserved: [node.api.port, ...reserved],
+    processes: {
+      most: processes ?? Math.min(availableParallelism(), mostByLoad),
+      isFixed: processes !== undefined,
+    },
   });
 }

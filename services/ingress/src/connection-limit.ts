@@ -1,4 +1,7 @@
-/** How many connections the door of this host has, together and from one address. */
+/**
+ * How many connections the door of this host has, together and from one address. All are counted by the process that
+ * takes them, whichever process serves them then, so that the limits are those of the host.
+ */
 import type { Socket } from "node:net";
 import { clientAddress } from "./client-address.ts";
 import type { IngressLimits } from "./limits.ts";
@@ -16,23 +19,25 @@ export class ConnectionLimit {
     return this.#open;
   }
 
-  /** False when it is one too many: then it is closed without a word, as a word would cost what is short. */
-  admit(socket: Socket): boolean {
+  /**
+   * Undefined when it is one too many: then it is closed without a word, as a word would cost what is short.
+   * @returns to be called once, when the connection is over
+   */
+  admit(socket: Socket): (() => void) | undefined {
     const source = sourceOf(clientAddress(socket));
     const count = this.#perSource.get(source) ?? 0;
     if (this.#open >= this.#limits.connections || count >= this.#limits.connectionsPerSource) {
       socket.destroy();
-      return false;
+      return undefined;
     }
     this.#open += 1;
     this.#perSource.set(source, count + 1);
-    socket.once("close", () => {
+    return () => {
       this.#open -= 1;
       const left = (this.#perSource.get(source) ?? 1) - 1;
       if (left === 0) this.#perSource.delete(source);
       else this.#perSource.set(source, left);
-    });
-    return true;
+    };
   }
 }
 

@@ -2,9 +2,12 @@
  * The front door of one host: listeners, routes and what is between them. `start` opens the listeners, `stop` lets what
  * is under way end within its limit.
  *
- * The ports of HTTP and HTTPS are shared by all apps by name; any other port belongs to one app.
+ * The ports of HTTP and HTTPS are shared by all apps by name; any other port belongs to one app. One process of a host
+ * has the listeners and counts what they take. It may hand a connection over to another process, whose front door
+ * begins by `serve` and has none.
  */
 import { once } from "node:events";
+import type { Server as HttpServer } from "node:http";
 import { type AddressInfo, createServer, type Server as NetServer, type Socket } from "node:net";
 import type { Replica } from "@hearth/cluster";
 import { type AppFact, factKeys } from "@hearth/machine";
@@ -14,15 +17,17 @@ import { Balancer, Refused } from "./balancer.ts";
 import { Certificates } from "./certificates.ts";
 import type { Load } from "./choose-place.ts";
 import { ConnectionLimit } from "./connection-limit.ts";
+import type { Arrival } from "./door-messages.ts";
 import { GuestPools } from "./guest-pools.ts";
 import { HttpProxy } from "./http-proxy.ts";
 import { createHttpServer } from "./http-server.ts";
 import type { IngressLimits } from "./limits.ts";
 import type { KeyAndCertificate } from "./local-ca.ts";
-import { PortClaims, type PortOwner } from "./port-claims.ts";
+import { noOtherLoads, type OtherLoads } from "./other-loads.ts";
+import { PortClaims } from "./port-claims.ts";
 import { RouteTable } from "./route-table.ts";
 import { Targets } from "./targets.ts";
-import { TcpPorts } from "./tcp-ports.ts";
+import { listenerOptions, TcpPorts } from "./tcp-ports.ts";
 import { relayConnection } from "./tcp-relay.ts";
 import { serveTlsDoor } from "./tls-door.ts";
 import { createTlsFront, type TlsFront } from "./tls-front.ts";
@@ -43,6 +48,19 @@ export interface IngressDeps {
   /** The worker of this host starts a machine, or stops it. */
   readonly startMachine: (machineId: string) => Promise<void>;
   readonly stopMachine: (machineId: string) => Promise<void>;
+  /** What others have at machines; nothing when absent. */
+  readonly others?: OtherLoads;
+  /** Told of each change of what this process has at a service of a machine. */
+  readonly loadChanged?: (machineId: string, internalPort: number, active: number) => void;
+  /** Before this host stops a machine, and when it was not stopped. */
+  readonly draining?: (machineId: string, isDraining: boolean) => void;
+  /**
+   * Takes a connection that was admitted, or leaves it to this process.
+   * @param over to be called when it is over
+   */
+  readonly handOver?: (socket: Socket, arrival: Arrival, over: () => void) => boolean;
+  /** 48 bytes, the same for all processes of a host: any of them takes up a session of TLS. Its own when absent. */
+  readonly ticketKeys?: Buffer;
 }
 
 export interface IngressPorts {
@@ -69,6 +87,8 @@ export class Ingress {
   readonly #servers: NetServer[] = [];
   readonly #sockets = new Set<Socket>();
   readonly #timers: NodeJS.Timeout[] = [];
+  #emptied: (() => void) | undefined;
+  #plain: HttpServer | undefined;
   #front: TlsFront | undefined;
   #shown: KeyAndCertificate | undefined;
   #tcpPorts: TcpPorts | undefined;
@@ -87,7 +107,12 @@ export class Ingress {
     // The order counts: what waits is tried again when all the rest knows of the change.
     this.table.watch((app) => waker.changed(app, (id) => this.table.machine(id)?.state));
     this.#targets = new Targets(this.table, domain, deps.reaches);
-    this.balancer = new Balancer({ table: this.table, nodeId, limits, wake: (target) => waker.wake(target) });
+    this.balancer = new Balancer({
+      ...{ table: this.table, nodeId, limits },
+      others: deps.others ?? noOtherLoads,
+      ...(deps.loadChanged === undefined ? {} : { loadChanged: deps.loadChanged }),
+      wake: (target) => waker.wake(target),
+    });
     this.#pools = new GuestPools(limits);
     this.#connections = new ConnectionLimit(limits);
     this.#proxy = new HttpProxy({
@@ -116,18 +141,9 @@ export class Ingress {
 
   async #open({ host, http, https, reserved = [] }: IngressPorts) {
     const { limits, log } = this.#deps;
-    const secure = createServer({ allowHalfOpen: true, noDelay: true }, (socket) =>
-      this.#serveSecure(socket),
-    );
-    const httpsPort = await this.#listen(secure, host, https);
-    const listener = { publicPort: 443, httpsPort, secure: true };
-    this.#front = createTlsFront({
-      ...{ proxy: this.#proxy, certificates: this.#certificates, limits, log },
-      listener,
-    });
-    const plain = createHttpServer(this.#proxy, limits, { ...listener, publicPort: 80, secure: false });
-    plain.prependListener("connection", (socket: Socket) => void this.#admit(socket));
-    const httpPort = await this.#listen(plain, host, http);
+    const httpsPort = await this.#listen({ kind: "https" }, host, https);
+    const httpPort = await this.#listen({ kind: "http" }, host, http);
+    await this.serve(httpsPort);
     this.#tcpPorts = new TcpPorts({
       ...{ claims: this.#claims, host, log },
       rule: {
@@ -135,14 +151,59 @@ export class Ingress {
         max: limits.tcpPorts,
         createdMs: (app) => this.#createdMs(app),
       },
-      admit: (socket) => this.#admit(socket),
-      serve: (socket, port, owner) => void this.#serveTcp(socket, port, owner),
+      serve: (socket, port, owner) => this.#arrive(socket, { kind: "tcp", port, ...owner }),
     });
     await this.#tcpPorts.start();
-    await this.#keepCertificate();
-    this.#every(sweepMs, () => this.#sweep());
     this.#every(limits.autostopCheckMs, () => void this.#stopIdle());
     return { http: httpPort, https: httpsPort };
+  }
+
+  /** Without listeners: for connections that `take` is given. */
+  async serve(httpsPort: number): Promise<void> {
+    const { limits, log, ticketKeys } = this.#deps;
+    const listener = { publicPort: 443, httpsPort, secure: true };
+    this.#front = createTlsFront({
+      ...{ proxy: this.#proxy, certificates: this.#certificates, limits, log },
+      ...(ticketKeys === undefined ? {} : { ticketKeys }),
+      listener,
+    });
+    this.#plain = createHttpServer(this.#proxy, limits, { ...listener, publicPort: 80, secure: false });
+    // It is given its connections, and Node begins to hold these to their limits when it is told that a server listens.
+    this.#plain.emit("listening");
+    await this.#keepCertificate();
+    this.#every(sweepMs, () => this.#sweep());
+  }
+
+  /** Serves a connection that another process has admitted. */
+  take(socket: Socket, arrival: Arrival): void {
+    this.#sockets.add(socket);
+    socket.once("close", () => {
+      this.#sockets.delete(socket);
+      if (this.#sockets.size === 0) this.#emptied?.();
+    });
+    if (arrival.kind === "http") {
+      this.#plain?.emit("connection", socket);
+      socket.resume();
+    } else if (arrival.kind === "https") this.#serveSecure(socket);
+    else this.#serveTcp(socket, arrival);
+  }
+
+  /** Another machine is to be found for new requests; that of another process of this host. */
+  setDraining(machineId: string, isDraining: boolean): void {
+    for (const load of this.#loadsOf(machineId)) load.draining = isDraining;
+  }
+
+  /** What others have at a service has changed: it was busy, and may have room again. */
+  othersChanged(machineId: string, internalPort: number): void {
+    const load = this.#targets.knownLoad(machineId, internalPort);
+    if (load !== undefined) load.busyMs = performance.now();
+    const app = this.table.machine(machineId)?.app;
+    if (app !== undefined) this.balancer.loadsFell(app);
+  }
+
+  /** Those that this process serves. */
+  get connections(): number {
+    return this.#sockets.size;
   }
 
   /** What this process has at a machine. */
@@ -167,20 +228,29 @@ export class Ingress {
       (server) => new Promise<void>((resolve) => server.close(() => resolve())),
     );
     await this.#tcpPorts?.stop();
-    for (const server of this.#servers)
-      (server as { closeIdleConnections?: () => void }).closeIdleConnections?.();
+    // It closes what is idle; that it does not listen is no news.
+    this.#plain?.close(() => undefined);
     this.#front?.drain();
     this.balancer.stop();
     const limit = setTimeout(() => {
       for (const socket of this.#sockets) socket.destroy();
     }, this.#deps.limits.drainMs);
-    await Promise.all(closed);
+    const emptied = new Promise<void>((resolve) => {
+      this.#emptied = resolve;
+      if (this.#sockets.size === 0) resolve();
+    });
+    await Promise.all([...closed, emptied]);
     clearTimeout(limit);
     await this.#pools.stop();
   }
 
   #every(ms: number, work: () => void): void {
     this.#timers.push(setInterval(work, ms).unref());
+  }
+
+  #loadsOf(machineId: string): Load[] {
+    const services = this.table.machine(machineId)?.services ?? [];
+    return services.map(({ internalPort }) => this.#targets.loadOf(machineId, internalPort));
   }
 
   #createdMs(app: string): number {
@@ -209,18 +279,23 @@ export class Ingress {
 
   /** One machine of each app at most, so that each stop is judged by what is left. */
   async #stopIdle(): Promise<void> {
-    const { nodeId, limits, stopMachine, log } = this.#deps;
+    const { nodeId, limits, stopMachine, log, draining, others = noOtherLoads } = this.#deps;
     for (const app of this.table.apps()) {
       const places = this.#targets.placesOf(app);
-      const idle = idlePlace(places, { nodeId, nowMs: performance.now(), idleMs: limits.autostopMs });
+      const idle = idlePlace(places, {
+        ...{ nodeId, nowMs: performance.now(), idleMs: limits.autostopMs },
+        others,
+      });
       if (idle === undefined) continue;
       const { id } = idle.endpoint;
       const own = places.filter(({ endpoint }) => endpoint.id === id);
       for (const { load } of own) load.draining = true;
+      draining?.(id, true);
       log({ event: "autostop", app, machine_id: id }, "stopping a machine that nobody needs");
       await stopMachine(id).catch((error: unknown) =>
         log({ err: error, machine_id: id }, "it was not stopped"),
       );
+      draining?.(id, false);
       for (const { load } of own) {
         load.draining = false;
         load.busyMs = performance.now();
@@ -228,8 +303,16 @@ export class Ingress {
     }
   }
 
+  /** A connection that a listener of this process has taken. */
+  #arrive(socket: Socket, arrival: Arrival): void {
+    const over = this.#connections.admit(socket);
+    if (over === undefined) return;
+    if (this.#deps.handOver?.(socket, arrival, over) === true) return;
+    socket.once("close", over);
+    this.take(socket, arrival);
+  }
+
   #serveSecure(socket: Socket): void {
-    if (!this.#admit(socket)) return;
     const find = (name: string) => () => this.#targets.find(name, 443);
     serveTlsDoor(socket, {
       limits: this.#deps.limits,
@@ -243,10 +326,12 @@ export class Ingress {
     });
   }
 
-  #serveTcp(socket: Socket, port: number, { app, tls }: PortOwner): void {
+  #serveTcp(socket: Socket, { port, app, tls }: Extract<Arrival, { readonly kind: "tcp" }>): void {
     const find = () => this.#targets.ofApp(app, port);
     if (!tls) {
       void relayConnection(this.#relayDeps, { stream: socket, socket, find, protocol: "tcp" });
+      // While there is no machine yet, so that a client that leaves is noticed.
+      socket.read(0);
       return;
     }
     this.#front?.secure(socket, (stream) => {
@@ -258,14 +343,8 @@ export class Ingress {
     return { balancer: this.balancer, limits: this.#deps.limits, log: this.#deps.accessLog };
   }
 
-  #admit(socket: Socket): boolean {
-    if (!this.#connections.admit(socket)) return false;
-    this.#sockets.add(socket);
-    socket.once("close", () => this.#sockets.delete(socket));
-    return true;
-  }
-
-  async #listen(server: NetServer, host: string, port: number): Promise<number> {
+  async #listen(arrival: Arrival, host: string, port: number): Promise<number> {
+    const server = createServer(listenerOptions, (socket) => this.#arrive(socket, arrival));
     server.listen({ host, port, backlog: 4_096 });
     await once(server, "listening");
     this.#servers.push(server);

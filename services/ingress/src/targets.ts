@@ -49,6 +49,11 @@ export class Targets {
     );
   }
 
+  /** Undefined when this process never had anything to do with it. */
+  knownLoad(machineId: string, internalPort: number): Load | undefined {
+    return this.#loads.get(`${machineId}:${internalPort}`);
+  }
+
   loadOf(machineId: string, internalPort: number): Load {
     const key = `${machineId}:${internalPort}`;
     const known = this.#loads.get(key);

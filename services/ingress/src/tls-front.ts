@@ -34,6 +34,8 @@ export interface TlsFrontDeps {
   readonly limits: IngressLimits;
   readonly listener: Listener;
   readonly log: (fields: object, text: string) => void;
+  /** By which sessions are taken up again; this process's own when absent. */
+  readonly ticketKeys?: Buffer;
 }
 
 export interface TlsFront {
@@ -50,7 +52,14 @@ export interface TlsFront {
 const window = 1024 * 1024;
 const resetWindowMs = 10_000;
 
-export function createTlsFront({ proxy, certificates, limits, listener, log }: TlsFrontDeps): TlsFront {
+export function createTlsFront({
+  proxy,
+  certificates,
+  limits,
+  listener,
+  log,
+  ticketKeys,
+}: TlsFrontDeps): TlsFront {
   const http1 = createHttpServer(proxy, limits, listener);
   // It listens nowhere, and Node begins to hold connections to their limits when it is told that a server listens.
   http1.emit("listening");
@@ -84,6 +93,7 @@ export function createTlsFront({ proxy, certificates, limits, listener, log }: T
     minVersion: "TLSv1.2",
     handshakeTimeout: limits.tlsHandshakeMs,
     SNICallback: byName,
+    ...(ticketKeys === undefined ? {} : { ticketKeys }),
   });
   let fallback: SecureContext | undefined;
   server.on("secureConnection", (socket: TLSSocket) => {
@@ -100,7 +110,8 @@ export function createTlsFront({ proxy, certificates, limits, listener, log }: T
     drain,
     setFallback: ({ key, cert }) => {
       fallback = createSecureContext({ key, cert, minVersion: "TLSv1.2" });
-      server.setSecureContext({ key, cert, minVersion: "TLSv1.2" });
+      const kept = ticketKeys === undefined ? {} : { ticketKeys };
+      server.setSecureContext({ key, cert, minVersion: "TLSv1.2", ...kept });
     },
     secure: (socket, ready) => {
       const options = { isServer: true, SNICallback: byName, ...(fallback && { secureContext: fallback }) };
