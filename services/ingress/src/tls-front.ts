@@ -88,12 +88,14 @@ export function createTlsFront({
       },
     );
   };
+  // Node would make the name of the context from the arguments of the process, and so a session would be of that alone.
+  const resumed = { sessionIdContext: "hearth", ...(ticketKeys === undefined ? {} : { ticketKeys }) };
   const server = createTlsServer({
     ALPNProtocols: ["h2", "http/1.1"],
     minVersion: "TLSv1.2",
     handshakeTimeout: limits.tlsHandshakeMs,
     SNICallback: byName,
-    ...(ticketKeys === undefined ? {} : { ticketKeys }),
+    ...resumed,
   });
   let fallback: SecureContext | undefined;
   server.on("secureConnection", (socket: TLSSocket) => {
@@ -110,8 +112,7 @@ export function createTlsFront({
     drain,
     setFallback: ({ key, cert }) => {
       fallback = createSecureContext({ key, cert, minVersion: "TLSv1.2" });
-      const kept = ticketKeys === undefined ? {} : { ticketKeys };
-      server.setSecureContext({ key, cert, minVersion: "TLSv1.2", ...kept });
+      server.setSecureContext({ key, cert, minVersion: "TLSv1.2", ...resumed });
     },
     secure: (socket, ready) => {
       const options = { isServer: true, SNICallback: byName, ...(fallback && { secureContext: fallback }) };
