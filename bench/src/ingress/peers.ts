@@ -53,7 +53,8 @@ export async function startNginx(world: PeerWorld): Promise<Peer> {
   const { dir, upstream, certPath, keyPath } = world;
   const ports = await freePorts();
   const target = `[${upstream.address}]:${upstream.port}`;
-  const config = `daemon off;
+  const config = `user root;
+daemon off;
 master_process off;
 pid ${dir}/nginx.pid;
 worker_rlimit_nofile 20000;

@@ -90,6 +90,7 @@ interface Config {
 }
 
 const configOf = ({ dir, root, address, port, otherPort }: Config): string => `daemon off;
+user root;
 worker_processes 1;
 pid ${dir}/upstream.pid;
 worker_rlimit_nofile 15000;

@@ -12,6 +12,7 @@ import { HearthError } from "@hearth/errors";
 import { perMachinePrefixes } from "@hearth/machine";
 import { releaseStartupMemory, stopSignal, untilAborted } from "@hearth/process";
 import { createLogger } from "@hearth/telemetry";
+import { accessLines } from "./access-lines.ts";
 import { bufferedLines } from "./access-log.ts";
 import { shareOverBus } from "./bus-share.ts";
 import { busyShare } from "./busy-share.ts";
@@ -37,7 +38,6 @@ const names = { node_id: node.node_id, ...(number === 0 ? {} : { door: number })
 const logger = createLogger("ingress", names);
 // All processes append to one file, each piece whole.
 const lines = bufferedLines((text) => writeSync(2, text));
-const access = createLogger("ingress", names, { destination: lines });
 const stopping = stopSignal();
 
 // Traffic is routed by what is on the disk while the bus is down.
@@ -67,7 +67,7 @@ const shared = {
   reaches: (nodeId: string) => nodeId === node.node_id,
   domain,
   limits: defaultLimits,
-  accessLog: (event) => access.info(event, event.event),
+  accessLog: accessLines({ service: "ingress", ...names }, lines),
   log,
   issue: (wanted) => authority.issue(wanted),
   others: loads,
