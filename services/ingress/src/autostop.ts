@@ -4,19 +4,19 @@
  * leaves room for more.
  */
 import type { LoadedPlace } from "./choose-place.ts";
-import type { OtherLoads } from "./other-loads.ts";
+import { noOtherLoads, type OtherLoads } from "./other-loads.ts";
 
 export interface IdleRule {
   readonly nodeId: string;
   readonly nowMs: number;
   readonly idleMs: number;
-  readonly others: OtherLoads;
+  readonly others?: OtherLoads;
 }
 
 /** @param places all services of all machines of one app */
 export function idlePlace(
   places: readonly LoadedPlace[],
-  { nodeId, nowMs, idleMs, others }: IdleRule,
+  { nodeId, nowMs, idleMs, others = noOtherLoads }: IdleRule,
 ): LoadedPlace | undefined {
   const running = places.filter(({ endpoint, load }) => endpoint.state === "ready" && !load.draining);
   const runningIds = new Set(running.map(({ endpoint }) => endpoint.id));

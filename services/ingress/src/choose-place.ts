@@ -3,7 +3,7 @@
  * above it, this host before others, the least loaded before the rest; those that are equal take turns.
  */
 import type { Place } from "./find-target.ts";
-import type { OtherLoads } from "./other-loads.ts";
+import { noOtherLoads, type OtherLoads } from "./other-loads.ts";
 
 /** What this process has at one service of one machine. */
 export interface Load {
@@ -28,13 +28,12 @@ export interface ChoiceContext {
   readonly tried: ReadonlySet<string>;
   /** Any number; those that are equal take turns by it. */
   readonly turn: number;
-  /** Limits are for what all processes of all hosts have at a machine together. */
-  readonly others: OtherLoads;
+  readonly others?: OtherLoads;
 }
 
 export function choosePlace(
   places: readonly LoadedPlace[],
-  { nodeId, nowMs, tried, turn, others }: ChoiceContext,
+  { nodeId, nowMs, tried, turn, others = noOtherLoads }: ChoiceContext,
 ): LoadedPlace | undefined {
   let best: LoadedPlace | undefined;
   let bestRank = Number.POSITIVE_INFINITY;
@@ -44,7 +43,7 @@ export function choosePlace(
     if (place === undefined || tried.has(place.endpoint.id)) continue;
     const active = activeAt(place, others);
     if (!isOpen(place, active)) continue;
-    const rank = rankOf(place, active, nodeId, nowMs);
+    const rank = rankOf(place, active, { nodeId, nowMs });
     if (rank < bestRank) {
       best = place;
       bestRank = rank;
@@ -67,8 +66,7 @@ export const isAboveSoft = (place: LoadedPlace, others: OtherLoads): boolean =>
 function rankOf(
   { load, endpoint, service }: LoadedPlace,
   active: number,
-  nodeId: string,
-  nowMs: number,
+  { nodeId, nowMs }: Pick<ChoiceContext, "nodeId" | "nowMs">,
 ): number {
   const avoided = load.avoidUntilMs > nowMs ? 4e9 : 0;
   const far = endpoint.nodeId === nodeId ? 0 : 1e9;

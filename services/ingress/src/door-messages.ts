@@ -1,11 +1,14 @@
 /** What the process that takes the connections and those that serve beside it say to each other. */
 import type { LoadReport } from "@hearth/cluster";
+import type { Endpoint } from "./endpoint.ts";
 
 /** What a connection was made to: the port of HTTP, that of HTTPS, or one that an app has for itself. */
 export type Arrival =
   | { readonly kind: "http" }
   | { readonly kind: "https" }
   | { readonly kind: "tcp"; readonly port: number; readonly app: string; readonly tls: boolean };
+
+export type StartWish = Pick<Endpoint, "id" | "nodeId">;
 
 export type ToChild =
   /** The first word. */
@@ -30,6 +33,6 @@ export type FromChild =
   | { readonly type: "closed"; readonly numbers: readonly number[] }
   | { readonly type: "loads"; readonly report: LoadReport }
   /** Asks that a machine is started, as the other processes may have asked already. */
-  | { readonly type: "start"; readonly number: number; readonly machineId: string }
+  | { readonly type: "start"; readonly number: number; readonly machine: StartWish }
   /** Of the last second: how much of it the process was at work. */
   | { readonly type: "busy"; readonly share: number };

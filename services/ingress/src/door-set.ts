@@ -10,7 +10,7 @@ import type { ChildProcess } from "node:child_process";
 import type { Socket } from "node:net";
 import { HearthError } from "@hearth/errors";
 import { defaultGrowth, firstGrowth, type GrowthRule, type GrowthState, grow } from "./door-growth.ts";
-import type { Arrival, FromChild, ToChild } from "./door-messages.ts";
+import type { Arrival, FromChild, StartWish, ToChild } from "./door-messages.ts";
 import { loadsPauseMs, type SharedLoads } from "./shared-loads.ts";
 
 export interface DoorSetDeps {
@@ -20,7 +20,7 @@ export interface DoorSetDeps {
   readonly httpsPort: number;
   readonly ticketKeys: Buffer;
   /** A child asks that a machine is started. */
-  readonly startMachine: (machineId: string) => Promise<void>;
+  readonly startMachine: (machine: StartWish) => Promise<void>;
   /** Connections that this process serves itself. */
   readonly ownConnections: () => number;
   /** How much of the last second this process was at work. */
@@ -205,7 +205,7 @@ export class DoorSet {
     else if (message.type === "busy") child.share = message.share;
     else {
       const { number } = message;
-      startMachine(message.machineId).then(
+      startMachine(message.machine).then(
         () => this.#tell(child, { type: "started", number }),
         (error: unknown) =>
           this.#tell(child, { type: "started", number, error: HearthError.from(error).toWire() }),

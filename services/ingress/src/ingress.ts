@@ -9,15 +9,16 @@
 import { once } from "node:events";
 import type { Server as HttpServer } from "node:http";
 import { type AddressInfo, createServer, type Server as NetServer, type Socket } from "node:net";
-import type { Replica } from "@hearth/cluster";
 import { type AppFact, factKeys } from "@hearth/machine";
 import type { AccessLog } from "./access-log.ts";
 import { idlePlace } from "./autostop.ts";
-import { Balancer, Refused } from "./balancer.ts";
+import { Balancer } from "./balancer.ts";
 import { Certificates } from "./certificates.ts";
 import type { Load } from "./choose-place.ts";
 import { ConnectionLimit } from "./connection-limit.ts";
 import type { Arrival } from "./door-messages.ts";
+import type { Endpoint } from "./endpoint.ts";
+import { FarUse } from "./far-use.ts";
 import { GuestPools } from "./guest-pools.ts";
 import { HttpProxy } from "./http-proxy.ts";
 import { createHttpServer } from "./http-server.ts";
@@ -25,7 +26,7 @@ import type { IngressLimits } from "./limits.ts";
 import type { KeyAndCertificate } from "./local-ca.ts";
 import { noOtherLoads, type OtherLoads } from "./other-loads.ts";
 import { PortClaims } from "./port-claims.ts";
-import { RouteTable } from "./route-table.ts";
+import { type RouteFacts, RouteTable } from "./route-table.ts";
 import { Targets } from "./targets.ts";
 import { listenerOptions, TcpPorts } from "./tcp-ports.ts";
 import { relayConnection } from "./tcp-relay.ts";
@@ -35,21 +36,22 @@ import { Waker } from "./waker.ts";
 
 export interface IngressDeps {
   /** Already started. */
-  readonly replica: Pick<Replica, "get" | "scan" | "watch">;
+  readonly replica: RouteFacts;
   readonly nodeId: string;
-  /** Whether machines of a node are reached from here; of all nodes when absent. */
-  readonly reaches?: (nodeId: string) => boolean;
   readonly domain: string;
   readonly limits: IngressLimits;
   readonly accessLog: AccessLog;
   readonly log: (fields: object, text: string) => void;
   /** Makes a certificate for these names. */
   readonly issue: (names: readonly string[]) => Promise<KeyAndCertificate>;
-  /** The worker of this host starts a machine, or stops it. */
-  readonly startMachine: (machineId: string) => Promise<void>;
+  /** The worker that has the machine starts it. */
+  readonly startMachine: (machine: Pick<Endpoint, "id" | "nodeId">) => Promise<void>;
+  /** The worker of this host stops a machine. */
   readonly stopMachine: (machineId: string) => Promise<void>;
+  /** The door of another host is told which of its machines are in use from here. */
+  readonly tellUsed: (nodeId: string, machineIds: readonly string[]) => Promise<void>;
   /** What others have at machines; nothing when absent. */
-  readonly others?: OtherLoads;
+  readonly otherLoads?: OtherLoads;
   /** Told of each change of what this process has at a service of a machine. */
   readonly loadChanged?: (machineId: string, internalPort: number, active: number) => void;
   /** Before this host stops a machine, and when it was not stopped. */
@@ -84,6 +86,8 @@ export class Ingress {
   readonly #certificates: Certificates;
   readonly #claims: PortClaims;
   readonly #connections: ConnectionLimit;
+  readonly #others: OtherLoads;
+  readonly #farUse: FarUse;
   readonly #servers: NetServer[] = [];
   readonly #sockets = new Set<Socket>();
   readonly #timers: NodeJS.Timeout[] = [];
@@ -101,19 +105,29 @@ export class Ingress {
     const waker = new Waker({
       nodeId,
       start: deps.startMachine,
-      failed: (app, why) => this.balancer.refuse(app, new Refused("wake_failed", why)),
+      failed: (app) => this.balancer.retry(app),
       log: deps.log,
     });
     // The order counts: what waits is tried again when all the rest knows of the change.
     this.table.watch((app) => waker.changed(app, (id) => this.table.machine(id)?.state));
-    this.#targets = new Targets(this.table, domain, deps.reaches);
+    this.#targets = new Targets(this.table, domain);
+    this.#others = deps.otherLoads ?? noOtherLoads;
     this.balancer = new Balancer({
-      ...{ table: this.table, nodeId, limits },
-      others: deps.others ?? noOtherLoads,
+      ...{ table: this.table, nodeId, limits, others: this.#others },
       ...(deps.loadChanged === undefined ? {} : { loadChanged: deps.loadChanged }),
       wake: (target) => waker.wake(target),
+      placesOf: (app) => this.#targets.placesOf(app),
+    });
+    this.#farUse = new FarUse({
+      ...{ nodeId, table: this.table, loads: this.#targets, tell: deps.tellUsed, log: deps.log },
     });
     this.#pools = new GuestPools(limits);
+    // After all others, so that what is broken off looks for another machine among those that are left.
+    this.table.watch((app) => {
+      for (const { state, address, services } of this.table.ofApp(app))
+        if (state === "lost")
+          for (const { internalPort } of services) this.#pools.drop(address, internalPort);
+    });
     this.#connections = new ConnectionLimit(limits);
     this.#proxy = new HttpProxy({
       balancer: this.balancer,
@@ -155,6 +169,7 @@ export class Ingress {
     });
     await this.#tcpPorts.start();
     this.#every(limits.autostopCheckMs, () => void this.#stopIdle());
+    this.#every(limits.tellUsedMs, () => void this.#farUse.tell());
     return { http: httpPort, https: httpsPort };
   }
 
@@ -195,10 +210,11 @@ export class Ingress {
 
   /** What others have at a service has changed: it was busy, and may have room again. */
   othersChanged(machineId: string, internalPort: number): void {
-    const load = this.#targets.knownLoad(machineId, internalPort);
-    if (load !== undefined) load.busyMs = performance.now();
-    const app = this.table.machine(machineId)?.app;
-    if (app !== undefined) this.balancer.loadsFell(app);
+    const machine = this.table.machine(machineId);
+    if (machine === undefined) return;
+    // Of another host's machine as well: that host is told of what any process of this one had for it.
+    this.#targets.loadOf(machineId, internalPort).busyMs = performance.now();
+    this.balancer.retry(machine.app);
   }
 
   /** Those that this process serves. */
@@ -209,6 +225,11 @@ export class Ingress {
   /** What this process has at a machine. */
   loadOf(machineId: string, internalPort: number): Readonly<Load> {
     return this.#targets.loadOf(machineId, internalPort);
+  }
+
+  /** The door of another host says so of machines of this one. */
+  used(machineIds: readonly string[]): void {
+    this.#farUse.heard(machineIds);
   }
 
   /** Sentences about what does not work now. */
@@ -279,13 +300,11 @@ export class Ingress {
 
   /** One machine of each app at most, so that each stop is judged by what is left. */
   async #stopIdle(): Promise<void> {
-    const { nodeId, limits, stopMachine, log, draining, others = noOtherLoads } = this.#deps;
+    const { nodeId, limits, stopMachine, log, draining } = this.#deps;
     for (const app of this.table.apps()) {
       const places = this.#targets.placesOf(app);
-      const idle = idlePlace(places, {
-        ...{ nodeId, nowMs: performance.now(), idleMs: limits.autostopMs },
-        others,
-      });
+      const rule = { nodeId, nowMs: performance.now(), idleMs: limits.autostopMs, others: this.#others };
+      const idle = idlePlace(places, rule);
       if (idle === undefined) continue;
       const { id } = idle.endpoint;
       const own = places.filter(({ endpoint }) => endpoint.id === id);

@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { followState } from "@hearth/cluster";
 import { HearthError } from "@hearth/errors";
-import { perMachinePrefixes } from "@hearth/machine";
+import { parseUsedMachines, perMachinePrefixes } from "@hearth/machine";
 import { releaseStartupMemory, stopSignal, untilAborted } from "@hearth/process";
 import { createLogger } from "@hearth/telemetry";
 import { accessLines } from "./access-lines.ts";
@@ -47,12 +47,12 @@ const state = followState({
   directory: number === 0 ? directory : join(directory, "doors", String(number)),
 });
 
-const command = async (name: "start" | "stop", machineId: string): Promise<void> => {
+const ask = async (path: readonly [string, string, string], body: object, timeoutMs: number) => {
   const bus = state.bus();
   if (bus === undefined) throw new HearthError("unavailable", { message: "The bus does not answer." });
-  const options = { timeoutMs: defaultLimits.startMs, signal: stopping };
-  await bus.request(node.node_id, "worker", name, { machine_id: machineId }, options);
+  await bus.request(...path, body, { timeoutMs, signal: stopping });
 };
+const { startMs, tellUsedLimitMs } = defaultLimits;
 const authority = new LocalCa(directory);
 const log: IngressDeps["log"] = (fields, text) => logger.info(fields, text);
 let ingress: Ingress | undefined;
@@ -63,14 +63,13 @@ const loads = new SharedLoads({
 const shared = {
   replica: state.replica,
   nodeId: node.node_id,
-  // The firewall of a host lets what comes over the mesh to no guest but from one of its network, and no host is that.
-  reaches: (nodeId: string) => nodeId === node.node_id,
   domain,
   limits: defaultLimits,
   accessLog: accessLines({ service: "ingress", ...names }, lines),
   log,
   issue: (wanted) => authority.issue(wanted),
-  others: loads,
+  tellUsed: (nodeId, machine_ids) => ask([nodeId, "ingress", "used"], { machine_ids }, tellUsedLimitMs),
+  otherLoads: loads,
   loadChanged: (machineId, internalPort, active) => loads.own(machineId, internalPort, active),
 } satisfies Partial<IngressDeps>;
 
@@ -86,15 +85,15 @@ async function serveFirst(): Promise<void> {
   let doors: DoorSet | undefined;
   const starts = new StartOnce({
     machine: (id) => ingress?.table.machine(id),
-    start: (id) => command("start", id),
+    start: ({ nodeId, id }) => ask([nodeId, "worker", "wake"], { machine_id: id }, startMs),
     nowMs: () => performance.now(),
   });
-  const startMachine = (id: string): Promise<void> => starts.start(id);
+  const startMachine: IngressDeps["startMachine"] = (machine) => starts.start(machine);
   const first = new Ingress({
     ...shared,
     ticketKeys,
     startMachine,
-    stopMachine: (id) => command("stop", id),
+    stopMachine: (id) => ask([node.node_id, "worker", "stop"], { machine_id: id }, startMs),
     draining: (machineId, isDraining) => doors?.tell({ type: "draining", machineId, isDraining }),
     handOver: (socket, arrival, over) => doors?.handOver(socket, arrival, over) === true,
   });
@@ -106,6 +105,7 @@ async function serveFirst(): Promise<void> {
     .then((bus) => {
       const sharing = shareOverBus({ bus, nodeId: node.node_id, loads, log });
       const answering = bus.serve(node.node_id, "ingress", {
+        used: (payload) => first.used(parseUsedMachines(payload).machine_ids),
         health: () => ({
           problems: [...(portProblem === undefined ? [] : [portProblem]), ...first.problems()],
           processes: doors?.serving ?? 1,
@@ -164,7 +164,7 @@ async function serveBeside(): Promise<void> {
       ingress = new Ingress({
         ...shared,
         ticketKeys,
-        startMachine: (id) => second.startMachine(id),
+        startMachine: (machine) => second.startMachine(machine),
         // The first process judges what nobody needs.
         stopMachine: () => Promise.reject(new HearthError("not_implemented")),
       });

@@ -6,7 +6,7 @@
 import type { Socket } from "node:net";
 import { HearthError, type WireError } from "@hearth/errors";
 import { busyShare } from "./busy-share.ts";
-import type { FromChild, ToChild } from "./door-messages.ts";
+import type { FromChild, StartWish, ToChild } from "./door-messages.ts";
 import type { Ingress } from "./ingress.ts";
 import { loadsPauseMs, ownSource, type SharedLoads } from "./shared-loads.ts";
 
@@ -77,7 +77,7 @@ export class SecondDoor {
   }
 
   /** The first process starts it, unless it has just done so. */
-  startMachine(machineId: string): Promise<void> {
+  startMachine({ id, nodeId }: StartWish): Promise<void> {
     this.#asked += 1;
     const number = this.#asked;
     return new Promise((resolve, reject) => {
@@ -91,7 +91,7 @@ export class SecondDoor {
         if (error === undefined) resolve();
         else reject(error);
       });
-      this.#say({ type: "start", number, machineId });
+      this.#say({ type: "start", number, machine: { id, nodeId } });
     });
   }
 

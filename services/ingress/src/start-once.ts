@@ -2,13 +2,13 @@
  * One start for each app at a time, whoever asks: each process of the door wakes on its own, and all of them would wake
  * one machine each. Whoever asks while a start is under way shares what comes of it.
  */
-import type { EndpointState } from "./endpoint.ts";
+import type { Endpoint, EndpointState } from "./endpoint.ts";
 
 export interface StartOnceDeps {
   /** Undefined for a machine that is gone. */
   readonly machine: (id: string) => { readonly app: string; readonly state: EndpointState } | undefined;
   /** Resolves when the worker has taken the command. */
-  readonly start: (machineId: string) => Promise<void>;
+  readonly start: (machine: Pick<Endpoint, "id" | "nodeId">) => Promise<void>;
   readonly nowMs: () => number;
   /** A start that was taken and of which nothing is seen in this time may be asked for again. */
   readonly seenMs?: number;
@@ -30,13 +30,14 @@ export class StartOnce {
     this.#deps = deps;
   }
 
-  start(machineId: string): Promise<void> {
+  start(wanted: Pick<Endpoint, "id" | "nodeId">): Promise<void> {
+    const machineId = wanted.id;
     const { machine, start, nowMs } = this.#deps;
     const app = machine(machineId)?.app;
-    if (app === undefined) return start(machineId);
+    if (app === undefined) return start(wanted);
     const before = this.#begun.get(app);
     if (before !== undefined && this.#isUnderWay(before)) return before.result;
-    const result = start(machineId);
+    const result = start(wanted);
     const begun = { machineId, atMs: nowMs(), result };
     this.#begun.set(app, begun);
     const forget = (): void => {
