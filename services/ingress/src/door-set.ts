@@ -51,7 +51,7 @@ const doorSource = (number: number): string => `door:${number}`;
 /** Connections on the way to one child. */
 const mostOnTheWay = 16;
 const lookMs = 1_000;
-/** After an end that nobody asked for; doubled for each that follows soon. */
+/** After an end that nobody asked for, seen at the next look; doubled for each that follows soon. */
 const firstRestartMs = 500;
 const lastRestartMs = 30_000;
 const steadyMs = 60_000;
@@ -59,9 +59,9 @@ const steadyMs = 60_000;
 export class DoorSet {
   readonly #deps: DoorSetDeps;
   readonly #children = new Map<number, Child>();
-  readonly #timers = new Set<NodeJS.Timeout>();
   readonly #rule: GrowthRule;
   #growth: GrowthState;
+  #looking: NodeJS.Timeout | undefined;
   #connections = 0;
   #isStopping = false;
   #restartMs: number;
@@ -76,7 +76,7 @@ export class DoorSet {
 
   start(): void {
     if (this.#rule.most <= 1) return;
-    this.#timers.add(setInterval(() => this.#look(), lookMs).unref());
+    this.#looking = setInterval(() => this.#look(), lookMs).unref();
     this.#converge();
   }
 
@@ -122,7 +122,7 @@ export class DoorSet {
   /** What is under way ends first, within the limit of the children themselves, and this one. */
   async stop(limitMs: number): Promise<void> {
     this.#isStopping = true;
-    for (const timer of this.#timers) clearInterval(timer);
+    clearInterval(this.#looking);
     const children = [...this.#children.values()];
     for (const child of children) this.#tell(child, { type: "stop" });
     const killing = setTimeout(() => {
@@ -184,7 +184,6 @@ export class DoorSet {
         const first = this.#deps.restartMs ?? firstRestartMs;
         this.#endedAtMs = performance.now();
         this.#restartMs = isSteady ? first : Math.min(lastRestartMs, this.#restartMs * 2);
-        this.#timers.add(setTimeout(() => this.#converge(), this.#restartMs).unref());
       }
       resolve();
     });

@@ -161,6 +161,10 @@ test("one start wakes an app, whichever processes its requests came to", { timeo
       return probe !== 404 || undefined;
     });
     const waiting = Array.from({ length: 8 }, () => ask(service, new Agent({ maxSockets: 1 })));
+    await until("both processes wake it", 10_000, async () => {
+      const wakes = service.log().filter(({ event }) => event === "wake");
+      return new Set(wakes.map(({ door }) => door ?? 0)).size === 2 || undefined;
+    });
     await until("a start was asked for", 10_000, async () => started.length > 0 || undefined);
     const { machine_id: id } = started[0] as { readonly machine_id: string };
     await service.put({ id, state: "starting", address: "127.0.0.1", services });
@@ -267,8 +271,12 @@ test("one source's connections are limited however many processes serve them, an
     await Promise.all(Array.from({ length: Math.min(100, limit - at) }, opened));
   assert.equal(open.length, limit);
   assert.equal(await opened(), false, "one too many");
-  for (const socket of open.splice(0, limit / 2)) socket.destroy();
-  await until("there is room again", 10_000, async () => (await opened()) || undefined);
+  for (const socket of open.splice(0)) socket.destroy();
+  await until("there is room for as many again", 30_000, async () => {
+    const wanted = Math.min(100, limit - open.length);
+    await Promise.all(Array.from({ length: wanted }, opened));
+    return open.length === limit || undefined;
+  });
   for (const socket of open) socket.destroy();
 });
 
