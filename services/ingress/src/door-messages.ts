@@ -1,5 +1,6 @@
 /** What the process that takes the connections and those that serve beside it say to each other. */
 import type { LoadReport } from "@hearth/cluster";
+import type { DoorSnapshot } from "./door-metrics.ts";
 import type { Endpoint } from "./endpoint.ts";
 
 /** What a connection was made to: the port of HTTP, that of HTTPS, or one that an app has for itself. */
@@ -24,6 +25,7 @@ export type ToChild =
   /** The machine is about to be stopped, or was not stopped after all. */
   | { readonly type: "draining"; readonly machineId: string; readonly isDraining: boolean }
   | { readonly type: "started"; readonly number: number; readonly error?: object }
+  | { readonly type: "count" }
   /** Let what is under way end, and go. */
   | { readonly type: "stop" };
 
@@ -34,5 +36,7 @@ export type FromChild =
   | { readonly type: "loads"; readonly report: LoadReport }
   /** Asks that a machine is started, as the other processes may have asked already. */
   | { readonly type: "start"; readonly number: number; readonly machine: StartWish }
+  /** All that it has counted, when it was asked and before it ends. */
+  | { readonly type: "counted"; readonly snapshot: DoorSnapshot }
   /** Of the last second: how much of it the process was at work. */
   | { readonly type: "busy"; readonly share: number };

@@ -11,6 +11,8 @@ import type { Socket } from "node:net";
 import { HearthError } from "@hearth/errors";
 import { defaultGrowth, firstGrowth, type GrowthRule, type GrowthState, grow } from "./door-growth.ts";
 import type { Arrival, FromChild, StartWish, ToChild } from "./door-messages.ts";
+import type { DoorSnapshot } from "./door-metrics.ts";
+import { DoorTotals } from "./door-totals.ts";
 import { loadsPauseMs, type SharedLoads } from "./shared-loads.ts";
 
 export interface DoorSetDeps {
@@ -37,6 +39,8 @@ interface Child {
   readonly held: Map<number, () => void>;
   readonly ended: Promise<void>;
   isReady: boolean;
+  /** Called with its next word of what it has counted. */
+  counted: (() => void) | undefined;
   /** Given to the channel and not yet with the child. */
   onTheWay: number;
   share: number;
@@ -51,6 +55,7 @@ const doorSource = (number: number): string => `door:${number}`;
 /** Connections on the way to one child. */
 const mostOnTheWay = 16;
 const lookMs = 1_000;
+const countLimitMs = 1_000;
 /** After an end that nobody asked for, seen at the next look; doubled for each that follows soon. */
 const firstRestartMs = 500;
 const lastRestartMs = 30_000;
@@ -59,6 +64,7 @@ const steadyMs = 60_000;
 export class DoorSet {
   readonly #deps: DoorSetDeps;
   readonly #children = new Map<number, Child>();
+  readonly #totals = new DoorTotals();
   readonly #rule: GrowthRule;
   #growth: GrowthState;
   #looking: NodeJS.Timeout | undefined;
@@ -119,6 +125,19 @@ export class DoorSet {
     for (const child of this.#children.values()) this.#tell(child, message);
   }
 
+  /** What all processes have counted, this one's included; of one that does not answer in time what it said last. */
+  async metrics(own: DoorSnapshot): Promise<DoorSnapshot> {
+    const asked = [...this.#children.values()].map((child) => {
+      const { promise, resolve } = Promise.withResolvers<void>();
+      child.counted = resolve;
+      this.#tell(child, { type: "count" });
+      const timer = setTimeout(resolve, countLimitMs);
+      return Promise.race([promise, child.ended]).finally(() => clearTimeout(timer));
+    });
+    await Promise.all(asked);
+    return this.#totals.with(own);
+  }
+
   /** What is under way ends first, within the limit of the children themselves, and this one. */
   async stop(limitMs: number): Promise<void> {
     this.#isStopping = true;
@@ -166,7 +185,7 @@ export class DoorSet {
     const { promise: ended, resolve } = Promise.withResolvers<void>();
     const child: Child = {
       ...{ number, process: spawn(number), held: new Map<number, () => void>(), ended },
-      ...{ isReady: false, onTheWay: 0, share: 0, isLeaving: false, isEnding: false },
+      ...{ isReady: false, counted: undefined, onTheWay: 0, share: 0, isLeaving: false, isEnding: false },
     };
     this.#children.set(number, child);
     const source = doorSource(number);
@@ -177,6 +196,7 @@ export class DoorSet {
       loads.removeReceiver(source);
       loads.forget(source);
       this.#children.delete(number);
+      this.#totals.end(number);
       for (const id of [...child.held.keys()]) this.#over(child, id);
       if (!this.#isStopping && !child.isLeaving) {
         log({ event: "door_ended", door: number, code, signal }, "a process of the door has ended");
@@ -201,7 +221,10 @@ export class DoorSet {
       log({ event: "door_ready", door: child.number, pid: child.process.pid }, "one more process serves");
     } else if (message.type === "closed") for (const number of message.numbers) this.#over(child, number);
     else if (message.type === "loads") loads.take(doorSource(child.number), message.report);
-    else if (message.type === "busy") child.share = message.share;
+    else if (message.type === "counted") {
+      this.#totals.take(child.number, message.snapshot);
+      child.counted?.();
+    } else if (message.type === "busy") child.share = message.share;
     else {
       const { number } = message;
       startMachine(message.machine).then(

@@ -56,6 +56,19 @@ test("connections are shared by processes, one that dies is started again, and t
   for (const agent of agents) assert.equal((await ask(service, agent)).body, "here");
   await until("all three have served", 10_000, async () => doorsIn(service).size === 3 || undefined);
   const [victim = 0] = service.doors();
+  const counted = async (): Promise<number> => {
+    const asked = httpRequest({ socketPath: service.metricsPath, path: "/metrics" }).end();
+    const [answer] = await once(asked, "response");
+    const found = /requests_total\{app="web",[^}]*code="2xx"\} (\d+)/.exec(await text(answer));
+    return Number(found?.[1] ?? 0);
+  };
+  const logged = (): number => service.log().filter((line) => line.status === 200).length;
+  await until(
+    "all that is logged is counted",
+    10_000,
+    async () => (await counted()) === logged() || undefined,
+  );
+  const before = await counted();
   process.kill(victim, "SIGKILL");
   let served = 0;
   await until("it is started again", 30_000, async () => {
@@ -66,6 +79,7 @@ test("connections are shared by processes, one that dies is started again, and t
   });
   await service.serving(3);
   assert.ok(served > 0);
+  assert.ok((await counted()) >= before + served, "what it had counted is counted still");
   for (const agent of agents) agent.destroy();
   assert.ok(service.log().some((line) => line.event === "door_ended" && line.signal === "SIGKILL"));
 });

@@ -17,6 +17,7 @@ import { Certificates } from "./certificates.ts";
 import type { Load } from "./choose-place.ts";
 import { ConnectionLimit } from "./connection-limit.ts";
 import type { Arrival } from "./door-messages.ts";
+import { DoorMetrics, type DoorSnapshot } from "./door-metrics.ts";
 import type { Endpoint } from "./endpoint.ts";
 import { FarUse } from "./far-use.ts";
 import { GuestPools } from "./guest-pools.ts";
@@ -81,6 +82,9 @@ export class Ingress {
   readonly balancer: Balancer;
   readonly #deps: IngressDeps;
   readonly #pools: GuestPools;
+  readonly #metrics: DoorMetrics;
+  /** Each event is counted, and then logged. */
+  readonly #accessLog: AccessLog;
   readonly #targets: Targets;
   readonly #proxy: HttpProxy;
   readonly #certificates: Certificates;
@@ -100,6 +104,11 @@ export class Ingress {
   constructor(deps: IngressDeps) {
     const { replica, nodeId, domain, limits } = deps;
     this.#deps = deps;
+    this.#metrics = new DoorMetrics(limits.metricApps);
+    this.#accessLog = (event) => {
+      this.#metrics.note(event);
+      deps.accessLog(event);
+    };
     this.table = new RouteTable(replica);
     this.#claims = new PortClaims(this.table);
     const waker = new Waker({
@@ -128,12 +137,15 @@ export class Ingress {
         if (state === "lost")
           for (const { internalPort } of services) this.#pools.drop(address, internalPort);
     });
+    this.table.watchMachines(({ before, after }) => {
+      if (before?.state === "ready" && after?.state !== "ready") this.#pools.retire(before.address);
+    });
     this.#connections = new ConnectionLimit(limits);
     this.#proxy = new HttpProxy({
       balancer: this.balancer,
       pools: this.#pools,
       limits,
-      log: deps.accessLog,
+      log: this.#accessLog,
       targets: this.#targets,
     });
     this.#certificates = new Certificates({
@@ -230,6 +242,12 @@ export class Ingress {
   /** The door of another host says so of machines of this one. */
   used(machineIds: readonly string[]): void {
     this.#farUse.heard(machineIds);
+  }
+
+  /** What this process has counted since it began, and what it has now. */
+  metrics(): DoorSnapshot {
+    const gauges = { open_connections: this.#connections.open, routed_machines: this.table.size };
+    return this.#metrics.snapshot(gauges, this.balancer.waiting());
   }
 
   /** Sentences about what does not work now. */
@@ -359,7 +377,7 @@ export class Ingress {
   }
 
   get #relayDeps() {
-    return { balancer: this.balancer, limits: this.#deps.limits, log: this.#deps.accessLog };
+    return { balancer: this.balancer, limits: this.#deps.limits, log: this.#accessLog };
   }
 
   async #listen(arrival: Arrival, host: string, port: number): Promise<number> {

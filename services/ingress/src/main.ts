@@ -11,7 +11,7 @@ import { followState } from "@hearth/cluster";
 import { HearthError } from "@hearth/errors";
 import { parseUsedMachines, perMachinePrefixes } from "@hearth/machine";
 import { releaseStartupMemory, stopSignal, untilAborted } from "@hearth/process";
-import { createLogger } from "@hearth/telemetry";
+import { createLogger, MetricsServer } from "@hearth/telemetry";
 import { accessLines } from "./access-lines.ts";
 import { bufferedLines } from "./access-log.ts";
 import { shareOverBus } from "./bus-share.ts";
@@ -21,6 +21,7 @@ import { DoorSet } from "./door-set.ts";
 import { Ingress, type IngressDeps } from "./ingress.ts";
 import { defaultLimits } from "./limits.ts";
 import { LocalCa } from "./local-ca.ts";
+import { openMetrics, openMetricsType } from "./metrics-text.ts";
 import { SecondDoor } from "./second-door.ts";
 import { SharedLoads } from "./shared-loads.ts";
 import { StartOnce } from "./start-once.ts";
@@ -98,6 +99,14 @@ async function serveFirst(): Promise<void> {
     handOver: (socket, arrival, over) => doors?.handOver(socket, arrival, over) === true,
   });
   ingress = first;
+  const metrics = new MetricsServer({
+    metrics: async () => openMetrics((await doors?.metrics(first.metrics())) ?? first.metrics()),
+    metricsType: openMetricsType,
+    health: () => ({ problems: first.problems() }),
+  });
+  await metrics.start(config.socketPath).catch((error: unknown) => {
+    logger.warn({ err: error }, "its metrics cannot be read");
+  });
 
   /** Sentences about what does not work; the agent passes them on. */
   let portProblem: string | undefined;
@@ -141,6 +150,7 @@ async function serveFirst(): Promise<void> {
   await untilAborted(stopping);
   setTimeout(() => process.exit(0), stopLimitMs).unref();
   await Promise.all([first.stop(), doors?.stop(defaultLimits.drainMs + 500)]);
+  await metrics.stop();
   loads.stop();
   const open = await serving;
   open?.sharing[Symbol.dispose]();
@@ -175,4 +185,5 @@ async function serveBeside(): Promise<void> {
   const left = await second.run(stopping);
   setTimeout(() => process.exit(0), stopLimitMs).unref();
   await left?.stop();
+  second.tellMetrics();
 }

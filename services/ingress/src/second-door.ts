@@ -54,6 +54,7 @@ export class SecondDoor {
     channel.on("message", (message, socket) => {
       const said = message as ToChild;
       if (said.type === "stop") resolve();
+      else if (said.type === "count") this.tellMetrics();
       else if (said.type === "begin") void this.#begin(said);
       else if (said.type === "loads") loads.take(firstDoor, said.report);
       else if (said.type === "draining") this.#ingress?.setDraining(said.machineId, said.isDraining);
@@ -74,6 +75,10 @@ export class SecondDoor {
     clearTimeout(this.#telling);
     loads.stop();
     return this.#ingress;
+  }
+
+  tellMetrics(): void {
+    if (this.#ingress !== undefined) this.#say({ type: "counted", snapshot: this.#ingress.metrics() });
   }
 
   /** The first process starts it, unless it has just done so. */

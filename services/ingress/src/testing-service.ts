@@ -35,6 +35,8 @@ export interface IngressService extends AsyncDisposable {
   readonly process: ChildProcess;
   /** PEM of who signs. */
   readonly caPath: string;
+  /** The socket of its metrics. */
+  readonly metricsPath: string;
   /** Says that there is such a machine. */
   put(wish: FactWish): Promise<void>;
   /** Says it, of as many as there are, in the order given. */
@@ -59,6 +61,7 @@ export async function startIngressService(options: ServiceOptions): Promise<Ingr
   const dir = await mkdtemp(join(tmpdir(), "hearth-ingress-"));
   const login = { user: "test", pass: "test" };
   await mkdir(join(dir, "nats"));
+  await mkdir(join(dir, "run"));
   const nats = new NatsServer({ dir: join(dir, "nats"), port: await freePort(), ...login });
   await nats.start();
   const bus = await connectBus({ servers: nats.url, ...login, reconnectWaitMs: 50 });
@@ -93,7 +96,15 @@ export async function startIngressService(options: ServiceOptions): Promise<Ingr
       .filter((line) => line !== "")
       .map((line) => JSON.parse(line) as Readonly<Record<string, unknown>>);
   const service: IngressService = {
-    ...{ http, https, bus, process: child, caPath: join(dir, "data/ingress/ca.pem"), log },
+    ...{
+      http,
+      https,
+      bus,
+      process: child,
+      caPath: join(dir, "data/ingress/ca.pem"),
+      metricsPath: join(dir, "run/ingress.sock"),
+      log,
+    },
     async put(wish) {
       const fact = factOf(wish);
       await facts.publish(factKeys.machine(fact.node_id, fact.record.id), fact);
