@@ -92,6 +92,8 @@ export const NodeConfig = Type.Object(
           host: Type.Optional(Type.String()),
           http: Type.Optional(port),
           https: Type.Optional(port),
+          /** That many from the start; as many as the load needs, up to a limit, when absent. */
+          processes: Type.Optional(Type.Integer({ minimum: 1, maximum: 64 })),
           /** Ports of the host that no app gets. */
           reserved: Type.Optional(Type.Array(port)),
           /** Networks of load balancers that say by the PROXY protocol whose a connection is: `address/bits`. */

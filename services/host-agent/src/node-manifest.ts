@@ -48,6 +48,7 @@ export function planManifest({ settings, identity, host, kvm, busServers }: Mani
       domain: settings.domain,
       http: settings.httpPort,
       https: settings.httpsPort,
+      ...(settings.ingressProcesses === undefined ? {} : { processes: settings.ingressProcesses }),
       reserved: [settings.busPort, settings.routePort, settings.sshPort],
       ...(settings.proxyProtocolFrom === undefined
         ? {}

@@ -36,6 +36,8 @@ export interface TlsFrontDeps {
   /** The protocols that the service of this name wants offered; all that are spoken here when undefined. */
   readonly alpnOf: (name: string) => readonly string[] | undefined;
   readonly log: (fields: object, text: string) => void;
+  /** By which sessions are taken up again; this process's own when absent. */
+  readonly ticketKeys?: Buffer;
 }
 
 export interface TlsFront {
@@ -64,6 +66,7 @@ export function createTlsFront({
   listener,
   alpnOf,
   log,
+  ticketKeys,
 }: TlsFrontDeps): TlsFront {
   const http1 = createHttpServer(proxy, limits, listener);
   // It listens nowhere, and Node begins to hold connections to their limits when it is told that a server listens.
@@ -93,11 +96,14 @@ export function createTlsFront({
       },
     );
   };
+  // Node would make the name of the context from the arguments of the process, and so a session would be of that alone.
+  const resumed = { sessionIdContext: "hearth", ...(ticketKeys === undefined ? {} : { ticketKeys }) };
   const server = createTlsServer({
     ALPNCallback: ({ servername, protocols }) => agreed(alpnOf(servername) ?? spoken, protocols),
     minVersion: "TLSv1.2",
     handshakeTimeout: limits.tlsHandshakeMs,
     SNICallback: byName,
+    ...resumed,
   });
   let fallback: SecureContext | undefined;
   server.on("secureConnection", (socket: TLSSocket) => {
@@ -114,7 +120,7 @@ export function createTlsFront({
     drain,
     setFallback: ({ key, cert }) => {
       fallback = createSecureContext({ key, cert, minVersion: "TLSv1.2" });
-      server.setSecureContext({ key, cert, minVersion: "TLSv1.2" });
+      server.setSecureContext({ key, cert, minVersion: "TLSv1.2", ...resumed });
     },
     secure: (socket, alpn, ready) => {
       const options = {
