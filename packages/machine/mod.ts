@@ -1,3 +1,4 @@
+export * from "./src/certificate-facts.ts";
 export * from "./src/check-spec.ts";
 export * from "./src/config.ts";
 export * from "./src/config-schema.ts";

@@ -6,6 +6,7 @@ import { isIP } from "node:net";
 import { join, resolve } from "node:path";
 import { HearthError } from "@hearth/errors";
 import type { NodeLabels } from "@hearth/machine";
+import { type AcmeSettings, acmeEnvironment, readAcmeSettings } from "./acme-settings.ts";
 import { labelsText, readCpuOvercommit, readLabels } from "./placement-settings.ts";
 
 export interface AgentSettings {
@@ -35,6 +36,8 @@ export interface AgentSettings {
   readonly httpPort: number;
   readonly httpsPort: number;
   readonly domain: string;
+  /** Certificates of custom domains are each host's own when absent. */
+  readonly acme?: AcmeSettings;
   readonly assetsDir: string;
   /** The folder of `services/`. */
   readonly servicesDir: string;
@@ -74,6 +77,7 @@ export function readSettings(
     throw invalid("HEARTH_ADDRESS", `${address} is no address of this host that other hosts could reach`);
   const labels = options.labels ?? (env.HEARTH_LABELS || undefined);
   const cpuOvercommit = readCpuOvercommit(env.HEARTH_CPU_OVERCOMMIT);
+  const acme = readAcmeSettings(env);
   return Object.freeze({
     ...(labels === undefined ? {} : { labels: readLabels(labels) }),
     ...(cpuOvercommit === undefined ? {} : { cpuOvercommit }),
@@ -87,6 +91,7 @@ export function readSettings(
     httpPort: readPort("HEARTH_HTTP_PORT", env) ?? 80,
     httpsPort: readPort("HEARTH_HTTPS_PORT", env) ?? 443,
     domain: readDomain(env),
+    ...(acme === undefined ? {} : { acme }),
     meshPort: readPort("HEARTH_MESH_PORT", env, 65_534) ?? 51_820,
     ...(address === undefined ? {} : { address }),
     ...(region === undefined ? {} : { region }),
@@ -108,6 +113,7 @@ export function settingsEnvironment(settings: AgentSettings): Record<string, str
     HEARTH_HTTP_PORT: String(settings.httpPort),
     HEARTH_HTTPS_PORT: String(settings.httpsPort),
     HEARTH_DOMAIN: settings.domain,
+    ...acmeEnvironment(settings.acme),
     HEARTH_MESH_PORT: String(settings.meshPort),
     ...(settings.address === undefined ? {} : { HEARTH_ADDRESS: settings.address }),
     ...(settings.region === undefined ? {} : { HEARTH_REGION: settings.region }),
