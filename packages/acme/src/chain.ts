@@ -20,7 +20,8 @@ const pemBlock = /-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICA
 /** What a chain says of itself. @throws HearthError `certificate_invalid` */
 export function describeChain(fullchain: string): CheckedChain & { readonly leaf: X509Certificate } {
   const blocks = fullchain.match(pemBlock) ?? [];
-  if (blocks.length === 0) throw invalid("there is no certificate in it; send PEM, the one of the host first");
+  if (blocks.length === 0)
+    throw invalid("there is no certificate in it; send PEM, the one of the host first");
   if (blocks.length > maxCertificates) throw invalid(`it has more than ${maxCertificates} certificates`);
   const certificates = blocks.map((block) => {
     try {
@@ -86,8 +87,11 @@ function readKey(pem: string): KeyObject {
   }
   const { asymmetricKeyType: type, asymmetricKeyDetails: details } = key;
   if (type === "rsa" && (details?.modulusLength ?? 0) >= 2048) return key;
-  if (type === "ec" && ["prime256v1", "secp384r1", "secp521r1"].includes(details?.namedCurve ?? "")) return key;
-  throw invalid("the key is of a kind that clients do not take; use ECDSA (P-256, P-384) or RSA of 2048 bits or more");
+  if (type === "ec" && ["prime256v1", "secp384r1", "secp521r1"].includes(details?.namedCurve ?? ""))
+    return key;
+  throw invalid(
+    "the key is of a kind that clients do not take; use ECDSA (P-256, P-384) or RSA of 2048 bits or more",
+  );
 }
 
 const issuerOf = ({ issuer }: X509Certificate): string => {

@@ -93,7 +93,10 @@ export class AcmeClient {
   }
 
   #accountWish(
-    { email, external }: { readonly email?: string | undefined; readonly external?: ExternalAccount | undefined },
+    {
+      email,
+      external,
+    }: { readonly email?: string | undefined; readonly external?: ExternalAccount | undefined },
     url: string,
   ): object {
     return {
@@ -162,20 +165,26 @@ export class AcmeClient {
     if (this.#directory !== undefined) return this.#directory;
     const { directoryUrl, transport } = this.#options;
     const answer = await transport({ method: "GET", url: directoryUrl, signal });
-    if (answer.status !== 200) throw refusedWith(problemIn(undefined, answer.status, this.#retryAfter(answer)));
+    if (answer.status !== 200)
+      throw refusedWith(problemIn(undefined, answer.status, this.#retryAfter(answer)));
     const { newNonce, newAccount, newOrder, meta } = bodyOf(answer);
     this.#directory = {
       newNonce: textOf(newNonce, "the directory"),
       newAccount: textOf(newAccount, "the directory"),
       newOrder: textOf(newOrder, "the directory"),
       needsExternalAccount:
-        (meta as { readonly externalAccountRequired?: unknown } | undefined)?.externalAccountRequired === true,
+        (meta as { readonly externalAccountRequired?: unknown } | undefined)?.externalAccountRequired ===
+        true,
     };
     return this.#directory;
   }
 
   /** A nonce that the authority does not take is no refusal; it sends another with it (RFC 8555 6.5). */
-  async #post(url: string, payload: object | undefined, signal: AbortSignal | undefined): Promise<AcmeAnswer> {
+  async #post(
+    url: string,
+    payload: object | undefined,
+    signal: AbortSignal | undefined,
+  ): Promise<AcmeAnswer> {
     const { key, transport } = this.#options;
     for (let attempt = 1; ; attempt += 1) {
       const nonce = await this.#takeNonce(signal);

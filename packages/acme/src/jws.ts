@@ -1,5 +1,13 @@
 /** Keys, and requests that are signed with them: RFC 7515 with ES256, as RFC 8555 6.2 wants it. */
-import { createHash, createHmac, createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject, sign } from "node:crypto";
+import {
+  createHash,
+  createHmac,
+  createPrivateKey,
+  createPublicKey,
+  generateKeyPairSync,
+  type KeyObject,
+  sign,
+} from "node:crypto";
 
 export interface AccountKey {
   readonly privateKey: KeyObject;

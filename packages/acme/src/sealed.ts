@@ -16,7 +16,9 @@ export const newSealingSecret = (): string => randomBytes(secretBytes).toString(
 function keyOf(secretHex: string): Buffer {
   const secret = Buffer.from(secretHex.trim(), "hex");
   if (secret.length !== secretBytes)
-    throw new HearthError("invalid_argument", { message: "The secret that keys are sealed with is damaged." });
+    throw new HearthError("invalid_argument", {
+      message: "The secret that keys are sealed with is damaged.",
+    });
   return Buffer.from(hkdfSync("sha256", secret, "", "hearth certificate keys", 32));
 }
 

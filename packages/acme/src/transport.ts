@@ -61,9 +61,7 @@ export const httpsTransport =
           if (text.length > maxBytes) answer.destroy(new Error("its answer is too long"));
         })
         .once("error", fail)
-        .once("end", () =>
-          resolve({ status: answer.statusCode ?? 0, headers: answer.headers, body: text }),
-        );
+        .once("end", () => resolve({ status: answer.statusCode ?? 0, headers: answer.headers, body: text }));
     });
     outgoing.end(body);
     return promise;

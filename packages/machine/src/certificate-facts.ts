@@ -65,17 +65,17 @@ export interface AcmeFact {
   /** Grows each time somebody takes the order. */
   readonly term: number;
   /** Which process is at it; absent while nobody is. */
-  readonly holder?: string;
+  readonly holder?: string | undefined;
   /** Grows while the holder is at work. */
   readonly beat: number;
-  readonly order?: AcmeOrderFact;
+  readonly order?: AcmeOrderFact | undefined;
   readonly certificate?: StoredCertificate;
   /** Orders begun in the last hour. */
   readonly attempts_ms: readonly number[];
   /** In a row. */
   readonly failed: number;
   readonly next_attempt_ms: number;
-  readonly rate_limited_until_ms?: number;
+  readonly rate_limited_until_ms?: number | undefined;
   /** The newest last; none after a success. */
   readonly failures: readonly AcmeFailureFact[];
 }

@@ -2,6 +2,7 @@
 import { absentRoutes } from "./absent-routes.ts";
 import type { ApiContext } from "./api-context.ts";
 import { appsRoutes } from "./apps-routes.ts";
+import { certificateRoutes } from "./certificate-routes.ts";
 import { cordonRoutes } from "./cordon-routes.ts";
 import { execRoutes } from "./exec-routes.ts";
 import { explainRoutes } from "./explain-routes.ts";
@@ -28,6 +29,7 @@ import { waitRoutes } from "./wait-routes.ts";
 
 const all = [
   appsRoutes,
+  certificateRoutes,
   networksRoutes,
   machinesRoutes,
   lifecycleRoutes,
