@@ -12,6 +12,8 @@ export interface IngressConfig {
   readonly https: number;
   /** Ports that other services of the host have or may come to have. */
   readonly reserved: readonly number[];
+  /** Of the host's own key, to which the secret of certificates is sealed. */
+  readonly sealSeedPath: string | undefined;
 }
 
 /** curl and browsers take names below `localhost` for this host, so that it works before anybody has set up names. */
@@ -25,5 +27,6 @@ export function readIngressConfig(env: NodeJS.ProcessEnv): IngressConfig {
     ...{ node, domain, host, http, https },
     directory: join(node.data_dir, "ingress"),
     reserved: [node.api.port, ...reserved],
+    sealSeedPath: node.certificates?.seal_seed_path,
   });
 }

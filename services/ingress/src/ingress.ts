@@ -12,8 +12,11 @@ import type { AccessLog } from "./access-log.ts";
 import { idlePlace } from "./autostop.ts";
 import { Balancer, Refused } from "./balancer.ts";
 import { Certificates } from "./certificates.ts";
+import { Challenges } from "./challenges.ts";
 import type { Load } from "./choose-place.ts";
 import { ConnectionLimit } from "./connection-limit.ts";
+import { CustomDomains } from "./custom-domains.ts";
+import { domainCertificate } from "./domain-certificates.ts";
 import { GuestPools } from "./guest-pools.ts";
 import { HttpProxy } from "./http-proxy.ts";
 import { createHttpServer } from "./http-server.ts";
@@ -24,6 +27,7 @@ import { RouteTable } from "./route-table.ts";
 import { Targets } from "./targets.ts";
 import { TcpPorts } from "./tcp-ports.ts";
 import { relayConnection } from "./tcp-relay.ts";
+import { alertTo } from "./tls-alert.ts";
 import { serveTlsDoor } from "./tls-door.ts";
 import { createTlsFront, type TlsFront } from "./tls-front.ts";
 import { Waker } from "./waker.ts";
@@ -40,6 +44,8 @@ export interface IngressDeps {
   readonly log: (fields: object, text: string) => void;
   /** Makes a certificate for these names. */
   readonly issue: (names: readonly string[]) => Promise<KeyAndCertificate>;
+  /** Opens a private key of cluster state, which was sealed for this purpose; nothing is opened when absent. */
+  readonly openKey?: (purpose: string, sealed: string) => string | undefined;
   /** The worker of this host starts a machine, or stops it. */
   readonly startMachine: (machineId: string) => Promise<void>;
   readonly stopMachine: (machineId: string) => Promise<void>;
@@ -55,10 +61,16 @@ export interface IngressPorts {
 }
 
 const sweepMs = 10_000;
+const alerts = {
+  known: undefined,
+  missing: "certificate_unobtainable",
+  unknown: "unrecognized_name",
+} as const;
 
 export class Ingress {
   readonly table: RouteTable;
   readonly balancer: Balancer;
+  readonly challenges: Challenges;
   readonly #deps: IngressDeps;
   readonly #pools: GuestPools;
   readonly #targets: Targets;
@@ -86,7 +98,10 @@ export class Ingress {
     });
     // The order counts: what waits is tried again when all the rest knows of the change.
     this.table.watch((app) => waker.changed(app, (id) => this.table.machine(id)?.state));
-    this.#targets = new Targets(this.table, domain, deps.reaches);
+    const domains = new CustomDomains(replica);
+    const { openKey = () => undefined } = deps;
+    this.challenges = new Challenges(replica, openKey);
+    this.#targets = new Targets(this.table, domain, deps.reaches, domains);
     this.balancer = new Balancer({ table: this.table, nodeId, limits, wake: (target) => waker.wake(target) });
     this.#pools = new GuestPools(limits);
     this.#connections = new ConnectionLimit(limits);
@@ -96,10 +111,15 @@ export class Ingress {
       limits,
       log: deps.accessLog,
       targets: this.#targets,
+      proofFor: (host, path) => this.challenges.textFor(host, path),
     });
     this.#certificates = new Certificates({
       domain,
       issue: deps.issue,
+      ofCustom: (name) => {
+        const claim = domains.claimOf(name);
+        return claim && domainCertificate(claim, { replica, openKey, nowMs: Date.now });
+      },
       nowMs: Date.now,
     });
   }
@@ -233,14 +253,21 @@ export class Ingress {
     const find = (name: string) => () => this.#targets.find(name, 443);
     serveTlsDoor(socket, {
       limits: this.#deps.limits,
-      anyPassThrough: () => this.#claims.anyPassThrough,
-      passesThrough: (name) => find(name)()?.passThrough === true,
+      alertFor: (name) => alerts[this.#certificates.stateOf(name)],
+      passesThrough: (name) => this.#claims.anyPassThrough && find(name)()?.passThrough === true,
       relay: (stream, name) => {
         const asked = { stream, socket, find: find(name), protocol: "tls-passthrough" } as const;
         void relayConnection(this.#relayDeps, asked);
       },
+      prove: (stream, name) => this.#prove(stream, name),
       terminate: (stream) => this.#front?.server.emit("connection", stream),
     });
+  }
+
+  #prove(socket: Socket, name: string): void {
+    const proof = this.challenges.contextFor(name);
+    if (proof === undefined) alertTo(socket, "no_application_protocol", this.#deps.limits.lingerMs);
+    else this.#front?.prove(socket, proof);
   }
 
   #serveTcp(socket: Socket, port: number, { app, tls }: PortOwner): void {

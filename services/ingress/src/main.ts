@@ -7,16 +7,20 @@ import { perMachinePrefixes } from "@hearth/machine";
 import { releaseStartupMemory, stopSignal, untilAborted } from "@hearth/process";
 import { createLogger } from "@hearth/telemetry";
 import { bufferedLines } from "./access-log.ts";
+import { Challenges } from "./challenges.ts";
 import { readIngressConfig } from "./config.ts";
 import { Ingress } from "./ingress.ts";
 import { defaultLimits } from "./limits.ts";
 import { LocalCa } from "./local-ca.ts";
+import { regionKeys } from "./region-secret.ts";
 
 const stopLimitMs = 5_000;
 const retryPortMs = 2_000;
+/** Less than the API waits, which asks as soon as it has told of the challenge. */
+const challengeLimitMs = 5_000;
 
 const config = readIngressConfig(process.env);
-const { node, directory, domain } = config;
+const { node, directory, domain, sealSeedPath } = config;
 const logger = createLogger("ingress", { node_id: node.node_id });
 const lines = bufferedLines((text) => writeSync(2, text));
 const access = createLogger("ingress", { node_id: node.node_id }, { destination: lines });
@@ -42,6 +46,7 @@ const ingress = new Ingress({
   accessLog: (event) => access.info(event, event.event),
   log: (fields, text) => logger.info(fields, text),
   issue: (names) => authority.issue(names),
+  openKey: regionKeys({ replica: state.replica, nodeId: node.node_id, sealSeedPath }),
   startMachine: (id) => command("start", id),
   stopMachine: (id) => command("stop", id),
 });
@@ -53,6 +58,9 @@ const serving = state.connecting
     open.serve(node.node_id, "ingress", {
       health: () => ({
         problems: [...(portProblem === undefined ? [] : [portProblem]), ...ingress.problems()],
+      }),
+      challenge: async (question) => ({
+        shown: await ingress.challenges.shows(Challenges.readQuestion(question), challengeLimitMs),
       }),
     }),
   )

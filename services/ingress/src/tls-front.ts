@@ -23,6 +23,7 @@ import {
   type Server as TlsServer,
 } from "node:tls";
 import type { Certificates } from "./certificates.ts";
+import { challengeProtocol } from "./client-hello.ts";
 import type { HttpProxy, Listener } from "./http-proxy.ts";
 import { createHttpServer } from "./http-server.ts";
 import type { IngressLimits } from "./limits.ts";
@@ -43,6 +44,8 @@ export interface TlsFront {
   setFallback(pair: KeyAndCertificate): void;
   /** For a port that speaks another protocol within TLS. */
   secure(socket: Socket, ready: (stream: TLSSocket) => void): void;
+  /** Shows an authority what it asks for, and ends: RFC 8737 3. */
+  prove(socket: Socket, proof: SecureContext): void;
   /** No new request on any connection; those under way go on. */
   drain(): void;
 }
@@ -101,6 +104,15 @@ export function createTlsFront({ proxy, certificates, limits, listener, log }: T
     setFallback: ({ key, cert }) => {
       fallback = createSecureContext({ key, cert, minVersion: "TLSv1.2" });
       server.setSecureContext({ key, cert, minVersion: "TLSv1.2" });
+    },
+    prove: (socket, proof) => {
+      const options = { isServer: true, secureContext: proof, ALPNProtocols: [challengeProtocol] };
+      const stream = new TLSSocket(socket, options);
+      const timer = setTimeout(() => socket.destroy(), limits.tlsHandshakeMs);
+      stream.once("close", () => clearTimeout(timer));
+      stream.on("error", () => socket.destroy());
+      stream.once("secure", () => stream.end());
+      stream.resume();
     },
     secure: (socket, ready) => {
       const options = { isServer: true, SNICallback: byName, ...(fallback && { secureContext: fallback }) };
