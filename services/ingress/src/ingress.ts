@@ -266,7 +266,9 @@ export class Ingress {
 
   #prove(socket: Socket, name: string): void {
     const proof = this.challenges.contextFor(name);
-    if (proof === undefined) alertTo(socket, "no_application_protocol", this.#deps.limits.lingerMs);
+    const { log, limits } = this.#deps;
+    log({ event: "acme_proof", name, shown: proof !== undefined }, "an authority asked for a proof");
+    if (proof === undefined) alertTo(socket, "no_application_protocol", limits.lingerMs);
     else this.#front?.prove(socket, proof);
   }
 
