@@ -32,6 +32,8 @@ export interface AcmeHost {
     path: string,
     body?: unknown,
   ): Promise<{ readonly status: number; readonly json: Json }>;
+  /** What the command writes. @throws when it fails */
+  hearth(...words: string[]): Promise<string>;
   log(service: "regional" | "ingress"): string;
   kill(service: "regional" | "ingress"): Promise<void>;
   restart(service: "regional" | "ingress", env?: NodeJS.ProcessEnv): Promise<void>;
@@ -99,8 +101,13 @@ export async function startAcmeRegion(options: AcmeRegionOptions): Promise<AcmeR
     guest.listen(0, "127.0.0.1");
     await once(guest, "listening");
     for (const app of options.apps ?? ["demo"]) {
-      const made = await first.api("POST", "/v1/apps", { app_name: app, org_slug: `org-of-${app}` });
-      if (made.status !== 201) throw new Error(JSON.stringify(made.json));
+      // An API that has just begun writes nothing until its copy is level with the region.
+      await until(`the app ${app}`, limitMs, async () => {
+        const made = await first.api("POST", "/v1/apps", { app_name: app, org_slug: `org-of-${app}` });
+        if (made.status === 201) return true;
+        if (made.status !== 503) throw new Error(JSON.stringify(made.json));
+        return undefined;
+      });
       for (const { nodeId } of hosts)
         await facts.publish(...machineOf(nodeId, app, (guest.address() as AddressInfo).port));
     }
@@ -217,6 +224,10 @@ async function startHost(wish: HostWish): Promise<AcmeHost> {
       const said = await answer.text();
       return { status: answer.status, json: said === "" ? undefined : JSON.parse(said) };
     },
+    async hearth(...words) {
+      const env = { ...process.env, HEARTH_API_URL: `http://127.0.0.1:${apiPort}`, HEARTH_TOKEN: token };
+      return (await run(join(repositoryRoot, "cli/bin/hearth"), words, { env })).stdout;
+    },
     async kill(service) {
       const child = processes[service];
       if (child.exitCode !== null || child.signalCode !== null) return;
@@ -231,11 +242,6 @@ async function startHost(wish: HostWish): Promise<AcmeHost> {
       await serves(service, times);
     },
   };
-  // A host's secret is there when its API answers a custom certificate; until then nothing can be sealed.
-  await until(`the secret of ${nodeId}`, limitMs, async () => {
-    const probe = await host.api("GET", "/v1/apps");
-    return probe.status === 200 ? true : undefined;
-  });
   return host;
 }
 

@@ -167,6 +167,13 @@ test("what an authority refuses is shown in its own words, its attempts are coun
   assert.equal(checked.json.validation.dns_configured, false);
   assert.equal((await host.api("POST", `${at}/${good}/check`)).json.validation.dns_configured, true);
   assert.ok(Date.parse(checked.json.next_attempt_at) > Date.now() + 30_000);
+  const said = await host.hearth("certs", "show", bad, "-a", "demo");
+  assert.match(said, /bad\.customer\.test {2}pending_validation/);
+  assert.ok(said.includes(error.message), "the authority's words");
+  assert.match(said, /CNAME bad\.customer\.test demo\.apps\.example\.test/);
+  assert.match(await host.hearth("certs", "list", "-a", "demo"), /good\.customer\.test +active +acme/);
+  const json = JSON.parse(await host.hearth("certs", "check", good, "-a", "demo", "--json"));
+  assert.equal(json.certificates[0].source, "fly");
   const root = await rootPath(region);
   const missing = await region.curl(host, `https://${bad}/`, "--cacert", root);
   assert.equal(missing.code, 35);
@@ -177,7 +184,7 @@ test("what an authority refuses is shown in its own words, its attempts are coun
   assert.match(unknown.out, /unrecognized name/);
 });
 
-test("an authority that wants an external account gets its key, and its words are shown where there is none", async () => {
+test("an authority that wants an external account gets its key", async () => {
   const external = { "kid-1": "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W" };
   await using region = await startAcmeRegion({ hosts: 1, external });
   const [host] = region.hosts as [AcmeHost];
@@ -255,6 +262,16 @@ test("without an authority custom domains have the host's own; an uploaded one i
     await until(`the uploaded one at ${host.nodeId}`, limitMs, async () =>
       (await curl(host, "--cacert", ca)).code === 0 ? true : undefined,
     );
+  const removed = await one.hearth("certs", "remove", name, "-a", "demo", "--only", "custom");
+  assert.equal(removed, `${name}\n`);
+  const files = [
+    "--fullchain",
+    join(region.directory, "upload.pem"),
+    "--private-key",
+    join(region.directory, "upload.key"),
+  ];
+  const imported = await one.hearth("certs", "import", name, "-a", "demo", ...files);
+  assert.match(imported, /active: uploaded/);
   assert.equal((await one.api("DELETE", `${at}/${name}`)).status, 204);
   await until("the name's end", limitMs, async () =>
     (await curl(two, "-k")).code === 35 ? true : undefined,
