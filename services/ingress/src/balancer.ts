@@ -5,10 +5,13 @@
  * the waker sees to that. Whoever waits is tried again when a machine of its app changes, and when a place is given back.
  */
 import { choosePlace, isAboveSoft, type LoadedPlace } from "./choose-place.ts";
+import type { EndpointState } from "./endpoint.ts";
 import type { IngressLimits } from "./limits.ts";
+import type { OtherLoads } from "./other-loads.ts";
 import type { RefusalCode } from "./refusal.ts";
 import type { RouteTable } from "./route-table.ts";
 import type { LoadedTarget } from "./targets.ts";
+import { looksUnreachable } from "./unreachable.ts";
 
 export class Refused extends Error {
   readonly code: RefusalCode;
@@ -26,12 +29,21 @@ export interface Wake {
   readonly failure: string | undefined;
 }
 
+/**
+ * What a request waits for. asleep: a machine that it woke. waking: one that starts, is replaced or has not passed its
+ * checks yet. leaving: one that stops, and is started again then. full: room at a machine.
+ */
+export type WaitReason = "asleep" | "waking" | "leaving" | "full";
+
 export interface BalancerDeps {
   readonly table: RouteTable;
   readonly nodeId: string;
   readonly limits: IngressLimits;
   /** Asks that one of these machines is started, if none is being started; undefined when it cannot be. */
   readonly wake: (target: LoadedTarget) => Wake | undefined;
+  /** All services of all machines of an app. */
+  readonly placesOf: (app: string) => readonly LoadedPlace[];
+  readonly others: OtherLoads;
 }
 
 interface Waiter {
@@ -48,43 +60,69 @@ export class Balancer {
 
   constructor(deps: BalancerDeps) {
     this.#deps = deps;
-    deps.table.watch((app) => this.#retry(app));
+    deps.table.watch((app) => this.retry(app));
   }
 
   waitingFor(app: string): number {
     return this.#waiting.get(app)?.size ?? 0;
   }
 
+  /** By app; only those for which somebody waits. */
+  waiting(): Record<string, number> {
+    return Object.fromEntries([...this.#waiting].map(([app, waiters]) => [app, waiters.size]));
+  }
+
   /**
    * A place, counted as taken; `release` gives it back. At once where there is one, so that a request that need not
    * wait does not.
    * @param find looks anew each time that something has changed
+   * @param waits is told once, when there is something to wait for
    * @throws Refused
    */
   acquire(
     find: () => LoadedTarget | undefined,
     tried: ReadonlySet<string>,
     signal?: AbortSignal,
+    waits?: (why: WaitReason) => void,
   ): LoadedPlace | Promise<LoadedPlace> {
     const target = find();
     if (target === undefined) throw new Refused("no_machine", "its machines are gone");
     // Who came before has the first right.
     const place = this.waitingFor(target.app) > 0 ? undefined : this.#take(target, tried);
-    return place ?? this.#wait(target, { find, tried }, signal);
+    if (place !== undefined) return place;
+    waits?.(waitReason(target, tried));
+    return this.#wait(target, { find, tried }, signal);
   }
 
   release({ load, endpoint }: LoadedPlace): void {
     load.active -= 1;
     load.busyMs = performance.now();
-    if (this.#waiting.size > 0) this.#retry(endpoint.app);
+    if (this.#waiting.size > 0) this.retry(endpoint.app);
   }
 
-  avoid({ load }: LoadedPlace): void {
-    load.avoidUntilMs = performance.now() + this.#deps.limits.avoidMs;
+  /**
+   * After a connection that did not come about. Where it looks as if the host were gone, its other machines of the app
+   * come last as well: each of them would be waited for as long. Those of other apps do not, as a guest that drops what
+   * it is sent looks the same.
+   */
+  avoid({ load, endpoint }: LoadedPlace, error?: unknown): void {
+    const { limits, nodeId, placesOf } = this.#deps;
+    const nowMs = performance.now();
+    load.avoidUntilMs = nowMs + limits.avoidMs;
+    if (endpoint.nodeId === nodeId || !looksUnreachable(error)) return;
+    for (const place of placesOf(endpoint.app))
+      if (place.endpoint.nodeId === endpoint.nodeId) place.load.avoidUntilMs = nowMs + limits.avoidHostMs;
+  }
+
+  /** Why a request is refused that found no other machine after this error. */
+  refusalOf({ endpoint }: LoadedPlace, error: unknown): RefusalCode {
+    const isFar = endpoint.nodeId !== this.#deps.nodeId;
+    return isFar && looksUnreachable(error) ? "unreachable" : "guest_refused";
   }
 
   /** Whether the machine is so new that its program may only be about to listen. */
-  isSettling({ load }: LoadedPlace): boolean {
+  isSettling({ load, endpoint }: LoadedPlace, error?: unknown): boolean {
+    if (endpoint.nodeId !== this.#deps.nodeId && looksUnreachable(error)) return false;
     return load.readyMs !== undefined && performance.now() - load.readyMs < this.#deps.limits.settleMs;
   }
 
@@ -99,11 +137,12 @@ export class Balancer {
 
   #take(target: LoadedTarget, tried: ReadonlySet<string>): LoadedPlace | undefined {
     this.#turn = (this.#turn + 1) % 1_000_000;
-    const { nodeId } = this.#deps;
-    const place = choosePlace(target.places, { nodeId, nowMs: performance.now(), tried, turn: this.#turn });
+    const { nodeId, others } = this.#deps;
+    const nowMs = performance.now();
+    const place = choosePlace(target.places, { nodeId, nowMs, tried, others, turn: this.#turn });
     if (place === undefined) return undefined;
     // All others have as much to do: one more machine would help before somebody has to wait.
-    if (isAboveSoft(place)) this.#deps.wake(target);
+    if (isAboveSoft(place, others)) this.#deps.wake(target);
     place.load.active += 1;
     return place;
   }
@@ -156,10 +195,12 @@ export class Balancer {
     const wake = states.has("asleep") ? this.#deps.wake(target) : undefined;
     if (wake?.failure !== undefined) return new Refused("wake_failed", wake.failure);
     if (wake !== undefined) return undefined;
-    return new Refused("no_machine", [...states].join());
+    const isLost = target.places.some(({ endpoint }) => endpoint.state === "lost");
+    return new Refused(isLost ? "unreachable" : "no_machine", [...states].join());
   }
 
-  #retry(app: string): void {
+  /** After a change: who waits is given a place, or is told why there is none to wait for. */
+  retry(app: string): void {
     for (const waiter of [...(this.#waiting.get(app) ?? [])]) {
       const target = waiter.find();
       const place = target && this.#take(target, waiter.tried);
@@ -174,4 +215,12 @@ export class Balancer {
       waiter.reject(problem);
     }
   }
+}
+
+function waitReason({ places }: LoadedTarget, tried: ReadonlySet<string>): WaitReason {
+  const states = new Set<EndpointState>();
+  for (const { endpoint } of places) if (!tried.has(endpoint.id)) states.add(endpoint.state);
+  if (states.has("ready")) return "full";
+  if (states.has("waking")) return "waking";
+  return states.has("leaving") ? "leaving" : "asleep";
 }

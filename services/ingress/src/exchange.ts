@@ -9,7 +9,7 @@
 import { PassThrough } from "node:stream";
 import type { Dispatcher } from "undici";
 import type { AccessEvent, AccessLog } from "./access-log.ts";
-import { type Balancer, Refused } from "./balancer.ts";
+import { type Balancer, Refused, type WaitReason } from "./balancer.ts";
 import type { LoadedPlace } from "./choose-place.ts";
 import { type ForwardedHead, headersToClient, trailersToClient } from "./forward-headers.ts";
 import type { GuestPools } from "./guest-pools.ts";
@@ -56,6 +56,8 @@ export class Exchange implements Dispatcher.DispatchHandler {
   #answeredMs = 0;
   #sent = false;
   #controller: Dispatcher.DispatchController | undefined;
+  #whyWaited: WaitReason | undefined;
+  #bytesIn = 0;
   #bytesOut = 0;
   #held: Buffer | undefined;
   #isOver = false;
@@ -85,7 +87,9 @@ export class Exchange implements Dispatcher.DispatchHandler {
   #findPlace(): void {
     try {
       const { find } = this.#facts;
-      const place = this.#deps.balancer.acquire(find, this.#tried, this.#gone.signal);
+      const place = this.#deps.balancer.acquire(find, this.#tried, this.#gone.signal, (why) => {
+        this.#whyWaited ??= why;
+      });
       if (!(place instanceof Promise)) {
         this.#sendTo(place);
         return;
@@ -126,10 +130,9 @@ export class Exchange implements Dispatcher.DispatchHandler {
     const body = new PassThrough();
     this.#goOn?.();
     const limit = this.#deps.limits.bodyBytes;
-    let bytes = 0;
     this.#request.on("data", (chunk: Buffer) => {
-      bytes += chunk.length;
-      if (bytes > limit) this.#refuse("body_too_large");
+      this.#bytesIn += chunk.length;
+      if (this.#bytesIn > limit) this.#refuse("body_too_large");
     });
     this.#request.pipe(body);
     // Nobody else listens once it has been given up.
@@ -188,19 +191,20 @@ export class Exchange implements Dispatcher.DispatchHandler {
   onResponseError(_controller: unknown, error: Error): void {
     if (this.#isOver) return;
     const place = this.#place;
-    if (place !== undefined && !this.#sent) this.#deps.balancer.avoid(place);
+    if (place !== undefined && !this.#sent) this.#deps.balancer.avoid(place, error);
     const { code = "" } = error as NodeJS.ErrnoException;
     const why = code || error.message;
     if (this.#response.headersSent) {
       this.#end({ reason: "guest_broke", why });
       return;
     }
-    const reason = reasonOf(code, this.#sent);
+    const early = !this.#sent && place !== undefined;
+    const reason = reasonOf(code) ?? (early ? this.#deps.balancer.refusalOf(place, error) : "guest_broke");
     if (place !== undefined && reason !== "guest_slow" && this.#mayRepeat()) {
       this.#failed = new Refused(reason, why);
       this.#place = undefined;
       this.#deps.balancer.release(place);
-      if (this.#sent || !this.#deps.balancer.isSettling(place)) this.#findPlace();
+      if (this.#sent || !this.#deps.balancer.isSettling(place, error)) this.#findPlace();
       else {
         this.#tried.delete(place.endpoint.id);
         setTimeout(() => this.#isOver || this.#findPlace(), this.#deps.limits.settleRetryMs);
@@ -217,8 +221,9 @@ export class Exchange implements Dispatcher.DispatchHandler {
   }
 
   #refuseWith(error: unknown): void {
-    // Where there is no other machine to try, what the last one did is the reason.
-    const told = this.#failed ?? error;
+    // Where there is no other machine to try, what the last one did is the reason, unless its host was lost over it.
+    const isLost = error instanceof Refused && error.code === "unreachable";
+    const told = isLost ? error : (this.#failed ?? error);
     if (told instanceof Refused) this.#refuse(told.code, told.why);
     else this.#refuse("guest_broke", String(error));
   }
@@ -272,17 +277,20 @@ export class Exchange implements Dispatcher.DispatchHandler {
       trace_id: head.traceId,
       attempts: this.#tried.size,
       ...(this.#placedMs === 0 ? {} : { wait_ms: since(this.#beganMs, this.#placedMs) }),
+      ...(this.#whyWaited === undefined ? {} : { why_waited: this.#whyWaited }),
       ...(this.#answeredMs === 0 ? {} : { upstream_ms: since(this.#placedMs, this.#answeredMs) }),
       duration_ms: since(this.#beganMs, performance.now()),
+      bytes_in: this.#bytesIn,
       bytes_out: this.#bytesOut,
       ...told,
     });
   }
 }
 
-function reasonOf(code: string, sent: boolean): RefusalCode {
+/** What a guest did wrong; undefined where the connection failed. */
+function reasonOf(code: string): RefusalCode | undefined {
   if (code === "UND_ERR_HEADERS_TIMEOUT") return "guest_slow";
   if (code.startsWith("HPE_") || code === "UND_ERR_HEADERS_OVERFLOW" || code.startsWith("ERR_"))
     return "guest_invalid";
-  return sent ? "guest_broke" : "guest_refused";
+  return undefined;
 }

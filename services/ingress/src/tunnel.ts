@@ -5,12 +5,13 @@
 import { type ClientRequest as GuestRequest, request as httpRequest, type IncomingMessage } from "node:http";
 import type { Duplex } from "node:stream";
 import { setTimeout as delay } from "node:timers/promises";
-import { Refused } from "./balancer.ts";
+import { Refused, type WaitReason } from "./balancer.ts";
 import type { LoadedPlace } from "./choose-place.ts";
 import type { ExchangeDeps, ExchangeFacts } from "./exchange.ts";
 import { headersToClient } from "./forward-headers.ts";
 import { joinStreams } from "./join-streams.ts";
 import { type RefusalCode, refusals, refuseSocket } from "./refusal.ts";
+import { connectTimeout } from "./unreachable.ts";
 
 export interface TunnelRequest {
   readonly request: IncomingMessage;
@@ -32,6 +33,9 @@ class Tunnel {
   readonly #beganMs = performance.now();
   #place: LoadedPlace | undefined;
   #headSent = false;
+  #placedMs = 0;
+  #answeredMs = 0;
+  #whyWaited: WaitReason | undefined;
 
   constructor(deps: ExchangeDeps, asked: TunnelRequest) {
     this.#deps = deps;
@@ -64,18 +68,21 @@ class Tunnel {
     const { limits, balancer } = this.#deps;
     for (;;) {
       const { find } = this.#asked.facts;
-      const place = await balancer.acquire(find, this.#tried, this.#gone.signal);
+      const place = await balancer.acquire(find, this.#tried, this.#gone.signal, (why) => {
+        this.#whyWaited ??= why;
+      });
       this.#place = place;
+      this.#placedMs = performance.now();
       this.#tried.add(place.endpoint.id);
       try {
         return await this.#ask(place);
       } catch (error) {
-        const connected = (error as { connected?: boolean }).connected === true;
+        const { connected, cause } = error as { readonly connected?: boolean; readonly cause?: unknown };
         if (connected || this.#tried.size >= limits.attempts || this.#gone.signal.aborted) throw error;
-        balancer.avoid(place);
+        balancer.avoid(place, cause);
         balancer.release(place);
         this.#place = undefined;
-        if (balancer.isSettling(place)) {
+        if (balancer.isSettling(place, cause)) {
           this.#tried.delete(place.endpoint.id);
           await delay(limits.settleRetryMs);
         }
@@ -83,8 +90,9 @@ class Tunnel {
     }
   }
 
-  async #ask({ endpoint, service }: LoadedPlace): Promise<number> {
-    const { limits } = this.#deps;
+  async #ask(place: LoadedPlace): Promise<number> {
+    const { endpoint, service } = place;
+    const { limits, balancer } = this.#deps;
     const { head, path } = this.#asked.facts;
     const asking = httpRequest({
       host: endpoint.address,
@@ -97,7 +105,7 @@ class Tunnel {
     });
     let connected = false;
     const late = (): void => {
-      asking.destroy(new Refused(connected ? "guest_slow" : "guest_refused", "timeout"));
+      asking.destroy(connected ? new Refused("guest_slow", "timeout") : connectTimeout());
     };
     asking.setTimeout(limits.connectMs, late);
     asking.once("socket", (guest) =>
@@ -111,8 +119,10 @@ class Tunnel {
       return await this.#answer(asking);
     } catch (error) {
       const refused =
-        connected || error instanceof Refused ? error : new Refused("guest_refused", String(error));
-      throw Object.assign(refused as Error, { connected });
+        connected || error instanceof Refused
+          ? error
+          : new Refused(balancer.refusalOf(place, error), String(error));
+      throw Object.assign(refused as Error, { connected }, refused === error ? {} : { cause: error });
     }
   }
 
@@ -137,6 +147,7 @@ class Tunnel {
 
   #writeHead(answer: IncomingMessage, more: readonly string[]): void {
     this.#headSent = true;
+    this.#answeredMs = performance.now();
     const { requestId } = this.#asked.facts.head;
     const headers = [...headersToClient(answer.rawHeaders, requestId), ...more];
     const lines = [`HTTP/1.1 ${answer.statusCode} ${answer.statusMessage ?? ""}`];
@@ -159,6 +170,9 @@ class Tunnel {
       request_id: head.requestId,
       trace_id: head.traceId,
       attempts: this.#tried.size,
+      ...(this.#placedMs === 0 ? {} : { wait_ms: Math.round(this.#placedMs - this.#beganMs) }),
+      ...(this.#whyWaited === undefined ? {} : { why_waited: this.#whyWaited }),
+      ...(this.#answeredMs === 0 ? {} : { upstream_ms: Math.round(this.#answeredMs - this.#placedMs) }),
       duration_ms: Math.round(performance.now() - this.#beganMs),
       ...told,
     });

@@ -69,6 +69,10 @@ const is =
   (record: MachineRecord): boolean =>
     record.state === state;
 const target = ({ id }: DrillMachine) => ({ machine_id: id });
+/** Doors may serve it, so that its end waits for them. */
+const served = {
+  services: [{ protocol: "tcp", internal_port: 8080, ports: [{ port: 80, handlers: ["http"] }] }],
+};
 const sh = (script: string) => ({ init: { exec: ["/bin/sh", "-c", script] } });
 
 export const operations: readonly Operation[] = [
@@ -93,6 +97,7 @@ export const operations: readonly Operation[] = [
   {
     name: "stop",
     before: started,
+    config: served,
     ask: (node, machine) => node.command("stop", target(machine)),
     holds: is("stopped"),
   },
@@ -106,10 +111,24 @@ export const operations: readonly Operation[] = [
   {
     name: "update",
     before: started,
+    config: served,
     ask: (node, machine) =>
       node.command("update", {
         ...target(machine),
         ...{ instance_id: machine.instanceId, config: machine.config, launch: true },
+      }),
+    holds: ({ state, instance_id }, machine) => state === "started" && instance_id === machine.instanceId,
+  },
+  {
+    name: "update-of-egress",
+    before: started,
+    // Blocks that overlap those of the update, so that the one policy cannot be there beside the other.
+    config: { network: { denyOut: ["all"], allowOut: ["192.0.2.0/24", "*.example.com"] } },
+    ask: (node, machine) =>
+      node.command("update", {
+        ...target(machine),
+        ...{ instance_id: machine.instanceId, launch: true },
+        config: { ...machine.config, network: { denyOut: ["192.0.2.0/25", "udp:2001:db8::/32:1-1024"] } },
       }),
     holds: ({ state, instance_id }, machine) => state === "started" && instance_id === machine.instanceId,
   },
@@ -141,6 +160,7 @@ export const operations: readonly Operation[] = [
   {
     name: "force-destroy",
     before: started,
+    config: served,
     ask: (node, machine) => node.command("destroy", { ...target(machine), force: true }),
     holds: is("destroyed"),
   },
