@@ -59,6 +59,8 @@ test("what an authority limits is left alone for as long as it says, or for an h
   assert.deepEqual(due(said, hostname, day), { kind: "later", atMs: 3 * day });
   const unsaid = { ...fact, ...failed(fact, refusal("rateLimited"), at(0)) };
   assert.equal(unsaid.rate_limited_until_ms, hour);
+  const busy = failed(fact, refusal("serverInternal", { retry_after_ms: 3 * day }), at(0));
+  assert.equal(busy.next_attempt_ms, 3 * day, "also when it is busy");
 });
 
 test("an order goes on where the authority was not reached, and with another holder it is no new attempt", () => {
@@ -67,6 +69,8 @@ test("an order goes on where the authority was not reached, and with another hol
   const away = failed(fact, new HearthError("unavailable"), at(0));
   assert.deepEqual(away.order, order);
   assert.equal(failed(fact, refusal("unauthorized"), at(0)).order, undefined);
+  const lacking = new HearthError("host_requirement_missing", { message: "/etc/ca.pem cannot be read" });
+  assert.doesNotMatch(failed(fact, lacking, at(0)).failures?.[0]?.message ?? "", /etc/);
   const taken = begun(fact, { ...start, holder: "two", nowMs: 1 });
   assert.deepEqual([taken.term, taken.attempts_ms, taken.order], [2, [0], order]);
   const elsewhere = begun(fact, { ...start, directory: "https://other.test/dir" });

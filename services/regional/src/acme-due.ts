@@ -87,7 +87,7 @@ export function failed(
   const waitMs = Math.max(retryDelayMs(count, random), problem?.retryAfterMs ?? 0);
   const failure = {
     code: problem?.type ?? error.code,
-    message: problem?.detail ?? error.message,
+    message: problem?.detail ?? publicText(error),
     at_ms: nowMs,
   };
   const isLimited = problem !== undefined && isRateLimited(problem);
@@ -100,3 +100,9 @@ export function failed(
     rate_limited_until_ms: isLimited ? nowMs + (problem.retryAfterMs ?? unsaidLimitMs) : undefined,
   };
 }
+
+/** Paths of a host are for its operator, who has them in the log. */
+const publicText = ({ code, message }: HearthError): string =>
+  code === "host_requirement_missing"
+    ? "The region's settings of ACME are not complete; its operator has the details in the log of the API."
+    : message;
