@@ -72,7 +72,7 @@ export function define(command: Command, context: Context): void {
 }
 
 const sourceNames: Readonly<Record<string, string>> = {
-  fly: "issued by ACME",
+  fly: "of an authority (ACME)",
   custom: "uploaded",
   local: "of each host's own authority (`hearth ca trust`)",
 };
