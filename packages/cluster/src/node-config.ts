@@ -104,6 +104,29 @@ export const NodeConfig = Type.Object(
         closed,
       ),
     ),
+    /** Of custom domains: the host's own key to what is sealed for it, and where its API has certificates from. */
+    certificates: Type.Optional(
+      Type.Object(
+        {
+          seal_seed_path: Type.String(),
+          acme: Type.Optional(
+            Type.Object(
+              {
+                directory: Type.String({ pattern: "^https://" }),
+                email: Type.Optional(Type.String()),
+                /** PEM of who may sign for the directory; the roots of Node when absent. */
+                ca_path: Type.Optional(Type.String()),
+                /** Which challenge is tried first. */
+                challenge: Type.Optional(Type.Enum(["http-01", "tls-alpn-01"])),
+                eab: Type.Optional(Type.Object({ kid: Type.String(), key_path: Type.String() }, closed)),
+              },
+              closed,
+            ),
+          ),
+        },
+        closed,
+      ),
+    ),
     /** Sentences about what is not enforced on this host. */
     warnings: Type.Array(Type.String()),
   },

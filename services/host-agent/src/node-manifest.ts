@@ -54,6 +54,10 @@ export function planManifest({ settings, identity, host, kvm, busServers }: Mani
         ? {}
         : { proxy_protocol_from: [...settings.proxyProtocolFrom] }),
     },
+    certificates: {
+      seal_seed_path: keys.seal,
+      ...(settings.acme === undefined ? {} : { acme: settings.acme }),
+    },
     nameservers: [resolver],
     // An operator may have the host ask the same resolver as its guests, which would then ask itself.
     dns: { address: resolver, upstreams: host.nameservers.filter((address) => address !== resolver) },

@@ -7,6 +7,7 @@ import { join, resolve } from "node:path";
 import { HearthError } from "@hearth/errors";
 import type { NodeLabels } from "@hearth/machine";
 import { canonicalIp } from "@hearth/network";
+import { type AcmeSettings, acmeEnvironment, readAcmeSettings } from "./acme-settings.ts";
 import { labelsText, readCpuOvercommit, readLabels } from "./placement-settings.ts";
 
 export interface AgentSettings {
@@ -40,6 +41,8 @@ export interface AgentSettings {
   readonly proxyProtocolFrom?: readonly string[];
   /** Of the front door, from the start; by load when absent. */
   readonly ingressProcesses?: number;
+  /** Certificates of custom domains are each host's own when absent. */
+  readonly acme?: AcmeSettings;
   readonly assetsDir: string;
   /** The folder of `services/`. */
   readonly servicesDir: string;
@@ -78,6 +81,7 @@ export function readSettings(
   const labels = options.labels ?? (env.HEARTH_LABELS || undefined);
   const cpuOvercommit = readCpuOvercommit(env.HEARTH_CPU_OVERCOMMIT);
   const ingressProcesses = readIngressProcesses(env);
+  const acme = readAcmeSettings(env);
   return Object.freeze({
     ...(labels === undefined ? {} : { labels: readLabels(labels) }),
     ...(cpuOvercommit === undefined ? {} : { cpuOvercommit }),
@@ -93,6 +97,7 @@ export function readSettings(
     httpsPort: readPort("HEARTH_HTTPS_PORT", env) ?? 443,
     domain: readDomain(env),
     ...readProxyProtocolFrom(env),
+    ...(acme === undefined ? {} : { acme }),
     meshPort: readPort("HEARTH_MESH_PORT", env, 65_534) ?? 51_820,
     ...(address === undefined ? {} : { address }),
     ...(region === undefined ? {} : { region }),
@@ -115,6 +120,7 @@ export function settingsEnvironment(settings: AgentSettings): Record<string, str
     HEARTH_HTTPS_PORT: String(settings.httpsPort),
     HEARTH_DOMAIN: settings.domain,
     HEARTH_PROXY_PROTOCOL_FROM: settings.proxyProtocolFrom?.join(",") ?? "",
+    ...acmeEnvironment(settings.acme),
     HEARTH_MESH_PORT: String(settings.meshPort),
     ...(settings.address === undefined ? {} : { HEARTH_ADDRESS: settings.address }),
     ...(settings.region === undefined ? {} : { HEARTH_REGION: settings.region }),

@@ -20,6 +20,8 @@ export interface IngressConfig {
   readonly proxiedFrom?: BlockList;
   /** Processes of the front door: so many at most, and from the start when an operator has said so. */
   readonly processes: { readonly most: number; readonly isFixed: boolean };
+  /** Of the host's own key, to which the secret of certificates is sealed. */
+  readonly sealSeedPath: string | undefined;
 }
 
 /** Where each takes a core; more doors than that are more copies of the routes for little. */
@@ -50,6 +52,7 @@ export function readIngressConfig(env: NodeJS.ProcessEnv): IngressConfig {
       most: processes ?? Math.min(availableParallelism(), mostByLoad),
       isFixed: processes !== undefined,
     },
+    sealSeedPath: node.certificates?.seal_seed_path,
   });
 }
 

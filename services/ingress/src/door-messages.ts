@@ -1,5 +1,6 @@
 /** What the process that takes the connections and those that serve beside it say to each other. */
 import type { LoadReport } from "@hearth/cluster";
+import type { ChallengeQuestion } from "@hearth/machine";
 import type { DoorSnapshot } from "./door-metrics.ts";
 import type { Endpoint } from "./endpoint.ts";
 
@@ -26,6 +27,13 @@ export type ToChild =
   | { readonly type: "draining"; readonly machineId: string; readonly isDraining: boolean }
   | { readonly type: "started"; readonly number: number; readonly error?: object }
   | { readonly type: "count" }
+  /** Asks whether this is shown to an authority, when it is or at the end of the time. */
+  | {
+      readonly type: "challenge";
+      readonly number: number;
+      readonly question: ChallengeQuestion;
+      readonly limitMs: number;
+    }
   /** Let what is under way end, and go. */
   | { readonly type: "stop" };
 
@@ -38,5 +46,6 @@ export type FromChild =
   | { readonly type: "start"; readonly number: number; readonly machine: StartWish }
   /** All that it has counted, when it was asked and before it ends. */
   | { readonly type: "counted"; readonly snapshot: DoorSnapshot }
+  | { readonly type: "challenged"; readonly number: number; readonly shown: boolean }
   /** Of the last second: how much of it the process was at work. */
   | { readonly type: "busy"; readonly share: number };

@@ -9,6 +9,7 @@
 import type { ChildProcess } from "node:child_process";
 import type { Socket } from "node:net";
 import { HearthError } from "@hearth/errors";
+import type { ChallengeQuestion } from "@hearth/machine";
 import { defaultGrowth, firstGrowth, type GrowthRule, type GrowthState, grow } from "./door-growth.ts";
 import type { Arrival, FromChild, StartWish, ToChild } from "./door-messages.ts";
 import type { DoorSnapshot } from "./door-metrics.ts";
@@ -65,10 +66,13 @@ export class DoorSet {
   readonly #deps: DoorSetDeps;
   readonly #children = new Map<number, Child>();
   readonly #totals = new DoorTotals();
+  /** What children were asked about challenges, by number. */
+  readonly #questions = new Map<number, (shown: boolean) => void>();
   readonly #rule: GrowthRule;
   #growth: GrowthState;
   #looking: NodeJS.Timeout | undefined;
   #connections = 0;
+  #asked = 0;
   #isStopping = false;
   #restartMs: number;
   #endedAtMs = Number.NEGATIVE_INFINITY;
@@ -136,6 +140,28 @@ export class DoorSet {
     });
     await Promise.all(asked);
     return this.#totals.with(own);
+  }
+
+  /**
+   * Whether an authority that comes is shown this by each child, which have the state of the cluster a moment apart. One
+   * that ends shows nothing to anybody, and one that does not answer may show something else.
+   */
+  async show(question: ChallengeQuestion, limitMs: number): Promise<boolean> {
+    const asked = [...this.#children.values()]
+      .filter(({ isReady }) => isReady)
+      .map((child) => {
+        const { promise, resolve } = Promise.withResolvers<boolean>();
+        this.#asked += 1;
+        const number = this.#asked;
+        this.#questions.set(number, resolve);
+        this.#tell(child, { type: "challenge", number, question, limitMs });
+        const timer = setTimeout(() => resolve(false), limitMs);
+        return Promise.race([promise, child.ended.then(() => true)]).finally(() => {
+          clearTimeout(timer);
+          this.#questions.delete(number);
+        });
+      });
+    return (await Promise.all(asked)).every((shown) => shown);
   }
 
   /** What is under way ends first, within the limit of the children themselves, and this one. */
@@ -225,6 +251,7 @@ export class DoorSet {
       this.#totals.take(child.number, message.snapshot);
       child.counted?.();
     } else if (message.type === "busy") child.share = message.share;
+    else if (message.type === "challenged") this.#questions.get(message.number)?.(message.shown);
     else {
       const { number } = message;
       startMachine(message.machine).then(

@@ -10,6 +10,7 @@ import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { test } from "node:test";
 import { promisify } from "node:util";
+import { factKeys } from "@hearth/machine";
 import { until } from "@hearth/testkit";
 import { machineId, webService } from "./testing-facts.ts";
 import { type IngressService, startIngressService } from "./testing-service.ts";
@@ -112,6 +113,34 @@ test("of a connection through a load balancer the process that serves it reads w
   await until("both have served", 10_000, async () => doorsIn(service).size === 2 || undefined);
   const named = service.log().flatMap((line) => (line.event === "request" ? [line.client] : []));
   for (const client of clients) assert.ok(named.includes(client), client);
+});
+
+test("a challenge counts as shown when each process shows it", { timeout }, async () => {
+  await using service = await startIngressService({ domain, processes: 2 });
+  const hostname = "www.example.com";
+  const question = { hostname, token: "token-1" };
+  const shows = () => service.bus.request("n1", "ingress", "challenge", question, { timeoutMs: 10_000 });
+  const asked = shows();
+  const challenge = { type: "http-01", token: "token-1", key_authorization: "token-1.print" };
+  await service.publish(factKeys.acme(hostname), { hostname, attempts_ms: [], order: { challenge } });
+  assert.deepEqual(await asked, { shown: true });
+  const path = "/.well-known/acme-challenge/token-1";
+  const open = Array.from({ length: 6 }, () => new Agent({ keepAlive: true, maxSockets: 1 }));
+  for (const agent of open) {
+    const to = { port: service.http, host: "127.0.0.1", path, headers: { host: hostname }, agent };
+    const [answer] = await once(httpRequest(to).end(), "response");
+    assert.equal(await text(answer), "token-1.print");
+  }
+  // One that hangs may show an authority something else.
+  const [door = 0] = service.doors();
+  process.kill(door, "SIGSTOP");
+  try {
+    assert.deepEqual(await shows(), { shown: false });
+  } finally {
+    process.kill(door, "SIGCONT");
+  }
+  assert.deepEqual(await shows(), { shown: true });
+  for (const agent of open) agent.destroy();
 });
 
 test("requests under way end before the processes do, and no process is left", { timeout }, async () => {

@@ -13,9 +13,12 @@ import type { AccessLog } from "./access-log.ts";
 import { Autostop } from "./autostop.ts";
 import { Balancer } from "./balancer.ts";
 import { Certificates } from "./certificates.ts";
+import { Challenges } from "./challenges.ts";
 import type { Load } from "./choose-place.ts";
 import { clientAddress } from "./client-address.ts";
 import { ConnectionLimit } from "./connection-limit.ts";
+import { CustomDomains } from "./custom-domains.ts";
+import { domainCertificate } from "./domain-certificates.ts";
 import type { Arrival } from "./door-messages.ts";
 import { DoorMetrics, type DoorSnapshot } from "./door-metrics.ts";
 import type { Endpoint } from "./endpoint.ts";
@@ -32,6 +35,7 @@ import { isTrusted, receiveProxied } from "./proxied-socket.ts";
 import { type RouteFacts, RouteTable } from "./route-table.ts";
 import { Targets } from "./targets.ts";
 import { relayConnection } from "./tcp-relay.ts";
+import { alertTo } from "./tls-alert.ts";
 import { serveTlsDoor } from "./tls-door.ts";
 import { createTlsFront, type TlsFront } from "./tls-front.ts";
 import { Waker } from "./waker.ts";
@@ -48,6 +52,8 @@ export interface IngressDeps {
   readonly proxiedFrom?: BlockList;
   /** Makes a certificate for these names. */
   readonly issue: (names: readonly string[]) => Promise<KeyAndCertificate>;
+  /** Opens a private key of cluster state, which was sealed for this purpose; nothing is opened when absent. */
+  readonly openKey?: (purpose: string, sealed: string) => string | undefined;
   /** The worker that has the machine starts it. */
   readonly startMachine: (machine: Pick<Endpoint, "id" | "nodeId">) => Promise<void>;
   /** The worker of this host stops a machine. */
@@ -67,10 +73,16 @@ export interface IngressDeps {
 }
 
 const sweepMs = 10_000;
+const alerts = {
+  known: undefined,
+  missing: "certificate_unobtainable",
+  unknown: "unrecognized_name",
+} as const;
 
 export class Ingress {
   readonly table: RouteTable;
   readonly balancer: Balancer;
+  readonly challenges: Challenges;
   readonly #deps: IngressDeps;
   readonly #pools: GuestPools;
   readonly #metrics: DoorMetrics;
@@ -111,7 +123,10 @@ export class Ingress {
     });
     // The order counts: what waits is tried again when all the rest knows of the change.
     this.table.watch((app) => waker.changed(app, (id) => this.table.machine(id)?.state));
-    this.#targets = new Targets(this.table, domain);
+    const domains = new CustomDomains(replica);
+    const { openKey = () => undefined } = deps;
+    this.challenges = new Challenges(replica, openKey);
+    this.#targets = new Targets(this.table, domain, domains);
     this.#others = deps.otherLoads ?? noOtherLoads;
     this.balancer = new Balancer({
       ...{ table: this.table, nodeId, limits, others: this.#others },
@@ -151,10 +166,15 @@ export class Ingress {
       limits,
       log: this.#accessLog,
       targets: this.#targets,
+      proofFor: (host, path) => this.challenges.textFor(host, path),
     });
     this.#certificates = new Certificates({
       domain,
       issue: deps.issue,
+      ofCustom: (name) => {
+        const claim = domains.claimOf(name);
+        return claim && domainCertificate(claim, { replica, openKey, nowMs: Date.now });
+      },
       nowMs: Date.now,
     });
   }
@@ -321,14 +341,23 @@ export class Ingress {
     const find = (name: string) => () => this.#targets.find(name, 443);
     serveTlsDoor(socket, {
       limits: this.#deps.limits,
-      anyPassThrough: () => this.#claims.anyPassThrough,
-      passesThrough: (name) => find(name)()?.passThrough === true,
+      alertFor: (name) => alerts[this.#certificates.stateOf(name)],
+      passesThrough: (name) => this.#claims.anyPassThrough && find(name)()?.passThrough === true,
       relay: (stream, name) => {
         const asked = { stream, socket, find: find(name), protocol: "tls-passthrough" } as const;
         void relayConnection(this.#relayDeps, asked);
       },
+      prove: (stream, name) => this.#prove(stream, name),
       terminate: (stream) => this.#front?.server.emit("connection", stream),
     });
+  }
+
+  #prove(socket: Socket, name: string): void {
+    const proof = this.challenges.contextFor(name);
+    const { log, limits } = this.#deps;
+    log({ event: "acme_proof", name, shown: proof !== undefined }, "an authority asked for a proof");
+    if (proof === undefined) alertTo(socket, "no_application_protocol", limits.lingerMs);
+    else this.#front?.prove(socket, proof);
   }
 
   #serveTcp(socket: Socket, { port, app, tls }: Extract<Arrival, { readonly kind: "tcp" }>): void {

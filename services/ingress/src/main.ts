@@ -16,12 +16,14 @@ import { accessLines } from "./access-lines.ts";
 import { bufferedLines } from "./access-log.ts";
 import { shareOverBus } from "./bus-share.ts";
 import { busyShare } from "./busy-share.ts";
+import { Challenges } from "./challenges.ts";
 import { readIngressConfig } from "./config.ts";
 import { DoorSet } from "./door-set.ts";
 import { Ingress, type IngressDeps } from "./ingress.ts";
 import { defaultLimits } from "./limits.ts";
 import { LocalCa } from "./local-ca.ts";
 import { openMetrics, openMetricsType } from "./metrics-text.ts";
+import { regionKeys } from "./region-secret.ts";
 import { SecondDoor } from "./second-door.ts";
 import { SharedLoads } from "./shared-loads.ts";
 import { StartOnce } from "./start-once.ts";
@@ -31,9 +33,11 @@ const retryPortMs = 2_000;
 /** Routes that are older than this are not served by a process that has just begun. */
 const freshMs = 5_000;
 const freshLookMs = 100;
+/** Less than the API waits, which asks as soon as it has told of the challenge. */
+const challengeLimitMs = 5_000;
 
 const config = readIngressConfig(process.env);
-const { node, directory, domain } = config;
+const { node, directory, domain, sealSeedPath } = config;
 const number = Number(process.argv[2] ?? 0);
 const names = { node_id: node.node_id, ...(number === 0 ? {} : { door: number }) };
 const logger = createLogger("ingress", names);
@@ -70,6 +74,7 @@ const shared = {
   accessLog: accessLines({ service: "ingress", ...names }, lines),
   log,
   issue: (wanted) => authority.issue(wanted),
+  openKey: regionKeys({ replica: state.replica, nodeId: node.node_id, sealSeedPath }),
   tellUsed: (nodeId, machine_ids) => ask([nodeId, "ingress", "used"], { machine_ids }, tellUsedLimitMs),
   otherLoads: loads,
   loadChanged: (machineId, internalPort, active) => loads.own(machineId, internalPort, active),
@@ -120,6 +125,14 @@ async function serveFirst(): Promise<void> {
           problems: [...(portProblem === undefined ? [] : [portProblem]), ...first.problems()],
           processes: doors?.serving ?? 1,
         }),
+        challenge: async (payload) => {
+          const question = Challenges.readQuestion(payload);
+          const shown = await Promise.all([
+            first.challenges.shows(question, challengeLimitMs),
+            doors?.show(question, challengeLimitMs),
+          ]);
+          return { shown: shown.every((each) => each !== false) };
+        },
       });
       return { sharing, answering };
     })

@@ -56,6 +56,7 @@ export class SecondDoor {
       if (said.type === "stop") resolve();
       else if (said.type === "count") this.tellMetrics();
       else if (said.type === "begin") void this.#begin(said);
+      else if (said.type === "challenge") void this.#showChallenge(said);
       else if (said.type === "loads") loads.take(firstDoor, said.report);
       else if (said.type === "draining") this.#ingress?.setDraining(said.machineId, said.isDraining);
       else if (said.type === "started") {
@@ -106,6 +107,15 @@ export class SecondDoor {
     await ingress.serve(httpsPort);
     this.#ingress = ingress;
     this.#say({ type: "ready" });
+  }
+
+  async #showChallenge({
+    number,
+    question,
+    limitMs,
+  }: Extract<ToChild, { readonly type: "challenge" }>): Promise<void> {
+    const shown = (await this.#ingress?.challenges.shows(question, limitMs)) === true;
+    this.#say({ type: "challenged", number, shown });
   }
 
   #take(

@@ -43,6 +43,8 @@ export interface IngressService extends AsyncDisposable {
   put(wish: FactWish): Promise<void>;
   /** Says it, of as many as there are, in the order given. */
   putAll(wishes: readonly FactWish[]): Promise<void>;
+  /** Any fact. */
+  publish(key: string, value: object): Promise<void>;
   /** Those that serve besides the first. */
   doors(): number[];
   /** Resolves when the first process says that so many serve, itself included. */
@@ -115,6 +117,9 @@ export async function startIngressService(options: ServiceOptions): Promise<Ingr
     async put(wish) {
       const fact = factOf(wish);
       await facts.publish(factKeys.machine(fact.node_id, fact.record.id), fact);
+    },
+    async publish(key, value) {
+      await facts.publish(key, value);
     },
     async putAll(wishes) {
       const atOnce = 500;
