@@ -224,6 +224,18 @@ describe("the mesh of a fleet", { skip: root, timeout: 600_000 }, () => {
     );
   });
 
+  test("bulk comes over a way that takes less than any interface says, where bigger packets vanish", async () => {
+    assert.ok(await answers(one, at(two), 1_300));
+    await fleet.narrow(one, two, 1_300);
+    assert.ok(!(await answers(one, at(two), 1_300, 2_000)), "what is big vanishes");
+    for (const [from, to] of [
+      [one, two],
+      [two, one],
+    ] as const)
+      assert.equal((await transfer(from, at(to), mib)).bytes, mib);
+    assert.ok((await fleet.dropped()) > 0);
+  });
+
   test("a host that goes down leaves nothing of the mesh, and comes back into it", async () => {
     await connected();
     const { cluster } = { cluster: `${at(three).split(":").slice(0, 3).join(":")}::/48` };
