@@ -7,6 +7,14 @@ export {
   type RequestOptions,
   type Serving,
 } from "./src/bus.ts";
+export {
+  hearLoads,
+  type LoadEntry,
+  type LoadListening,
+  type LoadReport,
+  mostLoadEntries,
+  tellLoads,
+} from "./src/bus-loads.ts";
 export { BusStream, type BusStreamLimits, maxMessageBytes, windowBytes } from "./src/bus-stream.ts";
 export { apiIdentity, apiUser, type BusUser, nodeUser, type Permissions } from "./src/bus-users.ts";
 export { ensureSealKey, ensureUserKey, seal, unseal } from "./src/credentials.ts";

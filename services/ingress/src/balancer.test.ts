@@ -39,7 +39,12 @@ function placeOf({
 }
 
 const choose = (places: readonly LoadedPlace[], turn = 0, tried: readonly string[] = []) => {
-  const found = choosePlace(places, { nodeId: "n1", nowMs: 100, tried: new Set(tried), turn });
+  const found = choosePlace(places, {
+    nodeId: "n1",
+    nowMs: 100,
+    tried: new Set(tried),
+    turn,
+  });
   return found && Number.parseInt(found.endpoint.id, 16);
 };
 const concurrency = (soft_limit: number, hard_limit: number) => ({

@@ -39,6 +39,8 @@ export interface BalancerDeps {
   readonly table: RouteTable;
   readonly nodeId: string;
   readonly limits: IngressLimits;
+  /** Told of each change of what this process has at a service of a machine. */
+  readonly loadChanged?: (machineId: string, internalPort: number, active: number) => void;
   /** Asks that one of these machines is started, if none is being started; undefined when it cannot be. */
   readonly wake: (target: LoadedTarget) => Wake | undefined;
   /** All services of all machines of an app. */
@@ -94,9 +96,10 @@ export class Balancer {
     return this.#wait(target, { find, tried }, signal);
   }
 
-  release({ load, endpoint }: LoadedPlace): void {
+  release({ load, endpoint, service }: LoadedPlace): void {
     load.active -= 1;
     load.busyMs = performance.now();
+    this.#deps.loadChanged?.(endpoint.id, service.internalPort, load.active);
     if (this.#waiting.size > 0) this.retry(endpoint.app);
   }
 
@@ -137,13 +140,14 @@ export class Balancer {
 
   #take(target: LoadedTarget, tried: ReadonlySet<string>): LoadedPlace | undefined {
     this.#turn = (this.#turn + 1) % 1_000_000;
-    const { nodeId, others } = this.#deps;
+    const { nodeId, others, loadChanged } = this.#deps;
     const nowMs = performance.now();
     const place = choosePlace(target.places, { nodeId, nowMs, tried, others, turn: this.#turn });
     if (place === undefined) return undefined;
     // All others have as much to do: one more machine would help before somebody has to wait.
     if (isAboveSoft(place, others)) this.#deps.wake(target);
     place.load.active += 1;
+    loadChanged?.(place.endpoint.id, place.service.internalPort, place.load.active);
     return place;
   }
 

@@ -1,78 +1,91 @@
 /**
- * The certificate of the domain and of all names below it: made when it is first asked for, kept, and made again in
- * good time. While that fails the one before is shown, for as long as it is good. A name that is not served has none,
- * and its client learns nothing but that.
+ * Certificates by name. Those of the domain and of all names below it are this host's own; a custom domain has what
+ * its facts say (domain-certificates.ts). A name that is not served has none, and its client learns nothing but that.
  */
-import { createSecureContext, type SecureContext } from "node:tls";
+import type { SecureContext } from "node:tls";
+import type { DomainCertificate } from "./domain-certificates.ts";
+import { contextOf, KeptCertificate, type Made } from "./kept-certificate.ts";
 import type { KeyAndCertificate } from "./local-ca.ts";
 
 export interface CertificatesDeps {
   readonly domain: string;
   readonly issue: (names: readonly string[]) => Promise<KeyAndCertificate>;
+  /** Of a custom domain; undefined when it is nobody's. */
+  readonly ofCustom?: (name: string) => DomainCertificate | undefined;
   readonly nowMs: () => number;
 }
 
-interface Made {
-  readonly pair: KeyAndCertificate;
-  readonly context: SecureContext;
-}
+/** known: there is one, or one can be made. missing: the name is served and has none. unknown: it is not served. */
+export type NameState = "known" | "missing" | "unknown";
 
-const renewBeforeMs = 30 * 24 * 3_600_000;
-/** One that could not be made is not tried again for each connection. */
-const retryMs = 5_000;
+/** What is opened and parsed already; each is some ten kilobytes. */
+const maxOpened = 1_000;
 
 export class Certificates {
   readonly #deps: CertificatesDeps;
-  #made: Made | undefined;
-  /** Under way, or what came of it until it may be tried again. */
-  #making: Promise<Made> | undefined;
-  #retryAtMs = Number.POSITIVE_INFINITY;
+  readonly #domain: KeptCertificate;
+  readonly #local = new Map<string, KeptCertificate>();
+  readonly #opened = new Map<string, Made>();
 
   constructor(deps: CertificatesDeps) {
     this.#deps = deps;
+    const { domain, issue, nowMs } = deps;
+    this.#domain = new KeptCertificate(() => issue([domain, `*.${domain}`]), nowMs);
   }
 
   /** For clients that name none. */
   async ofDomain(): Promise<KeyAndCertificate> {
-    return (await this.#current()).pair;
+    return (await this.#domain.current()).pair;
   }
 
-  /** Undefined for a name that is not served. */
-  async contextFor(name: string): Promise<SecureContext | undefined> {
-    const { domain } = this.#deps;
+  stateOf(name: string): NameState {
     const lower = name.toLowerCase();
-    const isOwn =
-      lower === domain || (lower.endsWith(`.${domain}`) && !lower.slice(0, -domain.length - 1).includes("."));
-    return isOwn ? (await this.#current()).context : undefined;
+    const kind = this.#deps.ofCustom?.(lower)?.kind;
+    // The domain's own covers a name of it that has another wish.
+    if (kind === undefined || kind === "missing") return this.#isOwn(lower) ? "known" : (kind ?? "unknown");
+    return "known";
   }
 
-  #current(): Promise<Made> {
-    const nowMs = this.#deps.nowMs();
-    const expiresMs = this.#made?.pair.expiresMs ?? 0;
-    if (this.#made !== undefined && nowMs < expiresMs) {
-      // Who waits for a renewal is nobody; what came of it is seen by the next one.
-      if (nowMs >= expiresMs - renewBeforeMs) this.#make(nowMs).catch(() => undefined);
-      return Promise.resolve(this.#made);
-    }
-    return this.#make(nowMs);
+  /** Undefined for a name that is not served, or that has none. */
+  async contextFor(name: string): Promise<SecureContext | undefined> {
+    const lower = name.toLowerCase();
+    const custom = this.#deps.ofCustom?.(lower);
+    if (custom?.kind === "own") return this.#open(lower, custom.pair);
+    if (this.#isOwn(lower)) return (await this.#domain.current()).context;
+    if (custom?.kind !== "local") return undefined;
+    return (await this.#localFor(lower).current()).context;
   }
 
-  #make(nowMs: number): Promise<Made> {
-    if (this.#making !== undefined && nowMs < this.#retryAtMs) return this.#making;
-    const { domain, issue } = this.#deps;
-    this.#retryAtMs = Number.POSITIVE_INFINITY;
-    this.#making = issue([domain, `*.${domain}`]).then(
-      (pair) => {
-        const { key, cert } = pair;
-        this.#made = { pair, context: createSecureContext({ key, cert, minVersion: "TLSv1.2" }) };
-        this.#making = undefined;
-        return this.#made;
-      },
-      (error: unknown) => {
-        this.#retryAtMs = this.#deps.nowMs() + retryMs;
-        throw error;
-      },
+  #isOwn(name: string): boolean {
+    const { domain } = this.#deps;
+    return (
+      name === domain || (name.endsWith(`.${domain}`) && !name.slice(0, -domain.length - 1).includes("."))
     );
-    return this.#making;
   }
+
+  #open(name: string, pair: KeyAndCertificate): SecureContext {
+    const kept = this.#opened.get(name);
+    if (kept?.pair.cert === pair.cert && kept.pair.key === pair.key) return kept.context;
+    const made = contextOf(pair);
+    this.#opened.delete(name);
+    bound(this.#opened);
+    this.#opened.set(name, made);
+    return made.context;
+  }
+
+  #localFor(name: string): KeptCertificate {
+    const kept = this.#local.get(name);
+    if (kept !== undefined) return kept;
+    const { issue, nowMs } = this.#deps;
+    bound(this.#local);
+    const made = new KeptCertificate(() => issue([name]), nowMs);
+    this.#local.set(name, made);
+    return made;
+  }
+}
+
+/** The one that came first goes. */
+function bound(map: Map<string, unknown>): void {
+  const [first] = map.size >= maxOpened ? map.keys() : [];
+  if (first !== undefined) map.delete(first);
 }

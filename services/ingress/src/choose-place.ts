@@ -52,9 +52,8 @@ export function choosePlace(
   return best;
 }
 
-/** All that the machine has to do, as far as it is known here. */
-const activeAt = ({ endpoint, load }: LoadedPlace, others: OtherLoads): number =>
-  load.active + others.of(endpoint.id);
+const activeAt = ({ endpoint, service, load }: LoadedPlace, others: OtherLoads): number =>
+  load.active + others.of(endpoint.id, service.internalPort);
 
 /** Whether it takes one request more. */
 const isOpen = ({ endpoint, service, load }: LoadedPlace, active: number): boolean =>

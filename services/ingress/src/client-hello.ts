@@ -1,18 +1,23 @@
 /**
- * The server name in a ClientHello: pure, over bytes that an unknown client sent. Each length is checked against what
+ * The server name in a ClientHello, and whether it is one of an authority: pure, over bytes that an unknown client sent. Each length is checked against what
  * is there before it is followed. RFC 8446 4.1.2, RFC 6066 3.
  */
-
 export type HelloName =
-  | { readonly kind: "name"; readonly name: string }
+  /** `asksProof`: it speaks the protocol of a TLS-ALPN-01 challenge. */
+  | { readonly kind: "name"; readonly name: string; readonly asksProof: boolean }
   /** A ClientHello without one. */
   | { readonly kind: "none" }
   | { readonly kind: "more" }
   /** It is no TLS. */
   | { readonly kind: "bad" };
 
+/** What an authority speaks that is to be shown a proof: RFC 8737. */
+export const challengeProtocol = "acme-tls/1";
+
 /** With post-quantum keys a ClientHello has about two kilobytes; one record has this at most. */
 export const maxHelloBytes = 5 + 16_384;
+const nameExtension = 0;
+const alpnExtension = 16;
 const bad: HelloName = { kind: "bad" };
 
 export function readHelloName(bytes: Buffer): HelloName {
@@ -36,18 +41,27 @@ export function readHelloName(bytes: Buffer): HelloName {
 }
 
 function nameIn(extensions: Reader): HelloName {
+  let found: string | undefined;
+  let asksProof = false;
   while (extensions.left > 0) {
     const type = extensions.number(2);
     const body = extensions.part(2);
     if (type === undefined || body === undefined) return bad;
-    if (type !== 0) continue;
+    if (type === alpnExtension) asksProof = offersProof(body);
+    if (type !== nameExtension || found !== undefined) continue;
     const names = body.part(2);
     const kind = names?.number(1);
     const name = names?.part(2)?.rest().toString("latin1");
     if (kind !== 0 || name === undefined || !/^[A-Za-z0-9._-]{1,253}$/.test(name)) return bad;
-    return { kind: "name", name: name.toLowerCase() };
+    found = name.toLowerCase();
   }
-  return { kind: "none" };
+  return found === undefined ? { kind: "none" } : { kind: "name", name: found, asksProof };
+}
+
+/** RFC 8737 3: it is the only protocol that such a client offers. */
+function offersProof(body: Reader): boolean {
+  const protocols = body.part(2);
+  return protocols?.part(1)?.rest().toString("latin1") === challengeProtocol && protocols.left === 0;
 }
 
 /** Undefined for what is not there. */

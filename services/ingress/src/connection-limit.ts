@@ -1,6 +1,8 @@
-/** How many connections the door of this host has, together and from one address. */
+/**
+ * How many connections the door of this host has, together and from one address. All are counted by the process that
+ * takes them, whichever process serves them then, so that the limits are those of the host.
+ */
 import type { Socket } from "node:net";
-import { clientAddress } from "./client-address.ts";
 import type { IngressLimits } from "./limits.ts";
 
 export class ConnectionLimit {
@@ -16,23 +18,27 @@ export class ConnectionLimit {
     return this.#open;
   }
 
-  /** False when it is one too many: then it is closed without a word, as a word would cost what is short. */
-  admit(socket: Socket): boolean {
-    const source = sourceOf(clientAddress(socket));
-    const count = this.#perSource.get(source) ?? 0;
+  /**
+   * Undefined when it is one too many: then it is closed without a word, as a word would cost what is short.
+   * @param address whose it is; undefined where that is not known yet, and not limited
+   * @returns to be called once, when the connection is over
+   */
+  admit(socket: Socket, address: string | undefined): (() => void) | undefined {
+    const source = address === undefined ? undefined : sourceOf(address);
+    const count = source === undefined ? 0 : (this.#perSource.get(source) ?? 0);
     if (this.#open >= this.#limits.connections || count >= this.#limits.connectionsPerSource) {
       socket.destroy();
-      return false;
+      return undefined;
     }
     this.#open += 1;
-    this.#perSource.set(source, count + 1);
-    socket.once("close", () => {
+    if (source !== undefined) this.#perSource.set(source, count + 1);
+    return () => {
       this.#open -= 1;
+      if (source === undefined) return;
       const left = (this.#perSource.get(source) ?? 1) - 1;
       if (left === 0) this.#perSource.delete(source);
       else this.#perSource.set(source, left);
-    });
-    return true;
+    };
   }
 }
 

@@ -28,12 +28,20 @@ export interface Asked {
   readonly domain: string;
   /** The public port as configurations name it: 80 for HTTP and 443 for HTTPS, wherever the door listens. */
   readonly publicPort: number;
+  /** Whose a name is that is not below the domain. */
+  readonly appOf?: (host: string) => string | undefined;
 }
 
 /** Undefined when nothing has this name at this port. */
-export function findTarget(table: RouteTable, { host, domain, publicPort }: Asked): Target | undefined {
+export function findTarget(
+  table: RouteTable,
+  { host, domain, publicPort, appOf }: Asked,
+): Target | undefined {
   const name = readHostName(host, domain);
-  if (name === undefined) return undefined;
+  if (name === undefined) {
+    const app = appOf?.(host);
+    return app === undefined ? undefined : appTarget(table, app, publicPort);
+  }
   if (name.kind === "app") return appTarget(table, name.app, publicPort);
   const endpoint = table.machine(name.machineId);
   // An app may be called so as well.

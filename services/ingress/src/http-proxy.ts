@@ -5,6 +5,7 @@
 import type { IncomingMessage } from "node:http";
 import type { Http2ServerRequest } from "node:http2";
 import type { Duplex } from "node:stream";
+import { challengePath } from "./challenges.ts";
 import { clientAddress } from "./client-address.ts";
 import { Exchange, type ExchangeDeps, type ExchangeFacts } from "./exchange.ts";
 import { headersToGuest } from "./forward-headers.ts";
@@ -33,6 +34,8 @@ export interface Listener {
 
 export interface HttpProxyDeps extends ExchangeDeps {
   readonly targets: Targets;
+  /** The text that an authority is to find at a path of a name; undefined leaves it to the app. */
+  readonly proofFor: (host: string, path: string) => string | undefined;
 }
 
 export class HttpProxy {
@@ -44,6 +47,7 @@ export class HttpProxy {
 
   /** @param goOn tells a client that waits for it that its body is wanted */
   handle(request: ClientRequest, response: ClientResponse, listener: Listener, goOn?: () => void): void {
+    if (this.#prove(request, response)) return;
     const facts = this.#facts(request, listener);
     if (typeof facts === "string") {
       this.#refuse(request, response, facts);
@@ -59,6 +63,22 @@ export class HttpProxy {
       return;
     }
     new Exchange(this.#deps, request, response, facts, goOn).start();
+  }
+
+  /** Answers an authority that looks for its proof, whatever the app does with the path, and also by plain HTTP. */
+  #prove(request: ClientRequest, response: ClientResponse): boolean {
+    const { url = "", method } = request;
+    if (!url.startsWith(challengePath) || (method !== "GET" && method !== "HEAD")) return false;
+    const checked = checkRequest(asParsed(request));
+    const host = typeof checked === "string" ? undefined : parseHost(checked.host);
+    const text = host === undefined ? undefined : this.#deps.proofFor(host, url);
+    if (text === undefined) return false;
+    const length = String(Buffer.byteLength(text));
+    const headers = ["content-type", "application/octet-stream", "content-length", length];
+    writeHead(response, 200, "", [...headers, "cache-control", "no-store"]);
+    endWith(response, method === "HEAD" ? "" : text);
+    this.#log(request, 200, "acme_challenge");
+    return true;
   }
 
   /** A request that wants to speak WebSocket; its connection has no response object. */

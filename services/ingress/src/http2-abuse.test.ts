@@ -237,6 +237,7 @@ async function flood(socket: TLSSocket, piece: (count: number) => Buffer, most: 
   return count;
 }
 
+const repeated = (bytes: Buffer): Buffer => Buffer.concat(new Array<Buffer>(100).fill(bytes));
 const odd = (count: number): number => 2 * count + 1;
 const floods: Record<string, { readonly piece: (count: number) => Buffer; readonly most: number }> = {
   // CVE-2023-44487
@@ -263,10 +264,13 @@ const floods: Record<string, { readonly piece: (count: number) => Buffer; readon
         : frame(frameType.continuation, 0, 1),
     most: 200_000,
   },
-  // CVE-2019-9515
-  SETTINGS: { piece: () => frame(frameType.settings, 0, 0, Buffer.from([0, 3, 0, 0, 0, 1])), most: 200_000 },
+  // CVE-2019-9515. The answers are more than the kernel keeps for a client that reads none.
+  SETTINGS: {
+    piece: () => repeated(frame(frameType.settings, 0, 0, Buffer.from([0, 3, 0, 0, 0, 1]))),
+    most: 40_000,
+  },
   // CVE-2019-9512
-  PING: { piece: () => frame(frameType.ping, 0, 0, "12345678"), most: 200_000 },
+  PING: { piece: () => repeated(frame(frameType.ping, 0, 0, "12345678")), most: 40_000 },
   // CVE-2016-6581: one large field in the dynamic table, then named again and again at a byte each.
   "an HPACK bomb": {
     piece: (count) => {

@@ -65,7 +65,9 @@ test("a header that comes in pieces is waited for, and what is written is read a
       assert.equal(readProxyHeader(whole.subarray(0, length)).kind, "more", `${length} bytes`);
   const port = fc.nat(65_535);
   const v4 = fc.ipV4();
-  const end = fc.record({ address: fc.oneof(v4, fc.ipV6()), port });
+  // The protocol has room for 39 characters; the kernel's own texts are no longer.
+  const v6 = fc.ipV6().filter((address) => address.length <= 39);
+  const end = fc.record({ address: fc.oneof(v4, v6), port });
   fc.assert(
     fc.property(fc.constantFrom(1, 2), end, end, fc.uint8Array(), (version, source, destination, after) => {
       const bytes = writeProxyHeader(version as 1 | 2, { source, destination });

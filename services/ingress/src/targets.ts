@@ -3,6 +3,7 @@
  * app's machines changes; a name that nothing has is looked up each time, as anybody can ask for any.
  */
 import type { Load, LoadedPlace } from "./choose-place.ts";
+import type { CustomDomains } from "./custom-domains.ts";
 import { appTarget, findTarget, type Place, type Target } from "./find-target.ts";
 import type { RouteTable } from "./route-table.ts";
 
@@ -15,18 +16,22 @@ const maxKept = 20_000;
 export class Targets {
   readonly #table: RouteTable;
   readonly #domain: string;
+  readonly #domains: Pick<CustomDomains, "appOf" | "watch"> | undefined;
   readonly #kept = new Map<string, LoadedTarget>();
   readonly #keysOfApp = new Map<string, Set<string>>();
   readonly #loads = new Map<string, Load>();
 
-  constructor(table: RouteTable, domain: string) {
+  constructor(table: RouteTable, domain: string, domains?: Pick<CustomDomains, "appOf" | "watch">) {
     this.#table = table;
     this.#domain = domain;
+    this.#domains = domains;
     table.watch((app) => this.#forget(app));
+    domains?.watch((app) => this.#forget(app));
   }
 
   find(host: string, publicPort: number): LoadedTarget | undefined {
-    const asked = { host, domain: this.#domain, publicPort };
+    const appOf = (name: string) => this.#domains?.appOf(name);
+    const asked = { host, domain: this.#domain, publicPort, appOf };
     return this.#keep(`${publicPort} ${host}`, () => findTarget(this.#table, asked));
   }
 

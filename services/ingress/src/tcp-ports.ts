@@ -7,12 +7,13 @@ import { once } from "node:events";
 import { createServer, type Server, type Socket } from "node:net";
 import type { PortClaims, PortOwner, PortRule } from "./port-claims.ts";
 
+/** Nothing is read of a connection before it is known which process serves it. */
+export const listenerOptions = { allowHalfOpen: true, noDelay: true, pauseOnConnect: true } as const;
+
 export interface TcpPortsDeps {
   readonly claims: PortClaims;
   readonly rule: PortRule;
   readonly host: string;
-  /** Whether it may be served; destroys it otherwise. */
-  readonly admit: (socket: Socket) => boolean;
   readonly serve: (socket: Socket, port: number, owner: PortOwner) => void;
   readonly log: (fields: object, text: string) => void;
 }
@@ -85,12 +86,10 @@ export class TcpPorts {
   }
 
   async #open(port: number, owner: PortOwner): Promise<void> {
-    const { host, admit, serve, log } = this.#deps;
-    const server = createServer({ allowHalfOpen: true, noDelay: true });
+    const { host, serve, log } = this.#deps;
+    const server = createServer(listenerOptions);
     const listening: Listening = { server, owner };
-    server.on("connection", (socket) => {
-      if (admit(socket)) serve(socket, port, listening.owner);
-    });
+    server.on("connection", (socket) => serve(socket, port, listening.owner));
     try {
       server.listen({ host, port });
       await once(server, "listening");

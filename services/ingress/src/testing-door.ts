@@ -28,6 +28,7 @@ export interface DoorOptions {
   readonly issue?: (names: readonly string[]) => Promise<KeyAndCertificate>;
   readonly limits?: Partial<IngressLimits>;
   readonly proxiedFrom?: readonly string[];
+  readonly openKey?: (purpose: string, sealed: string) => string | undefined;
   readonly startMachine?: (id: string, nodeId: string) => Promise<void>;
   readonly stopMachine?: (id: string) => Promise<void>;
   readonly tellUsed?: (nodeId: string, machineIds: readonly string[]) => Promise<void>;
@@ -53,6 +54,7 @@ export async function startDoor(options: DoorOptions = {}) {
     },
     log: () => undefined,
     issue: (names) => issue(names),
+    ...(options.openKey === undefined ? {} : { openKey: options.openKey }),
     startMachine: async ({ id, nodeId }) => await options.startMachine?.(id, nodeId),
     stopMachine: options.stopMachine ?? (() => Promise.resolve()),
     tellUsed: options.tellUsed ?? (() => Promise.resolve()),

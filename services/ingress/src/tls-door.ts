@@ -1,25 +1,25 @@
 /**
- * The port of HTTPS, which all apps share by name. A connection whose name belongs to an app that ends TLS itself is
- * handed to it untouched; all others get TLS here. Names are read only while there is such an app.
+ * The port of HTTPS, which all apps share by name. The name that a client says is read before anything is answered: a
+ * connection for an app that ends TLS itself is handed to it untouched, one of an authority is shown its proof, and who
+ * names nobody's name, or one without a certificate, is told so by an alert. All others get TLS here.
  */
 import type { Socket } from "node:net";
 import { maxHelloBytes, readHelloName } from "./client-hello.ts";
 import type { IngressLimits } from "./limits.ts";
+import { alertTo, type TlsAlert } from "./tls-alert.ts";
 
 export interface TlsDoorDeps {
   readonly limits: IngressLimits;
-  readonly anyPassThrough: () => boolean;
+  /** What to tell who says this name; undefined when it has a certificate. */
+  readonly alertFor: (name: string) => TlsAlert | undefined;
   /** Whether the app of this name ends TLS itself. */
   readonly passesThrough: (name: string) => boolean;
   readonly relay: (socket: Socket, name: string) => void;
+  readonly prove: (socket: Socket, name: string) => void;
   readonly terminate: (socket: Socket) => void;
 }
 
 export function serveTlsDoor(socket: Socket, deps: TlsDoorDeps): void {
-  if (!deps.anyPassThrough()) {
-    deps.terminate(socket);
-    return;
-  }
   let held = Buffer.alloc(0);
   const timer = setTimeout(() => socket.destroy(), deps.limits.tlsHandshakeMs);
   const done = (): void => {
@@ -42,10 +42,29 @@ export function serveTlsDoor(socket: Socket, deps: TlsDoorDeps): void {
       return;
     }
     socket.unshift(held);
-    if (found.kind === "name" && deps.passesThrough(found.name)) deps.relay(socket, found.name);
+    if (found.kind === "name") serveName(socket, found, deps);
     else deps.terminate(socket);
   };
   socket.on("error", failed);
   socket.on("close", done);
   socket.on("readable", read);
+}
+
+function serveName(
+  socket: Socket,
+  { name, asksProof }: { readonly name: string; readonly asksProof: boolean },
+  { limits, ...deps }: TlsDoorDeps,
+): void {
+  // The proof comes first: it is the region that has the name's certificate issued, also for an app that ends TLS itself.
+  if (asksProof) {
+    deps.prove(socket, name);
+    return;
+  }
+  if (deps.passesThrough(name)) {
+    deps.relay(socket, name);
+    return;
+  }
+  const alert = deps.alertFor(name);
+  if (alert === undefined) deps.terminate(socket);
+  else alertTo(socket, alert, limits.lingerMs);
 }

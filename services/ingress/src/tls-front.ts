@@ -1,18 +1,7 @@
 /**
- * TLS to clients: a certificate by name, then HTTP/2 or HTTP/1.1 as the two agree. What is behind is the same proxy.
- *
- * HTTP/2 is bounded by streams for each connection, by resets (rapid reset, CVE-2023-44487), by the size and number of
- * headers and by memory. Resets are counted here,
- * as Node's own rate is not told in what it closes with. A certificate that cannot be made is an alert to
- * the client and a line in the log, and not an end of the door.
+ * TLS to clients: a certificate by name, then HTTP/2 or HTTP/1.1 as the two agree. What is behind is the same proxy. A
+ * certificate that cannot be made is an alert to the client and a line in the log, and not an end of the door.
  */
-import {
-  constants,
-  createServer as createHttp2Server,
-  type Http2Server,
-  type Http2Session,
-  type ServerHttp2Session,
-} from "node:http2";
 import type { Socket } from "node:net";
 import {
   createSecureContext,
@@ -23,8 +12,10 @@ import {
   type Server as TlsServer,
 } from "node:tls";
 import type { Certificates } from "./certificates.ts";
+import { challengeProtocol } from "./client-hello.ts";
 import type { HttpProxy, Listener } from "./http-proxy.ts";
 import { createHttpServer } from "./http-server.ts";
+import { createHttp2Front } from "./http2-front.ts";
 import type { IngressLimits } from "./limits.ts";
 import type { KeyAndCertificate } from "./local-ca.ts";
 
@@ -36,6 +27,8 @@ export interface TlsFrontDeps {
   /** The protocols that the service of this name wants offered; all that are spoken here when undefined. */
   readonly alpnOf: (name: string) => readonly string[] | undefined;
   readonly log: (fields: object, text: string) => void;
+  /** By which sessions are taken up again; this process's own when absent. */
+  readonly ticketKeys?: Buffer;
 }
 
 export interface TlsFront {
@@ -45,6 +38,8 @@ export interface TlsFront {
   setFallback(pair: KeyAndCertificate): void;
   /** For a port that speaks another protocol within TLS; none of these is offered where there are none. */
   secure(socket: Socket, alpn: readonly string[], ready: (stream: TLSSocket) => void): void;
+  /** Shows an authority what it asks for, and ends: RFC 8737 3. */
+  prove(socket: Socket, proof: SecureContext): void;
   /** No new request on any connection; those under way go on. */
   drain(): void;
 }
@@ -55,8 +50,6 @@ const spoken: readonly string[] = ["h2", "http/1.1"];
 const agreed = (wanted: readonly string[], offered: readonly string[]): string | undefined =>
   wanted.find((each) => offered.includes(each));
 
-const resetWindowMs = 10_000;
-
 export function createTlsFront({
   proxy,
   certificates,
@@ -64,26 +57,12 @@ export function createTlsFront({
   listener,
   alpnOf,
   log,
+  ticketKeys,
 }: TlsFrontDeps): TlsFront {
   const http1 = createHttpServer(proxy, limits, listener);
   // It listens nowhere, and Node begins to hold connections to their limits when it is told that a server listens.
   http1.emit("listening");
-  const sessions = new Set<ServerHttp2Session>();
-  const http2 = createHttp2Server({
-    maxHeaderListPairs: limits.headers,
-    maxSessionMemory: limits.http2SessionMib,
-    maxSessionInvalidFrames: 100,
-    maxSessionRejectedStreams: 100,
-    maxSettings: 32,
-    maxOutstandingPings: 10,
-    settings: {
-      maxConcurrentStreams: limits.streams,
-      maxHeaderListSize: limits.headerBytes,
-      initialWindowSize: limits.http2WindowBytes,
-      enablePush: false,
-    },
-  } as Parameters<typeof createHttp2Server>[0]);
-  serveHttp2(http2, { proxy, limits, listener, sessions });
+  const http2 = createHttp2Front({ proxy, limits, listener });
   const byName: NonNullable<TlsOptions["SNICallback"]> = (name, done) => {
     certificates.contextFor(name).then(
       (context) => done(context === undefined ? new Error("unknown name") : null, context),
@@ -93,28 +72,41 @@ export function createTlsFront({
       },
     );
   };
+  // Node would make the name of the context from the arguments of the process, and so a session would be of that alone.
+  const resumed = { sessionIdContext: "hearth", ...(ticketKeys === undefined ? {} : { ticketKeys }) };
   const server = createTlsServer({
     ALPNCallback: ({ servername, protocols }) => agreed(alpnOf(servername) ?? spoken, protocols),
     minVersion: "TLSv1.2",
     handshakeTimeout: limits.tlsHandshakeMs,
     SNICallback: byName,
+    ...resumed,
   });
   let fallback: SecureContext | undefined;
   server.on("secureConnection", (socket: TLSSocket) => {
-    (socket.alpnProtocol === "h2" ? http2 : http1).emit("connection", socket);
+    if (socket.alpnProtocol === "h2") http2.take(socket);
+    else http1.emit("connection", socket);
   });
   server.on("tlsClientError", (_error, socket) => socket.destroy());
   const drain = (): void => {
     // It also stops that looking after; that it does not listen is no news.
     http1.close(() => undefined);
-    for (const session of sessions) session.close();
+    http2.drain();
   };
   return {
     server,
     drain,
     setFallback: ({ key, cert }) => {
       fallback = createSecureContext({ key, cert, minVersion: "TLSv1.2" });
-      server.setSecureContext({ key, cert, minVersion: "TLSv1.2" });
+      server.setSecureContext({ key, cert, minVersion: "TLSv1.2", ...resumed });
+    },
+    prove: (socket, proof) => {
+      const options = { isServer: true, secureContext: proof, ALPNProtocols: [challengeProtocol] };
+      const stream = new TLSSocket(socket, options);
+      const timer = setTimeout(() => socket.destroy(), limits.tlsHandshakeMs);
+      stream.once("close", () => clearTimeout(timer));
+      stream.on("error", () => socket.destroy());
+      stream.once("secure", () => stream.end());
+      stream.resume();
     },
     secure: (socket, alpn, ready) => {
       const options = {
@@ -132,52 +124,4 @@ export function createTlsFront({
       });
     },
   };
-}
-
-function serveHttp2(
-  server: Http2Server,
-  {
-    proxy,
-    limits,
-    listener,
-    sessions,
-  }: Pick<TlsFrontDeps, "proxy" | "limits" | "listener"> & { readonly sessions: Set<ServerHttp2Session> },
-): void {
-  server.on("session", (session) => {
-    sessions.add(session);
-    session.setLocalWindowSize(limits.http2ConnectionWindowBytes);
-    session.once("close", () => sessions.delete(session));
-    session.setTimeout(limits.keepAliveMs, () => {
-      // With streams open, what does not move is theirs to end.
-      session.close();
-    });
-    session.on("error", () => session.destroy());
-  });
-  server.on("sessionError", () => undefined);
-  const resets = new WeakMap<Http2Session, { count: number; sinceMs: number }>();
-  server.on("stream", (stream) => {
-    // A close without an error would wait for the client to open its window.
-    stream.setTimeout(limits.idleMs, () => stream.close(constants.NGHTTP2_CANCEL));
-    const { session } = stream;
-    stream.once("aborted", () => {
-      if (session === undefined) return;
-      const nowMs = performance.now();
-      const last = resets.get(session);
-      const seen =
-        last === undefined || nowMs - last.sinceMs > resetWindowMs ? { count: 0, sinceMs: nowMs } : last;
-      seen.count += 1;
-      resets.set(session, seen);
-      // Without an error Node would send the code of a close in peace.
-      if (seen.count > limits.streamResets)
-        session.destroy(new Error("too many resets"), constants.NGHTTP2_ENHANCE_YOUR_CALM);
-    });
-    stream.on("error", () => undefined);
-  });
-  server.on("request", (request, response) => proxy.handle(request, response, listener));
-  server.on("checkContinue", (request, response) => {
-    proxy.handle(request, response, listener, () => response.writeContinue());
-  });
-  server.on("connect", (_request, response) => {
-    response.writeHead(405).end();
-  });
 }

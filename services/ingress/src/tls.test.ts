@@ -233,7 +233,7 @@ test("a ClientHello is read as far as it is there, and whatever else comes is no
   const [hello] = (await once(socket, "data")) as [Buffer];
   socket.destroy();
   server.close();
-  assert.deepEqual(readHelloName(hello), { kind: "name", name: "a.example.test" });
+  assert.deepEqual(readHelloName(hello), { kind: "name", name: "a.example.test", asksProof: false });
   for (let length = 0; length < hello.length; length += 1)
     assert.equal(readHelloName(hello.subarray(0, length)).kind, "more", `${length} bytes`);
   for (let at = 0; at < hello.length; at += 1)
