@@ -54,6 +54,57 @@ describe("a comparison of the record and the host", { skip: root ? false : "maki
     assert.deepEqual((await inspect()).differences, []);
   });
 
+  test("names what is open or closed to nobody, or to a machine that says nothing of it", async () => {
+    const strays = strayEgress(node, id);
+    for (const [set, member] of strays) element("add", node, set, member);
+    try {
+      const { differences } = await inspect();
+      assert.deepEqual(
+        differences.map(({ key, machine_id }) => `${key} ${machine_id}`).sort(),
+        strays.map(([set, member, owner]) => `${set} ${member.split(" timeout")[0]} ${owner}`).sort(),
+      );
+      assert.ok(
+        differences.every(({ kind, problem }) => `${kind} ${problem}` === "firewall-element unexpected"),
+      );
+    } finally {
+      for (const [set, member] of strays) element("delete", node, set, member.split(" timeout")[0] ?? "");
+    }
+    assert.deepEqual((await inspect()).differences, []);
+  });
+
+  test("names what of a machine's policy is not there any more", async () => {
+    const closed = newDrillMachine({
+      network: { allowOut: ["203.0.113.0/24", "a.example:443"], allow_internet_access: false },
+    });
+    await operations.find(({ name }) => name === "stop")?.before(node, closed);
+    assert.deepEqual((await inspect()).differences, []);
+    const [slot, v4] = [slotOf(node, closed.id), addressOf(node, closed.id)];
+    // An address is open by its name for a while, and need not be there.
+    const opened = `${v4} . 192.0.2.1 . tcp . 443`;
+    element("add", node, "egress_resolved_ports_v4", `${opened} timeout 1h`);
+    assert.deepEqual((await inspect()).differences, []);
+    element("delete", node, "egress_resolved_ports_v4", opened);
+    const lost = [
+      ["egress_deny_v6", `"${slot}" . ::-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff`],
+      ["egress_named_ifaces", `"${slot}"`],
+    ] as const;
+    for (const [set, member] of lost) element("delete", node, set, member);
+    assert.deepEqual(
+      (await inspect()).differences
+        .map(({ key, problem, machine_id }) => `${key} ${problem} ${machine_id}`)
+        .sort(),
+      lost.map(([set, member]) => `${set} ${member} missing ${closed.id}`),
+    );
+    for (const [set, member] of lost) element("add", node, set, member);
+    await node.command("destroy", { machine_id: closed.id, force: true });
+    await eventually(
+      "its policy went with it",
+      async () => (nft(firewallTable(node.config.node_id)).includes(slot) ? undefined : true),
+      20_000,
+    );
+    assert.deepEqual((await inspect()).differences, []);
+  });
+
   test("names what a machine has lost, and whose it was", async () => {
     const slot = slotOf(node, id);
     // Another namespace under the same name; the one of the virtual machine lives on without a name.
@@ -118,9 +169,12 @@ describe("a sweep for what nobody owns", { skip: root ? false : "making taps nee
       const begunMs = Date.now();
       execFileSync("ip", ["tuntap", "add", "dev", tap, "mode", "tap"]);
       execFileSync("nft", ["add", "element", "inet", table, "guest_ifaces", `{ "${tap}" }`]);
+      for (const [set, member] of strayEgress(node, machine.id)) element("add", node, set, member);
       mkdirSync(directory);
       const isGone = () =>
-        !existsSync(`/sys/class/net/${tap}`) && !existsSync(directory) && !nft(table).includes(tap);
+        !existsSync(`/sys/class/net/${tap}`) &&
+        !existsSync(directory) &&
+        !/stray|192\.0\.2\./.test(nft(table));
       await eventually("the strays are gone", () => (isGone() ? true : undefined), 20_000);
       assert.ok(Date.now() - begunMs >= 1_000, "not before its grace is over");
       assert.match(node.log, /what no ledger has was taken away/);
@@ -132,6 +186,38 @@ describe("a sweep for what nobody owns", { skip: root ? false : "making taps nee
     }
   });
 });
+
+/** Members of egress sets by set, and of which machine. The first are of no slot, the last of one without a policy. */
+function strayEgress(node: DrillNode, machineId: string): (readonly [string, string, string | null])[] {
+  const stray = `"${slotPrefix(node.config.node_id)}stray"`;
+  const v4 = addressOf(node, machineId);
+  return [
+    ["egress_ifaces", stray, null],
+    ["egress_deny_v4", `${stray} . 192.0.2.0-192.0.2.255`, null],
+    ["egress_allow_ports_v6", `${stray} . 2001:db8::1 . tcp . 443`, null],
+    ["egress_resolved_v4", "100.127.255.254 . 192.0.2.1 timeout 1h", null],
+    ["egress_resolved_ports_v4", `${v4} . 192.0.2.2 . tcp . 443 timeout 1h`, machineId],
+  ];
+}
+
+/** A guest's own, of IPv4, as the firewall has it. */
+function addressOf(node: DrillNode, machineId: string): string {
+  const found = new RegExp(`"${slotOf(node, machineId)}" \\. (100\\.[\\d.]+)`).exec(
+    nft(firewallTable(node.config.node_id)),
+  );
+  assert.ok(found?.[1] !== undefined);
+  return found[1];
+}
+
+const element = (verb: "add" | "delete", node: DrillNode, set: string, member: string): void =>
+  void execFileSync("nft", [
+    verb,
+    "element",
+    "inet",
+    firewallTable(node.config.node_id),
+    set,
+    `{ ${member} }`,
+  ]);
 
 const slotOf = (node: DrillNode, owner: string): string =>
   String(
