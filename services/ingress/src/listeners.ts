@@ -5,12 +5,12 @@
  */
 import { once } from "node:events";
 import { type AddressInfo, createServer, type Server as NetServer, type Socket } from "node:net";
-import { clientAddress } from "./client-address.ts";
-import { ConnectionLimit } from "./connection-limit.ts";
-import type { Arrival } from "./door-messages.ts";
+import type { Arrival } from "./doors/door-messages.ts";
 import type { IngressLimits } from "./limits.ts";
-import type { PortClaims } from "./port-claims.ts";
-import { listenerOptions, TcpPorts } from "./tcp-ports.ts";
+import type { PortClaims } from "./routes/port-claims.ts";
+import { clientAddress } from "./tcp/client-address.ts";
+import { ConnectionLimit } from "./tcp/connection-limit.ts";
+import { listenerOptions, TcpPorts } from "./tcp/tcp-ports.ts";
 
 export interface ListenersDeps {
   readonly claims: PortClaims;
