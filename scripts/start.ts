@@ -8,12 +8,14 @@
 import { spawn } from "node:child_process";
 import { createReadStream, mkdirSync, openSync, readFileSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
+import { get } from "node:http";
 import { tmpdir } from "node:os";
 import { join, relative } from "node:path";
+import { text } from "node:stream/consumers";
 import { setTimeout as delay } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { HearthError } from "@hearth/errors";
-import { type AgentOptions, type AgentStatus, down, up } from "@hearth/host-agent";
+import { type AgentOptions, type AgentStatus, down, readSettings, up } from "@hearth/host-agent";
 import { HearthClient, type Machine } from "@hearth/sdk";
 import { freePort, hostResources } from "@hearth/testkit";
 import { Progress } from "./start-progress.ts";
@@ -24,7 +26,18 @@ const image = "demo:latest";
 const app = "demo";
 const machineName = "demo";
 const pagePort = 8080;
+/** By the front door, for whoever knows its name. */
+const services = [
+  {
+    ...{ protocol: "tcp", internal_port: pagePort, autostart: true },
+    ports: [
+      { port: 80, handlers: ["http"] },
+      { port: 443, handlers: ["tls", "http"] },
+    ],
+  },
+];
 const pageLimitMs = 30_000;
+const nameLimitMs = 10_000;
 const startLimitMs = 120_000;
 
 const { values: options } = parseArgs({
@@ -68,7 +81,8 @@ async function demoMachine(client: HearthClient): Promise<Machine> {
   await client.apps.ensure(app, stopping.signal);
   const earlier = (await client.machines.list(app)).find(({ name }) => name === machineName);
   const { id } =
-    earlier ?? (await client.machines.create(app, { name: machineName, config: { image } }, stopping.signal));
+    earlier ??
+    (await client.machines.create(app, { name: machineName, config: { image, services } }, stopping.signal));
   const target = { app, id, signal: stopping.signal };
   if (earlier !== undefined && ["created", "stopped", "failed", "suspended"].includes(earlier.state))
     await client.machines.start(target);
@@ -98,6 +112,23 @@ async function fetchPage(url: string): Promise<void> {
   }
 }
 
+/**
+ * The page's address by name, when the front door has it: another program may have its ports, and the machine of an
+ * earlier version has no service.
+ */
+async function pageByName(where: AgentOptions): Promise<string | undefined> {
+  const { domain, httpPort, httpsPort } = readSettings(where);
+  const host = `${app}.${domain}`;
+  const limit = AbortSignal.any([AbortSignal.timeout(nameLimitMs), stopping.signal]);
+  const answer = await new Promise<string>((resolve, reject) => {
+    // By address, as not every resolver knows names below `localhost`.
+    const asked = { host: "127.0.0.1", port: httpPort, headers: { host }, signal: limit };
+    get(asked, (response) => text(response).then(resolve, reject)).on("error", reject);
+  }).catch(() => "");
+  if (!answer.includes("Hearth")) return undefined;
+  return `https://${host}${httpsPort === 443 ? "" : `:${httpsPort}`}/`;
+}
+
 async function bringUp(where: AgentOptions): Promise<{ client: HearthClient; status: AgentStatus }> {
   const { status } = await up({ ...where });
   const token = readFileSync(status.token_path, "utf8").trim();
@@ -107,6 +138,7 @@ async function bringUp(where: AgentOptions): Promise<{ client: HearthClient; sta
 interface Running {
   readonly status: AgentStatus;
   readonly pageUrl: string;
+  readonly namedUrl: string | undefined;
 }
 
 async function firstMachine(where: AgentOptions): Promise<Running> {
@@ -118,9 +150,12 @@ async function firstMachine(where: AgentOptions): Promise<Running> {
   const machine = await progress.step("machine", "machine started", () => demoMachine(client));
   const pageUrl = `http://[${machine.private_ip}]:${pagePort}/`;
   await progress.step("page", "page fetched", () => fetchPage(pageUrl));
+  const namedUrl = await progress.step("front-door", "front door asked", () => pageByName(where));
+  if (options.once && namedUrl === undefined)
+    throw new HearthError("unavailable", { message: `The front door does not serve ${app}.` });
   if (options.once)
     await progress.step("exec", "program run in the machine", () => checkExec(client, machine.id));
-  return { status, pageUrl };
+  return { status, pageUrl, namedUrl };
 }
 
 async function checkExec(client: HearthClient, id: string): Promise<void> {
@@ -131,6 +166,9 @@ async function checkExec(client: HearthClient, id: string): Promise<void> {
 
 async function once(): Promise<object> {
   const directory = await mkdtemp(join(tmpdir(), "hearth-"));
+  // Settings of the host's own, which a platform that runs here may have.
+  process.env.HEARTH_HTTP_PORT = String(await freePort());
+  process.env.HEARTH_HTTPS_PORT = String(await freePort());
   const where = {
     dataDir: join(directory, "data"),
     runDir: join(directory, "run"),
@@ -155,10 +193,10 @@ async function once(): Promise<object> {
 }
 
 async function stayUp(): Promise<object> {
-  const { status, pageUrl } = await firstMachine({});
+  const { status, pageUrl, namedUrl } = await firstMachine({});
   const hearth = relative(process.cwd(), join(root, "cli/bin/hearth"));
   process.stderr.write(`
-A machine serves   ${pageUrl}
+A machine serves   ${pageUrl}${namedUrl === undefined ? "" : `\nand by its name    ${namedUrl} (${hearth} ca trust)`}
 The API            ${status.api_url}
 Its token is in    ${status.token_path}
 
@@ -169,7 +207,12 @@ Try next:
 
 ${hearth} down stops everything; npm start brings it back.
 `);
-  return { page_url: pageUrl, api_url: status.api_url, token_path: status.token_path };
+  return {
+    page_url: pageUrl,
+    named_url: namedUrl ?? null,
+    api_url: status.api_url,
+    token_path: status.token_path,
+  };
 }
 
 for (const name of ["SIGINT", "SIGTERM"] as const)

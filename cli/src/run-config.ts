@@ -4,8 +4,9 @@ import { InvalidArgumentError } from "commander";
 import { type EgressOptions, egressOf } from "./egress-options.ts";
 import { type EnvOptions, readEnvOptions } from "./env-options.ts";
 import { parsePairs } from "./options.ts";
+import { type PublishOptions, servicesOf } from "./publish-options.ts";
 
-export interface RunOptions extends EnvOptions, EgressOptions {
+export interface RunOptions extends EnvOptions, EgressOptions, PublishOptions {
   readonly detach?: boolean;
   readonly rm?: boolean;
   readonly interactive?: boolean;
@@ -50,6 +51,7 @@ export async function machineOf(
   const env = await readEnvOptions(options, lookUp);
   const metadata = parsePairs("--metadata", options.metadata);
   const labels = parsePairs("--node-label", options.nodeLabel);
+  const services = servicesOf(options);
   // In the foreground the end of the program is the answer, so it does not begin again unless that is asked for.
   const restart = options.restart ?? (detach && !rm ? undefined : { policy: "no" as const });
   const init = {
@@ -80,6 +82,7 @@ export async function machineOf(
       }),
       ...unlessEmpty("network", egressOf(options) ?? {}),
       ...unlessEmpty("stop_config", stop),
+      ...(services === undefined ? {} : { services }),
       ...(restart === undefined ? {} : { restart }),
       ...(rm ? { auto_destroy: true } : {}),
     },

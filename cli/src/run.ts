@@ -10,13 +10,14 @@ import { arrival } from "./images.ts";
 import { commandWords, jsonOption, parseCount, parseMemoryMb, parsePositive, repeated } from "./options.ts";
 import { printJson, printLine } from "./output.ts";
 import { startFailure } from "./program-end.ts";
+import { addPublishOptions, publishHelp } from "./publish-options.ts";
 import { machineOf, parseRestart, type RunOptions } from "./run-config.ts";
 import { followProgram } from "./run-foreground.ts";
 import { untilRunning } from "./start.ts";
 import { warn } from "./warnings.ts";
 
 export function define(command: Command, context: Context): void {
-  addEgressOptions(command)
+  addPublishOptions(addEgressOptions(command))
     .argument("<image>", "such as demo:latest; pulled when it is not there")
     .argument("[command...]", "the program's arguments, in place of the image's own")
     .passThroughOptions()
@@ -45,10 +46,11 @@ export function define(command: Command, context: Context): void {
 In the foreground the exit code is that of the program; 128 and the number of the signal that ended it; 127 when
 the image has no such program, 125 when Hearth failed. The first two ctrl-C go to the program, the third destroys
 the machine. With --json each chunk of output is a line, its bytes as base64, and the end is the last line.
+${publishHelp}
 ${egressHelp}
 
   hearth run --rm demo:latest -- sh -c 'echo hi; exit 7'
-  hearth run -d --name web -m 512m -e PORT=8080 web:1.2
+  hearth run -d --app web -p 80:8080 -p 443:8080 -m 512m -e PORT=8080 web:1.2
   hearth run -d --no-internet --allow-out '*.example.com:443' web:1.2`,
     )
     .action((image: string, words: string[], options: RunOptions) =>
