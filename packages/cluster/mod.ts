@@ -7,6 +7,15 @@ export {
   type RequestOptions,
   type Serving,
 } from "./src/bus.ts";
+export {
+  connectedServers,
+  handOver,
+  removeServer,
+  type ServerGroup,
+  serverGroup,
+  serverId,
+  takesSecret,
+} from "./src/bus-servers.ts";
 export { BusStream, type BusStreamLimits, maxMessageBytes, windowBytes } from "./src/bus-stream.ts";
 export { apiIdentity, apiUser, type BusUser, nodeUser, type Permissions } from "./src/bus-users.ts";
 export { ensureSealKey, ensureUserKey, seal, unseal } from "./src/credentials.ts";

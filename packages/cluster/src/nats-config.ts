@@ -20,6 +20,8 @@ export interface NatsServerConfig {
   readonly users?: readonly BusUser[];
   /** Public keys of those who keep the state stream: the agents of bus hosts. */
   readonly keepers?: readonly string[];
+  /** Public keys of those who change who the servers are, in the server's own account: the agents of bus hosts. */
+  readonly operators?: readonly string[];
   readonly cluster?: NatsCluster;
 }
 
@@ -36,7 +38,7 @@ export interface NatsCluster {
 /** Largest message that Hearth sends; also the server's `max_payload`. */
 export const maxPayloadBytes = 1024 * 1024;
 
-const routeUser = "route";
+export const routeUser = "route";
 
 // A JSON string is a valid quoted string of the NATS configuration language, escapes included.
 const quote = (text: string): string => JSON.stringify(text);
@@ -54,7 +56,7 @@ jetstream {
   max_memory_store: 67108864
   max_file_store: ${config.maxFileStoreBytes ?? 1024 * 1024 * 1024}
 }
-${config.users === undefined ? renderLogin(config) : renderAccounts(config.users, config.keepers ?? [])}${
+${config.users === undefined ? renderLogin(config) : renderAccounts(config, config.users)}${
   config.cluster === undefined ? "" : renderCluster(config.cluster, address)
 }`;
 }
@@ -65,10 +67,18 @@ const renderLogin = ({ user = "", pass = "" }: NatsServerConfig): string => `aut
 }
 `;
 
-const renderAccounts = (users: readonly BusUser[], keepers: readonly string[]): string => `accounts {
+const keysOf = (nkeys: readonly string[] = []): string =>
+  `users: [${nkeys.map((nkey) => `{ nkey: ${quote(nkey)} }`).join(", ")}]`;
+
+const renderAccounts = (
+  { keepers, operators }: NatsServerConfig,
+  users: readonly BusUser[],
+): string => `system_account: SYSTEM
+accounts {
+  SYSTEM { ${keysOf(operators)} }
   STATE {
     jetstream: enabled
-    users: [${keepers.map((nkey) => `{ nkey: ${quote(nkey)} }`).join(", ")}]
+    ${keysOf(keepers)}
     exports: [
       { service: ${quote(`${statePrefix}>`)} }
       { service: "$JS.API.>", response_type: stream }

@@ -6,7 +6,8 @@ import { setTimeout as delay } from "node:timers/promises";
 import { type Bus, type BusOptions, connectBus } from "../bus.ts";
 import { apiUser } from "../bus-users.ts";
 import { ensureUserKey } from "../credentials.ts";
-import { NatsServer } from "../nats-server.ts";
+import type { NatsCluster } from "../nats-config.ts";
+import { NatsServer, type NatsServerOptions } from "../nats-server.ts";
 import { keepStateStream, stateHealth } from "../state-keeper.ts";
 import { freePort } from "../test-server.ts";
 
@@ -17,6 +18,14 @@ export interface TestCluster extends AsyncDisposable {
   readonly keeperLogin: BusOptions;
   /** As an API; closed with the cluster. */
   connect(server: string): Promise<Bus>;
+  /** As the agent of the server's host, with the stream and with the servers; closed with the cluster. */
+  agent(server: string): Promise<{ readonly keeper: Bus; readonly operator: Bus }>;
+  /** Of a server of the cluster, or of another one that is to be one. */
+  config(server: string, change?: Partial<NatsCluster>): NatsServerOptions;
+  /** Where the servers find each other. */
+  route(server: string): string;
+  /** Starts a server, in place of the one of that name. */
+  start(server: string, change?: Partial<NatsCluster>): Promise<NatsServer>;
   /** The server that the stream is written through. */
   leader(): Promise<string>;
 }
@@ -29,11 +38,20 @@ export async function startTestCluster(): Promise<TestCluster> {
   const login = {
     users: [apiUser("n1", ensureUserKey(seed("api")))],
     keepers: [ensureUserKey(seed("keeper"))],
+    operators: [ensureUserKey(seed("operator"))],
   };
   const ports = new Map<string, { client: number; route: number }>();
-  for (const name of ["s1", "s2", "s3"])
+  const first = ["s1", "s2", "s3"];
+  for (const name of [...first, "s4"])
     ports.set(name, { client: await freePort(), route: await freePort() });
-  const routes = [...ports.values()].map(({ route }) => `127.0.0.1:${route}`);
+  const route = (server: string): string => `127.0.0.1:${ports.get(server)?.route}`;
+  const config = (name: string, change: Partial<NatsCluster> = {}): NatsServerOptions => {
+    const own = ports.get(name);
+    const routes = first.map(route);
+    const cluster = { name: "test", host: "127.0.0.1", port: own?.route ?? 0, routes, secret: "5ec2e7" };
+    const store = { store: "cluster", cluster: { ...cluster, ...change } };
+    return { dir: join(dir, name), name, port: own?.client ?? 0, ...login, ...store };
+  };
   const servers = new Map<string, NatsServer>();
   const buses: Bus[] = [];
   const connect = async (who: string, server: string, identity: string): Promise<Bus> => {
@@ -47,15 +65,18 @@ export async function startTestCluster(): Promise<TestCluster> {
     for (const server of servers.values()) await server.stop("SIGKILL");
     await rm(dir, { recursive: true, force: true });
   };
+  const start = async (name: string, change: Partial<NatsCluster> = {}): Promise<NatsServer> => {
+    const server = new NatsServer(config(name, change));
+    servers.set(name, server);
+    await server.start();
+    return server;
+  };
+  const agent = async (server: string) => ({
+    keeper: await connect("keeper", server, "keeper"),
+    operator: await connect("operator", server, "operator"),
+  });
   try {
-    for (const [name, { client, route }] of ports) {
-      const cluster = { name: "test", host: "127.0.0.1", port: route, routes, secret: "5ec2e7" };
-      const server = new NatsServer({
-        ...{ dir: join(dir, name), name, port: client, ...login, store: "cluster", cluster },
-      });
-      servers.set(name, server);
-      await server.start();
-    }
+    for (const name of first) await start(name);
     const keeper = await connect("keeper", "s1", "keeper");
     const health = async () => {
       await keepStateStream(keeper, 3);
@@ -68,7 +89,8 @@ export async function startTestCluster(): Promise<TestCluster> {
       if (Date.now() > endMs) throw new Error("The cluster has no three copies of its stream.");
       await delay(50);
     }
-    const leader = async () => String((await stateHealth(keeper))?.leader);
+    const leading = await connect("keeper", "s2", "keeper");
+    const leader = async () => String((await stateHealth(leading))?.leader);
     const keeperLogin = {
       ...{
         servers: `nats://127.0.0.1:${ports.get("s1")?.client}`,
@@ -78,6 +100,7 @@ export async function startTestCluster(): Promise<TestCluster> {
     };
     return {
       ...{ dir, servers, leader, keeperLogin, connect: (server) => connect("api", server, "api-n1") },
+      ...{ agent, config, route, start },
       [Symbol.asyncDispose]: stop,
     };
   } catch (error) {
