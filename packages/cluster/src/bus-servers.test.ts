@@ -1,7 +1,7 @@
 /** A server is taken out of a cluster under writes, and stays out: real servers, with the secret that it still has. */
 import assert from "node:assert/strict";
-import { setTimeout as delay } from "node:timers/promises";
 import { describe, test } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
 import {
   connectedServers,
   handOver,
@@ -113,18 +113,29 @@ describe("the servers of a cluster", { timeout: 240_000 }, () => {
         return group?.ids.length === 2 ? true : undefined;
       });
       for (const writer of writers) await writer.goOn(50);
-      console.log(`# ${kind}: longest write ${before} ms before, ${writers.map((w) => w.longestMs())} ms after`);
+      console.log(
+        `# ${kind}: longest write ${before} ms before, ${writers.map((w) => w.longestMs())} ms after`,
+      );
 
       const returned = await cluster.start(gone);
       assert.ok(returned.pid);
       const own = await cluster.agent(gone);
-      assert.equal(await takesSecret({ name: "test", secret: oldSecret }, cluster.route(rest[0] ?? "")), false);
-      assert.equal(await takesSecret({ name: "test", secret: newSecret }, cluster.route(rest[0] ?? "")), true);
+      assert.equal(
+        await takesSecret({ name: "test", secret: oldSecret }, cluster.route(rest[0] ?? "")),
+        false,
+      );
+      assert.equal(
+        await takesSecret({ name: "test", secret: newSecret }, cluster.route(rest[0] ?? "")),
+        true,
+      );
       for (const writer of writers) await writer.goOn(300);
       assert.deepEqual(await connectedServers(own.operator), [], "it has no route");
       for (const name of rest) {
         const { operator: of } = await cluster.agent(name);
-        assert.deepEqual(await connectedServers(of), rest.filter((other) => other !== name));
+        assert.deepEqual(
+          await connectedServers(of),
+          rest.filter((other) => other !== name),
+        );
       }
       assert.deepEqual((await serverGroup(operator))?.ids.toSorted(), rest.map(serverId).sort());
 

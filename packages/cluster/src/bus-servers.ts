@@ -95,8 +95,7 @@ export async function handOver(keeper: Bus, operator: Bus, name: string): Promis
   const { cluster } = (await ask(keeper, `$JS.API.STREAM.INFO.${stateStream}`, undefined)) as {
     readonly cluster?: { readonly leader?: string };
   };
-  if (cluster?.leader === name)
-    await ask(keeper, `$JS.API.STREAM.LEADER.STEPDOWN.${stateStream}`, undefined);
+  if (cluster?.leader === name) await ask(keeper, `$JS.API.STREAM.LEADER.STEPDOWN.${stateStream}`, undefined);
 }
 
 /**

@@ -42,15 +42,16 @@ export function planBus(known: BusKnowledge): BusPlan {
   const isFirst = identity.joined === undefined;
   const isMember = bus?.members.includes(identity.node_id) === true;
   const members = (bus?.members ?? []).flatMap((id) => nodes.find(({ node_id }) => node_id === id) ?? []);
-  const server = isRemoved || !rolesOf(identity).includes("bus")
-    ? "none"
-    : isFirst
-      ? isMoved
-        ? "member"
-        : "alone"
-      : isMember
-        ? "member"
-        : "none";
+  const server =
+    isRemoved || !rolesOf(identity).includes("bus")
+      ? "none"
+      : isFirst
+        ? isMoved
+          ? "member"
+          : "alone"
+        : isMember
+          ? "member"
+          : "none";
   const others = members.filter(({ node_id }) => node_id !== identity.node_id).map(clientUrl);
   const isFormed = bus?.state === "formed";
   const near = server === "alone" || (server === "member" && (isFormed || isFirst)) ? [ownServer] : [];

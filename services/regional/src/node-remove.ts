@@ -2,23 +2,35 @@
  * Takes a node out of the region. Its lease says so for ever, so that the node, should it come back, starts none of
  * the machines that may be elsewhere; its host number stays taken, as peers may hold addresses with it. What it said
  * of itself and its machines only it may delete, so that stays and is not looked at any more. Each part
- * may be repeated: a process that dies here leaves what the next call goes on with.
+ * may be repeated: a process that dies here leaves what the next call goes on with. That a server of the bus goes with
+ * it is for the agents of the other bus hosts to see to, from when the node is said to be removed.
  */
 import { HearthError } from "@hearth/errors";
 import { factKeys, type LeaseFact, type NodeKeyFact } from "@hearth/machine";
 import type { ApiContext } from "./api-context.ts";
 import { needsLease } from "./machine-move.ts";
 import { machinesOf } from "./node-drain.ts";
+import { type BusExit, isBusMember, refuseForBus, waitForBusExit } from "./node-remove-bus.ts";
 import { decideLease, decidePolicy } from "./region-writes.ts";
 
+export interface NodeRemoval {
+  readonly forgotten: string[];
+  /** Of a node that ran one of the servers of the bus. */
+  readonly bus?: BusExit;
+}
+
 /** @throws HearthError `not_found`, `conflict` naming what hinders it */
-export async function removeNode(context: ApiContext, nodeId: string, force: boolean): Promise<string[]> {
+export async function removeNode(context: ApiContext, nodeId: string, force: boolean): Promise<NodeRemoval> {
   const { view, facts, nowMs } = context;
   const { region } = view;
+  const isMember = isBusMember(view, nodeId);
   const isRemoved = region.isRemoved(nodeId);
   const machines = isRemoved ? [] : machinesOf(view, nodeId);
   const lease = region.lease(nodeId);
-  if (!isRemoved) refuse(context, nodeId, machines, force);
+  if (!isRemoved) {
+    refuse(context, nodeId, machines, force);
+    refuseForBus(context, nodeId);
+  }
   const gone: LeaseFact = {
     ...{ node_id: nodeId, state: "removed", ttl_ms: lease?.value.ttl_ms ?? 0 },
     term: (lease?.value.term ?? 0) + 1,
@@ -36,7 +48,8 @@ export async function removeNode(context: ApiContext, nodeId: string, force: boo
   }
   // Last: with it go the credentials, and what is said under them until then does not count any more.
   if (key !== undefined) await facts().delete(factKeys.nodeKey(nodeId));
-  return machines.map(({ record }) => record.id);
+  const forgotten = machines.map(({ record }) => record.id);
+  return isMember ? { forgotten, bus: await waitForBusExit(context, nodeId) } : { forgotten };
 }
 
 function refuse(

@@ -42,8 +42,7 @@ export async function startTestCluster(): Promise<TestCluster> {
   };
   const ports = new Map<string, { client: number; route: number }>();
   const first = ["s1", "s2", "s3"];
-  for (const name of [...first, "s4"])
-    ports.set(name, { client: await freePort(), route: await freePort() });
+  for (const name of [...first, "s4"]) ports.set(name, { client: await freePort(), route: await freePort() });
   const route = (server: string): string => `127.0.0.1:${ports.get(server)?.route}`;
   const config = (name: string, change: Partial<NatsCluster> = {}): NatsServerOptions => {
     const own = ports.get(name);
