@@ -1,12 +1,18 @@
 /** `hearth apps`: names under which machines are found, each with a private network of its own. */
 import type { App } from "@hearth/sdk";
 import type { Command } from "commander";
+import { defineEgress } from "./apps-egress.ts";
 import type { Context } from "./context.ts";
+import { addEgressOptions, type EgressOptions, egressHelp, egressOf } from "./egress-options.ts";
 import { jsonOption } from "./options.ts";
 import { formatAge, printJson, printLine, printTable } from "./output.ts";
 
 interface Json {
   readonly json?: boolean;
+}
+
+interface CreateOptions extends EgressOptions {
+  readonly network?: string;
 }
 
 export function define(command: Command, context: Context): void {
@@ -16,17 +22,21 @@ export function define(command: Command, context: Context): void {
     .alias("ls")
     .addOption(jsonOption())
     .action((_options, own: Command) => list(context, isJson(own)));
-  command
+  const create = command
     .command("create")
     .description("make an app")
     .argument("<name>", "lower-case letters, digits and dashes")
-    .option("--network <name>", "private network of its machines; made when it is not there")
+    .option("--network <name>", "private network of its machines; made when it is not there");
+  addEgressOptions(create)
     .addOption(jsonOption())
-    .action(async (name: string, { network }: { readonly network?: string }, own: Command) => {
-      const app = await context.client().apps.create(name, undefined, { network });
+    .addHelpText("after", egressHelp)
+    .action(async (name: string, options: CreateOptions, own: Command) => {
+      const { network } = options;
+      const app = await context.client().apps.create(name, undefined, { network, egress: egressOf(options) });
       if (isJson(own)) printJson(app);
       else printLine(app.name);
     });
+  defineEgress(command, context);
   command
     .command("rm")
     .description("remove apps")

@@ -1,10 +1,11 @@
 /** The configuration of a machine out of the options of `hearth run`. Pure but for the files of --env-file. */
 import type { CreateMachine } from "@hearth/sdk";
 import { InvalidArgumentError } from "commander";
+import { type EgressOptions, egressOf } from "./egress-options.ts";
 import { type EnvOptions, readEnvOptions } from "./env-options.ts";
 import { parsePairs } from "./options.ts";
 
-export interface RunOptions extends EnvOptions {
+export interface RunOptions extends EnvOptions, EgressOptions {
   readonly detach?: boolean;
   readonly rm?: boolean;
   readonly interactive?: boolean;
@@ -77,6 +78,7 @@ export async function machineOf(
         ...unlessEmpty("labels", labels),
         ...(options.antiAffinity === true ? { anti_affinity: true } : {}),
       }),
+      ...unlessEmpty("network", egressOf(options) ?? {}),
       ...unlessEmpty("stop_config", stop),
       ...(restart === undefined ? {} : { restart }),
       ...(rm ? { auto_destroy: true } : {}),

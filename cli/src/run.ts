@@ -3,6 +3,7 @@ import { HearthError } from "@hearth/errors";
 import type { HearthClient } from "@hearth/sdk";
 import type { Command } from "commander";
 import type { Context } from "./context.ts";
+import { addEgressOptions, egressHelp } from "./egress-options.ts";
 import { asHearthFailure, usage } from "./failure.ts";
 import { ImageProgress } from "./image-progress.ts";
 import { arrival } from "./images.ts";
@@ -15,7 +16,7 @@ import { untilRunning } from "./start.ts";
 import { warn } from "./warnings.ts";
 
 export function define(command: Command, context: Context): void {
-  command
+  addEgressOptions(command)
     .argument("<image>", "such as demo:latest; pulled when it is not there")
     .argument("[command...]", "the program's arguments, in place of the image's own")
     .passThroughOptions()
@@ -44,9 +45,11 @@ export function define(command: Command, context: Context): void {
 In the foreground the exit code is that of the program; 128 and the number of the signal that ended it; 127 when
 the image has no such program, 125 when Hearth failed. The first two ctrl-C go to the program, the third destroys
 the machine. With --json each chunk of output is a line, its bytes as base64, and the end is the last line.
+${egressHelp}
 
   hearth run --rm demo:latest -- sh -c 'echo hi; exit 7'
-  hearth run -d --name web -m 512m -e PORT=8080 web:1.2`,
+  hearth run -d --name web -m 512m -e PORT=8080 web:1.2
+  hearth run -d --no-internet --allow-out '*.example.com:443' web:1.2`,
     )
     .action((image: string, words: string[], options: RunOptions) =>
       asHearthFailure(() => run(context, image, commandWords(words), options)),

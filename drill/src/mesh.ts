@@ -1,18 +1,10 @@
 /**
- * Guests on three hosts, in two networks: who reaches whom, by which names, and how soon again after the mesh is cut or
- * a host is lost. Each host, VM and packet is real; what a guest sees is asked of its own programs.
+ * Guests on three hosts, in two networks: who reaches whom, by ping, TCP and UDP, by which names, and how soon again
+ * after the mesh is cut or a host is lost. Each host, VM and packet is real; what a guest sees is asked of its own
+ * programs.
  */
-import { execFileSync } from "node:child_process";
-import { join } from "node:path";
-import {
-  demoImage,
-  type FleetHost,
-  type Json,
-  type RunningFleet,
-  repositoryRoot,
-  startFleet,
-  until,
-} from "@hearth/testkit";
+import { type FleetHost, type Json, type RunningFleet, startFleet, until } from "@hearth/testkit";
+import { bulkBytes, datagramPort, importMeshImage, meshConfig } from "./mesh-image.ts";
 
 export interface MeshOptions {
   readonly onProgress?: (line: string) => void;
@@ -22,13 +14,13 @@ export interface MeshReport {
   readonly hosts: number;
   readonly guests: number;
   readonly networks: number;
-  /** Ordered pairs of guests of one network, each to be reached by ping and by TCP. */
+  /** Ordered pairs of guests of one network, each to be reached by ping, by TCP at bulk and by UDP. */
   readonly pairs_expected: number;
   /** The fewest of three looks: at first, after the cut, after the loss. */
   readonly pairs_connected: number;
   /** Ordered pairs of guests of two networks. */
   readonly pairs_apart: number;
-  /** Of those, how many were reached by ping or by TCP, before, during and after what befell the fleet. */
+  /** Of those, and of guests with hosts other than theirs, how many were reached by ping, TCP or UDP, before, during and after what befell the fleet. */
   readonly violations: number;
   /** Answers of the resolver, by guest and name, of which one looked at the next is not what it is to be. */
   readonly names_asked: number;
@@ -114,8 +106,7 @@ class MeshDrill {
 
   async setUp(): Promise<void> {
     const { region, hosts } = this.#fleet;
-    execFileSync("bash", ["scripts/demo-image.sh"], { cwd: repositoryRoot, stdio: "ignore" });
-    await region.importImage(join(repositoryRoot, ".hearth/demo/demo.tar"), demoImage);
+    await importMeshImage(this.#fleet);
     for (const app of apps)
       await this.#call("POST", "/v1/apps", { app_name: app, org_slug: "personal", network: app });
     for (const host of hosts) {
@@ -139,11 +130,11 @@ class MeshDrill {
     );
   }
 
-  /** How many of the pairs that are to reach each other do, by ping and by TCP. */
+  /** How many of the pairs that are to reach each other do, by ping, by a large file over TCP, and by datagrams. */
   async connected(guests: readonly Guest[]): Promise<number> {
     const wanted = this.together(guests);
     const reached = await Promise.all(guests.map((from) => this.#reached(from, wanted)));
-    return reached.flat().filter(({ ping, tcp }) => ping && tcp).length;
+    return reached.flat().filter(({ ping, bulk, udp }) => ping && bulk && udp).length;
   }
 
   /** Returns how many are, at the limit when not all are before. */
@@ -165,10 +156,23 @@ class MeshDrill {
   }
 
   async lookForViolations(): Promise<void> {
-    const pairs = this.apart();
+    const pairs = [...this.apart(), ...(await this.#otherHosts())];
     const reached = await Promise.all(this.guests.map((from) => this.#reached(from, pairs)));
-    for (const { from, to, ping, tcp } of reached.flat())
-      if (ping || tcp) this.violations.push(`${from.app} ${from.id} reached ${to.app} ${to.id}`);
+    for (const { from, to, ping, tcp, udp } of reached.flat())
+      if (ping || tcp || udp) this.violations.push(`${from.app} ${from.id} reached ${to.app} ${to.id}`);
+  }
+
+  /** Each guest with each host but its own, of which none is to answer it. */
+  async #otherHosts(): Promise<(readonly [Guest, Guest])[]> {
+    const { nodes } = await this.#call("GET", "/v1/mesh");
+    return this.guests.flatMap((from) =>
+      nodes
+        .filter(({ node_id, address }: Json) => address && node_id !== this.#fleet.region.nodeId(from.host))
+        .map(
+          ({ node_id, address }: Json) =>
+            [from, { app: "host", host: from.host, id: node_id, address }] as const,
+        ),
+    );
   }
 
   /**
@@ -218,12 +222,15 @@ class MeshDrill {
     const script = targets.map(
       ({ id, address }) =>
         `(ping6 -c 1 -W 4 ${address} >/dev/null 2>&1 && echo ping ${id}) &
-         (printf 'GET / HTTP/1.0\\r\\n\\r\\n' | timeout 8 nc -w 4 ${address} 8080 2>/dev/null | grep -q doctype && echo tcp ${id}) &`,
+         (datagram ask ${address} ${datagramPort} 4 && echo udp ${id}) &
+         (got=$(printf 'GET /bulk HTTP/1.0\\r\\n\\r\\n' | timeout 20 nc -w 4 ${address} 8080 2>/dev/null | wc -c)
+          [ $got -gt 0 ] && echo tcp ${id}; [ $got -gt ${bulkBytes} ] && echo bulk ${id}) &`,
     );
     const said = targets.length === 0 ? "" : await this.#inside(from, `${script.join("\n")}\nwait`);
     return targets.map((to) => ({
       ...{ from, to },
-      ...{ ping: said.includes(`ping ${to.id}`), tcp: said.includes(`tcp ${to.id}`) },
+      ...{ ping: said.includes(`ping ${to.id}`), udp: said.includes(`udp ${to.id}`) },
+      ...{ tcp: said.includes(`tcp ${to.id}`), bulk: said.includes(`bulk ${to.id}`) },
     }));
   }
 
@@ -234,7 +241,7 @@ class MeshDrill {
 
   async #create(app: string, host: FleetHost): Promise<void> {
     const machines = `/v1/apps/${app}/machines`;
-    const { id, private_ip } = await this.#call("POST", machines, { config: { image: demoImage } });
+    const { id, private_ip } = await this.#call("POST", machines, { config: meshConfig });
     await this.#call("GET", `${machines}/${id}/wait?state=started&timeout=60`);
     this.guests.push({ app, host, id, address: private_ip });
   }

@@ -19,6 +19,7 @@ export {
 export { BusStream, type BusStreamLimits, maxMessageBytes, windowBytes } from "./src/bus-stream.ts";
 export { apiIdentity, apiUser, type BusUser, nodeUser, type Permissions } from "./src/bus-users.ts";
 export { ensureSealKey, ensureUserKey, seal, unseal } from "./src/credentials.ts";
+export { FactWatch, type FactWatchOptions } from "./src/fact-watch.ts";
 export { FactStore, type FactStoreOptions, type PublishOptions, type Written } from "./src/facts.ts";
 export {
   maxPayloadBytes,

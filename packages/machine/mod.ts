@@ -1,3 +1,4 @@
+export * from "./src/autostart.ts";
 export * from "./src/check-spec.ts";
 export * from "./src/config.ts";
 export * from "./src/config-schema.ts";
@@ -8,9 +9,11 @@ export * from "./src/explain.ts";
 export * from "./src/facts.ts";
 export * from "./src/ids.ts";
 export * from "./src/image-commands.ts";
+export * from "./src/ingress-commands.ts";
 export * from "./src/inspection.ts";
 export * from "./src/join.ts";
 export * from "./src/lease.ts";
+export * from "./src/machine-claim.ts";
 export * from "./src/mesh.ts";
 export * from "./src/placement.ts";
 export * from "./src/record.ts";

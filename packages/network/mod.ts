@@ -1,15 +1,16 @@
 export * from "./src/address-plan.ts";
+export * from "./src/egress-names.ts";
 export {
-  covers,
   type EgressElement,
+  type EgressPolicy,
   type EgressSet,
   egressElements,
-  type NameAnswer,
-  nameElements,
+  heedsNames,
 } from "./src/egress-plan.ts";
 export * from "./src/executor.ts";
 export * from "./src/firewall-plan.ts";
-export * from "./src/inventory.ts";
+export { type NetworkInventory, readNetworkInventory } from "./src/inventory.ts";
+export * from "./src/ip-text.ts";
 export * from "./src/mesh-diff.ts";
 export * from "./src/mesh-executor.ts";
 export * from "./src/mesh-plan.ts";

@@ -1,10 +1,12 @@
 import { HearthError } from "@hearth/errors";
 import type { Transport } from "./transport.ts";
-import type { App } from "./types.ts";
+import type { App, EgressPolicy } from "./types.ts";
 
 export interface CreateApp {
   /** Made when it is not there; the default network of the organisation when absent. */
   readonly network?: string | undefined;
+  /** What its machines may send, where they do not say so themselves. */
+  readonly egress?: EgressPolicy | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -33,8 +35,12 @@ export class Apps {
 
   /** @throws HearthError `name_taken` */
   create(name: string, orgSlug = "personal", options: CreateApp = {}): Promise<App> {
-    const { network, signal } = options;
-    const json = { app_name: name, org_slug: orgSlug, ...(network === undefined ? {} : { network }) };
+    const { network, egress, signal } = options;
+    const json = {
+      ...{ app_name: name, org_slug: orgSlug },
+      ...(network === undefined ? {} : { network }),
+      ...(egress === undefined ? {} : { egress }),
+    };
     return this.#transport.json({ method: "POST", path: "/v1/apps", json, signal });
   }
 
@@ -54,6 +60,20 @@ export class Apps {
     }
   }
 
+  /** What the machines of the app may send by default; empty when it says nothing. */
+  egress(name: string, signal?: AbortSignal): Promise<EgressPolicy> {
+    return this.#transport.json({ method: "GET", path: egressPath(name), signal });
+  }
+
+  /** The whole policy; it holds at once. @throws HearthError `invalid_argument` */
+  setEgress(name: string, policy: EgressPolicy, signal?: AbortSignal): Promise<EgressPolicy> {
+    return this.#transport.json({ method: "PUT", path: egressPath(name), json: policy, signal });
+  }
+
+  clearEgress(name: string, signal?: AbortSignal): Promise<EgressPolicy> {
+    return this.#transport.json({ method: "DELETE", path: egressPath(name), signal });
+  }
+
   /** With `force` its machines are destroyed as well. */
   async delete(name: string, options: { force?: boolean; signal?: AbortSignal } = {}): Promise<void> {
     const query = { force: options.force === true ? true : undefined };
@@ -62,3 +82,4 @@ export class Apps {
 }
 
 export const appPath = (app: string): string => `/v1/apps/${encodeURIComponent(app)}`;
+const egressPath = (app: string): string => `${appPath(app)}/egress`;

@@ -9,6 +9,14 @@ export interface App {
   readonly organization?: { readonly name?: string; readonly slug?: string };
   readonly machine_count?: number;
   readonly created_at?: number;
+  readonly egress?: EgressPolicy;
+}
+
+/** What may be sent to the world: an allow wins over a deny, and what neither names passes. */
+export interface EgressPolicy {
+  readonly allowOut?: string[];
+  readonly denyOut?: string[];
+  readonly allow_internet_access?: boolean;
 }
 
 /** A field that was accepted and has no effect. */

@@ -157,13 +157,13 @@ describe("the SSH door", { timeout: 900_000 }, () => {
     writeFileSync(local, randomBytes(64 * 1024 * 1024));
     const child = start("scp", ["-F", config, local, "web@hearth:/tmp/left"]);
     const ended = finish(child, limitMs);
-    const began = () => auditLines().filter(({ kind }) => kind === "sftp").length;
-    const before = began();
+    const over = () => auditLines().filter(({ kind, event }) => kind === "sftp" && event === "ended").length;
+    const before = over();
     const running = async () => (await ssh(["web@hearth", "ls -A /tmp"])).stdout.includes("left");
     await until("bytes in the guest", 60_000, async () => ((await running()) ? true : undefined));
     child.kill("SIGKILL");
     await ended;
-    await until("the end of the session", 60_000, async () => (began() > before ? true : undefined));
+    await until("the end of the session", 60_000, async () => (over() > before ? true : undefined));
     await until("nothing left", 30_000, async () => ((await running()) ? undefined : true));
   });
 
@@ -184,6 +184,37 @@ describe("the SSH door", { timeout: 900_000 }, () => {
     assert.equal((await ssh(["web@hearth", "cat /tmp/small"])).stdout, "short\n");
     const old = await run("scp", ["-O", "-F", config, "web@hearth:/nowhere", `${local}.none`]);
     assert.notEqual(old.code, 0);
+  });
+
+  test("rsync, which the image must have, copies a tree both ways, and again only what has changed", async () => {
+    // The image has no C library: the host's rsync goes in with the libraries that it names.
+    const libraries = execFileSync("ldd", ["/usr/bin/rsync"], { encoding: "utf8" })
+      .split("\n")
+      .flatMap((line) => /(\/\S+) \(0x/.exec(line)?.slice(1) ?? []);
+    const packed = execFileSync("tar", ["-ch", "/usr/bin/rsync", ...libraries], {
+      maxBuffer: 64 * 2 ** 20,
+      stdio: ["ignore", "pipe", "ignore"],
+    });
+    const unpacked = await ssh(["web@hearth", "tar -xC / && rsync --version | head -n1"], packed);
+    assert.equal(unpacked.code, 0, unpacked.stderr);
+    const [there, back] = [join(directory, "there"), join(directory, "back")];
+    mkdirSync(join(there, "below"), { recursive: true });
+    writeFileSync(join(there, "bytes"), randomBytes(3 * 2 ** 20), { mode: 0o640 });
+    writeFileSync(join(there, "below/script"), "#!/bin/sh\n", { mode: 0o755 });
+    const rsync = (...args: string[]): Promise<Finished> =>
+      run("rsync", ["-e", `ssh -F ${config}`, "-a", "--stats", ...args]);
+    const up = await rsync(`${there}/`, "web@hearth:/tmp/tree/");
+    assert.equal(up.code, 0, up.stderr);
+    assert.match(up.stdout, /regular files transferred: 2/);
+    writeFileSync(join(there, "below/script"), "#!/bin/sh\nexit 0\n", { mode: 0o755 });
+    assert.match((await rsync(`${there}/`, "web@hearth:/tmp/tree/")).stdout, /regular files transferred: 1/);
+    const down = await rsync("web@hearth:/tmp/tree/", `${back}/`);
+    assert.equal(down.code, 0, down.stderr);
+    // Names, contents, modes and times of both trees are the same.
+    assert.equal(
+      execFileSync("rsync", ["-ani", "--delete", "-c", `${there}/`, `${back}/`], { encoding: "utf8" }),
+      "",
+    );
   });
 
   test("a port of the machine is forwarded, and nothing else is", async () => {
@@ -325,8 +356,13 @@ describe("the SSH door", { timeout: 900_000 }, () => {
     assert.ok(own.some(({ revoked_at }: Json) => revoked_at !== undefined));
   });
 
-  test("each session has a line that says who, what, from where, how long, and its end", () => {
+  test("each session has a line when it begins, and one that says who, what, from where, how long, and its end", () => {
     const line = auditLines().find(({ kind, exit_code }) => kind === "exec" && exit_code === 7);
+    const ofSession = auditLines().filter(({ session_id }) => session_id === line.session_id);
+    assert.deepEqual(
+      ofSession.map(({ event, machine_id, detail }) => ({ event, machine_id, detail })),
+      ["began", "ended"].map((event) => ({ event, machine_id: machineId, detail: line.detail })),
+    );
     assert.equal(line.machine_id, machineId);
     assert.equal(line.app, "door");
     assert.match(line.detail, /exit 7/);

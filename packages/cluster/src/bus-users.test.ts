@@ -150,6 +150,20 @@ test("a node answers its own commands and hears no other's", async () => {
   await assert.rejects(region.api.request("n2", "worker", "ping", null, { timeoutMs }), is("unavailable"));
 });
 
+test("a node may have another's worker wake a machine, and nothing else", async () => {
+  const pong = () => "pong";
+  await using _worker = region.n1.serve("n1", "worker", { wake: pong, start: pong, stop: pong });
+  await using _door = region.n1.serve("n1", "ingress", { used: pong, health: pong });
+  await region.n1.flush();
+  const ask = (service: string, command: string) =>
+    region.n2.request("n1", service, command, null, { timeoutMs });
+  assert.equal(await ask("worker", "wake"), "pong");
+  assert.equal(await ask("ingress", "used"), "pong");
+  for (const command of ["start", "stop"])
+    await assert.rejects(ask("worker", command), is("bus_refused"), command);
+  await assert.rejects(ask("ingress", "health"), is("bus_refused"));
+});
+
 test("a node hears no inbox but its own, and answers only what was asked of it", async () => {
   for (const inbox of ["_INBOX.>", "_INBOX.n2.>", "_INBOX.api-n1.>", "stream.n2.>", ">"]) {
     region.n1.connection.subscribe(inbox, { callback: () => undefined });

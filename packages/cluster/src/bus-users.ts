@@ -48,6 +48,9 @@ export const nodeUser = (nodeId: string, nkey: string): BusUser => ({
         `${statePrefix}lease.${nodeId}`,
         `${statePrefix}mesh.${nodeId}`,
         `cmd.${nodeId}.>`,
+        // What a front door has to tell of a request that it has for a machine of another host.
+        "cmd.*.worker.wake",
+        "cmd.*.ingress.used",
         `stream.${nodeId}.>`,
         `_INBOX.*.${nodeId}.>`,
         ...readState,

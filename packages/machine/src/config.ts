@@ -52,6 +52,7 @@ const actedOn: ReadonlySet<string> = new Set([
   "placement",
   "services",
   "disable_machine_autostart",
+  "network",
 ]);
 
 /** The fields of a configuration that are stored but have no effect yet, sorted. */

@@ -86,6 +86,29 @@ test("no access to the internet is a deny of all, in both families", () => {
   );
 });
 
+test("`all` is everywhere, and who denies all of IPv4 is not left with IPv6", () => {
+  const targets = (input: object, list: "allow" | "deny") =>
+    parseEgressPolicy(input)[list].map(({ target, ...rest }) => [
+      target.kind === "block" ? target.cidr : target.domain,
+      rest,
+    ]);
+  const both = (rest: object) => [
+    ["0.0.0.0/0", rest],
+    ["::/0", rest],
+  ];
+  assert.deepEqual(targets({ denyOut: ["all"] }, "deny"), both({}));
+  assert.deepEqual(targets({ denyOut: ["0.0.0.0/0"] }, "deny"), both({}));
+  const smtp = { protocol: "tcp", ports: { from: 25, to: 25 } };
+  assert.deepEqual(targets({ denyOut: ["0.0.0.0/0:25"] }, "deny"), both(smtp));
+  assert.deepEqual(targets({ allowOut: ["all:25"] }, "allow"), both(smtp));
+  assert.deepEqual(targets({ denyOut: ["udp:all"] }, "deny"), both({ protocol: "udp" }));
+  assert.deepEqual(targets({ denyOut: ["::/0"] }, "deny"), [["::/0", {}]]);
+  assert.deepEqual(targets({ allowOut: ["0.0.0.0/0"] }, "allow"), [["0.0.0.0/0", {}]]);
+  assert.deepEqual(targets({ allowOut: ["all.example.com"] }, "allow"), [["all.example.com", {}]]);
+  for (const bad of ["all:0", "all:x", "all/8"])
+    assert.throws(() => parseEgressPolicy({ denyOut: [bad] }), { details: { field: "egress.denyOut.0" } });
+});
+
 test("what the machine says of a list replaces what the app says of it", () => {
   const app = { allowOut: ["1.1.1.1"], denyOut: ["0.0.0.0/0"] };
   assert.deepEqual(mergeEgress(app, undefined), app);

@@ -1,8 +1,8 @@
 /**
  * What a machine may send to the world. A policy has lists as E2B's `network` has them: `allowOut` of addresses,
  * blocks and domains, `denyOut` of addresses and blocks; an allow wins over a deny, and what neither names passes.
- * Hearth adds ports and protocols to an entry: `tcp:203.0.113.0/24:443`. The ranges that no guest may reach (the
- * host, link-local, metadata, private) stay closed whatever a policy says.
+ * Hearth adds ports and protocols to an entry, `tcp:203.0.113.0/24:443`, and `all` for everywhere. The ranges that no
+ * guest may reach (the host, link-local, metadata, private) stay closed whatever a policy says.
  */
 import { isIP } from "node:net";
 import { HearthError } from "@hearth/errors";
@@ -46,31 +46,52 @@ export interface EgressPolicy {
   readonly deny: readonly EgressRule[];
 }
 
-const everywhere = ["0.0.0.0/0", "::/0"];
+const everywhere = ["0.0.0.0/0", "::/0"] as const;
 const label = "[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?";
 const domainPattern = new RegExp(`^(\\*\\.)?${label}(\\.${label})+$`);
 
 /** @throws HearthError `invalid_argument` whose `details.field` is the entry, as `egress.allowOut.0` */
 export function parseEgressPolicy(input: EgressPolicyInput, field = "egress"): EgressPolicy {
-  const { allowOut = [], denyOut = [], allow_internet_access = true } = input;
+  const { allowOut = [], denyOut = [] } = input;
   if (allowOut.length + denyOut.length > maxEgressRules)
     throw invalid(field, `has more than ${maxEgressRules} entries; name larger blocks`);
-  const denied = allow_internet_access ? denyOut : [...everywhere, ...denyOut];
-  const offset = denied.length - denyOut.length;
+  return readPolicy(input, field);
+}
+
+function readPolicy(input: EgressPolicyInput, field: string): EgressPolicy {
+  const { allowOut = [], denyOut = [], allow_internet_access = true } = input;
+  const closed = allow_internet_access ? [] : inBothFamilies("all");
   return {
-    allow: allowOut.map((text, index) => parseEgressRule(text, `${field}.allowOut.${index}`)),
-    deny: denied.map((text, index) => {
-      const at = `${field}.denyOut.${index - offset}`;
-      const rule = parseEgressRule(text, at);
-      if (rule.target.kind === "domain")
-        throw invalid(
-          at,
-          "is a domain, and only addresses can be denied; deny 0.0.0.0/0 and ::/0, and allow domains",
-        );
-      return rule;
-    }),
+    allow: allowOut.flatMap((text, index) =>
+      inBothFamilies(text).map((one) => parseEgressRule(one, `${field}.allowOut.${index}`)),
+    ),
+    deny: [
+      ...closed.map((one) => parseEgressRule(one, field)),
+      ...denyOut.flatMap((text, index) => {
+        const at = `${field}.denyOut.${index}`;
+        return deniedFamilies(text).map((one) => parseDenied(one, at));
+      }),
+    ],
   };
 }
+
+function parseDenied(text: string, field: string): EgressRule {
+  const rule = parseEgressRule(text, field);
+  if (rule.target.kind === "block") return rule;
+  throw invalid(field, "is a domain, and only addresses can be denied; deny `all`, and allow domains");
+}
+
+/** `all`, with what stands around it, is a block of each family. */
+function inBothFamilies(text: string): string[] {
+  const found = /^((?:tcp|udp):)?all(:.*)?$/.exec(text);
+  if (found === null) return [text];
+  const [, before = "", after = ""] = found;
+  return everywhere.map((block) => `${before}${block.includes(":") ? `[${block}]` : block}${after}`);
+}
+
+/** Who denies all of IPv4 means the world, as E2B's clients do, and must not be left with IPv6 open. */
+const deniedFamilies = (text: string): string[] =>
+  inBothFamilies(text.replace(/^((?:tcp|udp):)?0\.0\.0\.0\/0(?=:|$)/, "$1all"));
 
 /**
  * `[tcp:|udp:]<address, block or domain>[:<port>[-<port>]]`; an IPv6 address that has a port stands in brackets. A
@@ -98,6 +119,16 @@ export function parseEgressRule(text: string, field: string): EgressRule {
     ...(protocol === undefined ? {} : { protocol }),
     ...(ports === undefined ? {} : { ports }),
   };
+}
+
+/** What a machine gets: what it says itself, over its app's default. Undefined when nothing is said. */
+export function egressPolicyOf(
+  app: EgressPolicyInput | undefined,
+  machine: EgressPolicyInput | undefined,
+): EgressPolicy | undefined {
+  // Each of the two was within the limit when it was taken.
+  const policy = readPolicy(mergeEgress(app, machine), "egress");
+  return policy.allow.length + policy.deny.length === 0 ? undefined : policy;
 }
 
 /** The machine over the app: what the machine says of a list replaces the app's; absent, the app's holds. */

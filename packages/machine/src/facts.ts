@@ -2,6 +2,7 @@
  * What one part of a cluster tells the others, and under which key. A fact is a replica of its owner's
  * truth: it is read to choose and to answer, never to act without asking the owner.
  */
+import type { EgressPolicyInput } from "./egress.ts";
 import type { InstanceId } from "./ids.ts";
 import type { NodeLabels } from "./placement.ts";
 import type { MachineRecord } from "./record.ts";
@@ -155,7 +156,15 @@ export interface AppFact {
   readonly org_slug: string;
   /** The 32 bits of network in every address of the app's machines. */
   readonly network: number;
+  /** What its machines may send, where they do not say so themselves. */
+  readonly egress?: AppEgress;
   readonly created_at_ms: number;
+}
+
+export interface AppEgress {
+  readonly policy: EgressPolicyInput;
+  /** Grows with each change, so that what was long under way does not bring back an old one. */
+  readonly version: number;
 }
 
 /** Owned by the regional API. */

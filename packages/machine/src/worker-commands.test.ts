@@ -13,6 +13,7 @@ test("the commands of a worker are these", () => {
     ...["forget", "get", "inspect", "keep"],
     ...["lease-acquire", "lease-get", "lease-release", "list", "ps", "reserve"],
     ...["restart", "set-metadata", "signal", "start", "stop", "uncordon", "update", "versions"],
+    "wake",
     "yield",
   ]);
 });

@@ -6,6 +6,7 @@ import { HearthError } from "@hearth/errors";
 import Type from "typebox";
 import Value from "typebox/value";
 import { MachineConfigInput } from "./config-schema.ts";
+import { EgressPolicyInput } from "./egress.ts";
 import { PlacementReport } from "./placement.ts";
 import { GuestPath } from "./worker-streams.ts";
 
@@ -48,6 +49,10 @@ export const workerCommands = {
       network: Type.Integer({ minimum: 1, maximum: 2 ** 32 - 1 }),
       config: MachineConfigInput,
       launch: Type.Boolean(),
+      /** Of its app. */
+      app_egress: opt(
+        Type.Object({ policy: EgressPolicyInput, version: Type.Integer({ minimum: 1 }) }, closed),
+      ),
       /** Of the reservation that this turns into a machine; one that comes from another node has a term instead. */
       fence: opt(Type.Integer({ minimum: 1 })),
       /** How this node was chosen; kept to explain it. */
@@ -87,6 +92,11 @@ export const workerCommands = {
     closed,
   ),
   start: Type.Object(target, closed),
+  /**
+   * Starts a machine that sleeps because a request came for it, where its owner lets requests do so. All that a node
+   * may have another node's worker do: less than what anybody can who reaches a front door.
+   */
+  wake: Type.Object({ machine_id: machineId }, closed),
   /** Without `signal` and `timeout_ms` the machine's own stop_config counts. */
   stop: Type.Object({ ...target, signal: opt(signal), timeout_ms: opt(limitMs) }, closed),
   restart: Type.Object(

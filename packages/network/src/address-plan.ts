@@ -168,7 +168,8 @@ function field(value: number, limit: number, name: string): bigint {
 const formatIpv4 = (value: number): string =>
   [value >>> 24, (value >>> 16) & 255, (value >>> 8) & 255, value & 255].join(".");
 
-function parseIpv6(text: string): bigint {
+/** @param text what is an IPv6 address */
+export function parseIpv6(text: string): bigint {
   const [head = "", tail] = dottedTailAsHex(text).split("::");
   const groups = (part: string): string[] => (part === "" ? [] : part.split(":"));
   const left = groups(head);

@@ -1,7 +1,8 @@
 /** Egress policies against real packets, in both families, with 1,000 machines present. */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { type EgressPolicy, type EgressRule, egressElements, nameElements } from "./egress-plan.ts";
+import { nameElements } from "./egress-names.ts";
+import { type EgressPolicy, type EgressRule, egressElements } from "./egress-plan.ts";
 import { type Guest, ip, PacketHost } from "./testing/packet-host.ts";
 import { type Talker, talkerPort } from "./testing/talker.ts";
 
@@ -12,6 +13,7 @@ const all = [one4, two4, one6, two6];
 
 let host: PacketHost;
 let onHost: Talker;
+let outside: Talker;
 let [a, b] = [] as unknown as [Guest, Guest];
 before(async () => {
   if (!root) return;
@@ -31,7 +33,7 @@ before(async () => {
   b = await host.guest(3, 7);
   ip("-n", world, "addr", "add", "10.9.9.9/32", "dev", "eth0");
   ip("-n", host.name, "route", "add", "default", "via", one4);
-  await host.talker(world);
+  outside = await host.talker(world);
   onHost = await host.talker(host.name);
   // The link's own addresses are tentative for a second or two, and nobody answers for their neighbours until then.
   const limit = AbortSignal.timeout(10_000);
@@ -130,10 +132,68 @@ test("a domain is reached at the addresses that the resolver has told, at its po
       { address: one4, family: 4, ttlSeconds: 5 },
       { address: two6, family: 6, ttlSeconds: 5 },
     ] as const;
-    const told = nameElements(a.plan.slot, policy, { name: "www.Example.com.", addresses });
-    await host.executor.addElements(host.node, told);
+    const told = nameElements(a, policy, { name: "www.Example.com.", addresses });
+    await host.executor.allowNames(host.node, told);
     assert.deepEqual(await reached(a), [one4, two6]);
-    assert.deepEqual(nameElements(a.plan.slot, policy, { name: "example.com", addresses }), []);
-    assert.deepEqual(nameElements(a.plan.slot, policy, { name: "www.badexample.com", addresses }), []);
+    // A policy that has no names any more does not wait for the resolver to take them back.
+    const from = egressElements(a.plan.slot, policy);
+    const closed = egressElements(a.plan.slot, { ...policy, allow: [] });
+    await host.executor.exchangeEgress({ node: host.node, slot: a.plan.slot, from, to: closed });
+    assert.deepEqual(await reached(a), []);
+    await host.executor.exchangeEgress({ node: host.node, slot: a.plan.slot, from: closed, to: from });
+    assert.deepEqual(await reached(a), [one4, two6]);
+    await host.executor.removeElements(host.node, told);
+    assert.deepEqual(await reached(a), []);
+    assert.deepEqual(nameElements(a, policy, { name: "example.com", addresses }), []);
+    assert.deepEqual(nameElements(a, policy, { name: "www.badexample.com", addresses }), []);
   });
 });
+
+test(
+  "nothing goes out where all is denied: no datagram, of neither family, to no port",
+  options,
+  async () => {
+    const closed: EgressPolicy = { allow: [], deny: everywhere };
+    await under(closed, async () => {
+      assert.deepEqual(await reached(a), []);
+      for (const address of all) await a.talker.send(address, `kept ${address}`);
+      for (const address of all) {
+        await b.talker.send(address, `sent ${address}`);
+        assert.ok(!(await outside.heardBefore(`kept ${address}`, `sent ${address}`)), address);
+      }
+    });
+  },
+);
+
+test("datagrams are allowed by protocol and port, in both families", options, async () => {
+  const udp = (from: number): Partial<EgressRule> => ({ protocol: "udp", ports: { from, to: from } });
+  const allow = [rule(`${one4}/32`, udp(talkerPort)), rule(`${one6}/128`, udp(talkerPort))];
+  const others = [rule(`${two4}/32`, udp(talkerPort + 1)), rule(`${two6}/128`, port(talkerPort))];
+  await under({ allow: [...allow, ...others], deny: everywhere }, async () => {
+    for (const address of all) await a.talker.send(address, `a to ${address}`);
+    for (const address of all) await b.talker.send(address, `b to ${address}`);
+    const heard = await Promise.all(
+      all.map((address) => outside.heardBefore(`a to ${address}`, `b to ${address}`)),
+    );
+    assert.deepEqual(
+      all.filter((_, index) => heard[index]),
+      [one4, one6],
+    );
+    assert.deepEqual(await reached(a), [two6]);
+  });
+});
+
+test(
+  "what is within is not the world: the network and the host are as near under any policy",
+  options,
+  async () => {
+    await under({ allow: [], deny: everywhere }, async () => {
+      assert.ok(await a.talker.reaches(b.v6));
+      assert.ok(await b.talker.reaches(a.v6));
+      await a.talker.send(b.v6, "within");
+      await b.talker.send(a.v6, "back");
+      assert.ok(await b.talker.heardBefore("within", "within"));
+      assert.ok(await a.talker.heardBefore("back", "back"));
+    });
+  },
+);

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { covers, type EgressRule, egressElements, nameElements } from "./egress-plan.ts";
+import { covers, mayAsk, nameElements } from "./egress-names.ts";
+import { type EgressPolicy, type EgressRule, egressElements, heedsNames } from "./egress-plan.ts";
 
 /** Addresses of one /29, so that blocks overlap often. */
 const base = 0xcb007100;
@@ -48,10 +49,10 @@ const named = (rules: readonly EgressRule[], { at, protocol, port }: Packet): bo
 
 const holds = (value: string, { at, protocol, port }: Packet): boolean => {
   const [, addresses = "", proto, ports] = value.split(" . ");
-  const [from = 0, to = 0] = addresses
+  const [from = 0, to = from] = addresses
     .split("-")
     .map((one) => one.split(".").reduce((sum, part) => sum * 256 + Number(part), 0) - base);
-  const [low = 0, high = 65_535] = (ports ?? "0-65535").split("-").map(Number);
+  const [low = 0, high = low] = (ports ?? "0-65535").split("-").map(Number);
   return (
     from <= at && at <= to && (proto === undefined || (proto === protocol && low <= port && port <= high))
   );
@@ -62,7 +63,7 @@ test("the members hold what the rules name and nothing else, each packet at most
     fc.property(fc.array(ruleArb, { minLength: 1, maxLength: 8 }), (rules) => {
       const elements = egressElements("slot", { allow: [], deny: rules });
       for (const packet of packets) {
-        const hits = elements.filter(({ set, value }) => set !== "egress_ifaces" && holds(value, packet));
+        const hits = elements.filter(({ set, value }) => !set.endsWith("_ifaces") && holds(value, packet));
         assert.equal(hits.length > 0, named(rules, packet));
         assert.equal(new Set(hits.map(({ set }) => set)).size, hits.length, "members of a set overlap");
       }
@@ -75,16 +76,58 @@ test("a policy that says nothing has no members", () => {
   assert.deepEqual(egressElements("slot", { allow: [], deny: [] }), []);
 });
 
+const guest = { v4: "100.64.0.5", v6: "fd12:3456:789a:1:0:7:0:3" };
+const domain = (name: string, rest: Partial<EgressRule> = {}): EgressRule => ({
+  target: { kind: "domain", domain: name },
+  ...rest,
+});
+const block = (cidr: string): EgressRule => ({
+  target: { kind: "block", family: cidr.includes(":") ? 6 : 4, cidr },
+});
+const everywhere = [block("0.0.0.0/0"), block("::/0")];
+
 test("the members of an answer expire with it, within limits, and are of names that are allowed only", () => {
-  const policy = { allow: [{ target: { kind: "domain", domain: "example.com" } }], deny: [] } as const;
+  const policy: EgressPolicy = { allow: [domain("example.com")], deny: everywhere };
   const told = (name: string, ttlSeconds: number) =>
-    nameElements("slot", policy, { name, addresses: [{ address: "192.0.2.1", family: 4, ttlSeconds }] });
+    nameElements(guest, policy, { name, addresses: [{ address: "192.0.2.1", family: 4, ttlSeconds }] });
   assert.deepEqual(told("Example.com.", 300), [
-    { set: "egress_names_v4", value: '"slot" . 192.0.2.1 timeout 300s' },
+    { set: "egress_resolved_v4", value: "100.64.0.5 . 192.0.2.1", seconds: 300 },
   ]);
-  assert.match(told("example.com", 0)[0]?.value ?? "", /timeout 60s$/);
-  assert.match(told("example.com", 1e9)[0]?.value ?? "", /timeout 86400s$/);
+  assert.equal(told("example.com", 0)[0]?.seconds, 60);
+  assert.equal(told("example.com", 1e9)[0]?.seconds, 86_400);
   assert.deepEqual(told("www.example.com", 300), []);
   assert.ok(covers("*.example.com", "a.b.example.com"));
   assert.ok(!covers("*.example.com", "example.com"));
+});
+
+test("an address of IPv6 is the guest's at its own, and a port is part of the member", () => {
+  const rule = domain("*.example.com", { protocol: "udp", ports: { from: 53, to: 53 } });
+  const addresses = [{ address: "2001:db8::9", family: 6, ttlSeconds: 90 }] as const;
+  assert.deepEqual(
+    nameElements(guest, { allow: [rule], deny: everywhere }, { name: "a.example.com", addresses }),
+    [
+      {
+        set: "egress_resolved_ports_v6",
+        value: "fd12:3456:789a:1:0:7:0:3 . 2001:db8::9 . udp . 53",
+        seconds: 90,
+      },
+    ],
+  );
+});
+
+test("a name is asked for by whoever may reach some address by its number, or is allowed the name", () => {
+  const closed: EgressPolicy = { allow: [domain("*.example.com")], deny: everywhere };
+  assert.ok(mayAsk(closed, "a.example.com"));
+  assert.ok(!mayAsk(closed, "secret.evil.test"));
+  assert.ok(!mayAsk({ allow: [], deny: everywhere }, "example.com"));
+  assert.ok(mayAsk({ ...closed, allow: [...closed.allow, block("192.0.2.0/24")] }, "evil.test"));
+  for (const open of everywhere) assert.ok(mayAsk({ ...closed, deny: [open] }, "evil.test"));
+  const ports: EgressRule[] = everywhere.map((rule) => ({ ...rule, protocol: "tcp" }));
+  assert.ok(mayAsk({ ...closed, deny: ports }, "evil.test"));
+});
+
+test("names matter only to a policy that denies something and allows some of them", () => {
+  assert.ok(heedsNames({ allow: [domain("example.com")], deny: everywhere }));
+  assert.ok(!heedsNames({ allow: [domain("example.com")], deny: [] }));
+  assert.ok(!heedsNames({ allow: [block("192.0.2.0/24")], deny: everywhere }));
 });

@@ -3,10 +3,10 @@
  * machines there are, and a packet costs a handful of look-ups.
  *
  * An allow wins over a deny; what neither names passes. The kernel refuses members of an interval set that overlap, so
- * what a policy names is cut into boxes (addresses by ports) that do not. Domains are allowed by the addresses that
- * the host's resolver has told the guest, as members that expire; these sets hold no intervals, because two names may
- * have one address.
+ * what a policy names is cut into boxes (addresses by ports) that do not. Members are written as nft lists them, so that
+ * what is there and what should be compare as text. What domains allow is in sets of its own (egress-names.ts).
  */
+import { formatIpv6, parseIpv6 } from "./address-plan.ts";
 
 export interface EgressRule {
   readonly target:
@@ -22,109 +22,92 @@ export interface EgressPolicy {
   readonly deny: readonly EgressRule[];
 }
 
-type Family = 4 | 6;
+export type Family = 4 | 6;
 type Verdict = "allow" | "deny";
 export type EgressSet =
   | "egress_ifaces"
+  /** Of machines for which what the resolver has told counts. */
+  | "egress_named_ifaces"
   | `egress_${Verdict}_v${Family}`
   | `egress_${Verdict}_ports_v${Family}`
-  | `egress_names_v${Family}`
-  | `egress_name_ports_v${Family}`;
+  | NameSet;
+/** Of addresses that the resolver has told. */
+export type NameSet = `egress_resolved_v${Family}` | `egress_resolved_ports_v${Family}`;
 
 export interface EgressElement {
   readonly set: EgressSet;
   readonly value: string;
 }
 
-/** What a resolver told a guest of one name. */
-export interface NameAnswer {
-  readonly name: string;
-  readonly addresses: readonly {
-    readonly address: string;
-    readonly family: Family;
-    readonly ttlSeconds: number;
-  }[];
-}
-
-/** Connections are made a while after the answer, and a TTL of 0 is common. */
-export const nameSecondsLimits = { min: 60, max: 86_400 } as const;
 const families = [4, 6] as const;
 const verdicts = ["allow", "deny"] as const;
 const allPorts = { from: 0, to: 65_535 };
+
+/** Those of which the members are of one slot. */
+export const egressSetNames: readonly EgressSet[] = [
+  ...(["egress_ifaces", "egress_named_ifaces"] as const),
+  ...verdicts.flatMap((verdict) =>
+    families.flatMap(
+      (family) => [`egress_${verdict}_v${family}`, `egress_${verdict}_ports_v${family}`] as const,
+    ),
+  ),
+];
 
 /** @param table as nft writes it, `inet name` */
 export function egressSets(table: string): string[] {
   const sets = families.flatMap((family) => {
     const key = `ifname . ipv${family}_addr`;
     const ports = `${key} . inet_proto . inet_service`;
+    const told = `ipv${family}_addr . ipv${family}_addr`;
     return [
       ...verdicts.flatMap((verdict) => [
         `egress_${verdict}_v${family} { type ${key}; flags interval; }`,
         `egress_${verdict}_ports_v${family} { type ${ports}; flags interval; }`,
       ]),
-      `egress_names_v${family} { type ${key}; flags timeout; }`,
-      `egress_name_ports_v${family} { type ${ports}; flags timeout; }`,
+      `egress_resolved_v${family} { type ${told}; flags timeout; }`,
+      `egress_resolved_ports_v${family} { type ${told} . inet_proto . inet_service; flags timeout; }`,
     ];
   });
-  return ["egress_ifaces { type ifname; }", ...sets].map((set) => `add set ${table} ${set}`);
+  const names = ["egress_ifaces", "egress_named_ifaces"].map((name) => `${name} { type ifname; }`);
+  return [...names, ...sets].map((set) => `add set ${table} ${set}`);
 }
 
 /** Of a chain that packets of guests to the world go to. */
 export function egressRules(): string[] {
-  const match = (prefix: string, verdict: string) =>
+  const match = (prefix: string, verdict: string, isNamed = false) =>
     families.flatMap((family) => {
-      const key = `iifname . ${family === 4 ? "ip" : "ip6"} daddr`;
-      const infix = prefix === "egress_names" ? "egress_name_ports" : `${prefix}_ports`;
+      const protocol = family === 4 ? "ip" : "ip6";
+      // A source is its interface's own by now, and these addresses stay with the machine when its slot does not.
+      const source = isNamed ? `iifname @egress_named_ifaces ${protocol} saddr` : "iifname";
+      const key = `${source} . ${protocol} daddr`;
       return [
         `${key} @${prefix}_v${family} ${verdict}`,
-        `${key} . meta l4proto . th dport @${infix}_v${family} ${verdict}`,
+        `${key} . meta l4proto . th dport @${prefix}_ports_v${family} ${verdict}`,
       ];
     });
   return [
     "iifname != @egress_ifaces accept",
     ...match("egress_allow", "accept"),
-    ...match("egress_names", "accept"),
+    ...match("egress_resolved", "accept", true),
     ...match("egress_deny", "counter drop"),
     "accept",
   ];
 }
+
+/** Whether names have to do with what this policy lets through. */
+export const heedsNames = ({ allow, deny }: EgressPolicy): boolean =>
+  deny.length > 0 && allow.some(({ target }) => target.kind === "domain");
 
 /** Members for one machine; none when its policy says nothing. */
 export function egressElements(iface: string, policy: EgressPolicy): EgressElement[] {
   if (policy.allow.length + policy.deny.length === 0) return [];
   return [
     { set: "egress_ifaces", value: `"${iface}"` },
+    ...(heedsNames(policy) ? [{ set: "egress_named_ifaces", value: `"${iface}"` } as const] : []),
     ...verdicts.flatMap((verdict) =>
       families.flatMap((family) => members(iface, verdict, family, policy[verdict])),
     ),
   ];
-}
-
-/** Members that expire, for what the policy allows of the name. */
-export function nameElements(iface: string, policy: EgressPolicy, answer: NameAnswer): EgressElement[] {
-  const rules = policy.allow.filter(
-    ({ target }) => target.kind === "domain" && covers(target.domain, answer.name),
-  );
-  return answer.addresses.flatMap(({ address, family, ttlSeconds }) => {
-    const seconds = Math.min(Math.max(Math.ceil(ttlSeconds), nameSecondsLimits.min), nameSecondsLimits.max);
-    const key = `"${iface}" . ${address}`;
-    const members = new Map<string, EgressSet>();
-    for (const { protocol, ports } of rules) {
-      if (protocol === undefined) members.set(key, `egress_names_v${family}`);
-      // A range, or a protocol without a port, is refused where policies are read.
-      else if (ports !== undefined && ports.from === ports.to)
-        members.set(`${key} . ${protocol} . ${ports.from}`, `egress_name_ports_v${family}`);
-    }
-    return [...members].map(([value, set]) => ({ set, value: `${value} timeout ${seconds}s` }));
-  });
-}
-
-/** Whether a domain of a policy covers a name; `*.` covers what is below, not the name itself. */
-export function covers(domain: string, name: string): boolean {
-  const asked = name.toLowerCase().replace(/\.$/, "");
-  return domain.startsWith("*.")
-    ? asked.endsWith(domain.slice(1)) && asked.length > domain.length - 1
-    : asked === domain;
 }
 
 interface Span {
@@ -143,7 +126,7 @@ function members(
       ? [{ ...rest, span: spanOf(target.cidr, family) }]
       : [],
   );
-  const key = ({ from, to }: Span) => `"${iface}" . ${text(from, family)}-${text(to, family)}`;
+  const key = (span: Span) => `"${iface}" . ${range(span, (value) => text(value, family))}`;
   const whole = union(blocks.filter(({ protocol }) => protocol === undefined).map(({ span }) => span));
   const boxes = (["tcp", "udp"] as const).flatMap((protocol) => {
     const own = blocks.filter((block) => block.protocol === protocol);
@@ -153,7 +136,7 @@ function members(
         from: BigInt(from),
         to: BigInt(to),
       }));
-      return union(spans).map(({ from, to }) => `${key(span)} . ${protocol} . ${from}-${to}`);
+      return union(spans).map((one) => `${key(span)} . ${protocol} . ${range(one, String)}`);
     });
   });
   return [
@@ -191,18 +174,21 @@ function spanOf(cidr: string, family: Family): Span {
   return { from, to: from | ((1n << BigInt((family === 4 ? 32 : 128) - Number(length))) - 1n) };
 }
 
-function numberOf(address: string, family: Family): bigint {
-  if (family === 4) return address.split(".").reduce((sum, part) => (sum << 8n) | BigInt(part), 0n);
-  const [left = [], right = []] = address.split("::").map((half) => half.split(":").filter(Boolean));
-  const zeros = address.includes("::") ? Array<string>(8 - left.length - right.length).fill("0") : [];
-  return [...left, ...zeros, ...right].reduce((sum, group) => (sum << 16n) | BigInt(`0x${group}`), 0n);
-}
+const numberOf = (address: string, family: Family): bigint =>
+  family === 6
+    ? parseIpv6(address)
+    : address.split(".").reduce((sum, part) => (sum << 8n) | BigInt(part), 0n);
 
-function text(value: bigint, family: Family): string {
-  const [count, width] = family === 4 ? ([4, 8n] as const) : ([8, 16n] as const);
-  const parts = Array.from(
-    { length: count },
-    (_, index) => (value >> (BigInt(count - 1 - index) * width)) & ((1n << width) - 1n),
-  );
-  return family === 4 ? parts.join(".") : parts.map((part) => part.toString(16)).join(":");
+const range = ({ from, to }: Span, write: (value: bigint) => string): string =>
+  from === to ? write(from) : `${write(from)}-${write(to)}`;
+
+const text = (value: bigint, family: Family): string =>
+  family === 6
+    ? formatIpv6(value)
+    : [24n, 16n, 8n, 0n].map((shift) => String((value >> shift) & 255n)).join(".");
+
+/** The last address of a block, as members write it. */
+export function lastOfBlock(first: string, length: number): string {
+  const family = first.includes(":") ? 6 : 4;
+  return text(spanOf(`${first}/${length}`, family).to, family);
 }

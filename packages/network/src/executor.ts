@@ -4,6 +4,14 @@
  */
 import { existsSync } from "node:fs";
 import {
+  type EgressChange,
+  exchangeEgress,
+  listNames,
+  removeMembers,
+  renderNames,
+} from "./egress-exchange.ts";
+import type { NameElement } from "./egress-names.ts";
+import {
   type FirewallElement,
   type FirewallFacts,
   firewallTable,
@@ -126,14 +134,31 @@ export class NetworkExecutor {
     await this.#commands.quickNft(renderElementRemoval(node, elements), signal);
   }
 
+  /** What a slot's machine may send, from one policy to another, in one transaction, whichever of both is there. */
+  async exchangeEgress(change: EgressChange, signal?: AbortSignal): Promise<void> {
+    this.#before("egress exchanged");
+    await exchangeEgress(this.#commands, change, signal);
+  }
+
+  /** Members of names, each for its time from now on. */
+  async allowNames(node: string, elements: readonly NameElement[], signal?: AbortSignal): Promise<void> {
+    await this.#commands.quickNft(renderNames(node, elements), signal);
+  }
+
+  /** The members of names that are there, as long as they will be. */
+  async listNames(node: string, signal?: AbortSignal): Promise<NameElement[]> {
+    return (await this.#hasTable(node, signal)) ? await listNames(this.#commands, node, signal) : [];
+  }
+
   /** The interface goes first: what is out of the sets must not be able to send. */
-  async removeSlot({ node, slot, elements }: SlotTeardown, signal?: AbortSignal): Promise<void> {
+  async removeSlot(teardown: SlotTeardown, signal?: AbortSignal): Promise<void> {
+    const { node, slot } = teardown;
     this.#before("slot interface removed");
     if (await this.#hasLink(slot, signal)) await this.#delete(slot, ["link", "del", "dev", slot], signal);
     this.#before("slot namespace removed");
     if (existsSync(namespacePath(slot))) await this.#delete(slot, ["netns", "del", slot], signal);
     this.#before("slot members removed");
-    if (await this.#hasTable(node, signal)) await this.removeElements(node, elements, signal);
+    if (await this.#hasTable(node, signal)) await removeMembers(this.#commands, teardown, signal);
   }
 
   async #delete(slot: string, words: readonly string[], signal: AbortSignal | undefined): Promise<void> {

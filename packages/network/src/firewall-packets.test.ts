@@ -11,6 +11,8 @@ const options = { skip: root ? false : "needs root for network namespaces" };
 const hostAddress = "fd12:3456:789a:1::1";
 const remote = { same: "fd12:3456:789a:2:0:7:0:2", other: "fd12:3456:789a:2:0:8:0:2" };
 const remoteHost = "fd12:3456:789a:2::1";
+/** Nobody's: of the network of hosts, and like that of a host in another cluster. */
+const noHosts = ["fd12:3456:789a:2::2", "fd12:3456:789a:2:0:0:1:1", "fd99::1"];
 
 /** a and b are of network 7, c is of network 8; the peer is another host behind the mesh. */
 let host: PacketHost;
@@ -38,7 +40,7 @@ before(async () => {
   link("mesh0", peerSpace);
   inHost("addr add fe80::a/64 dev mesh0 nodad");
   inHost("route add fd12:3456:789a:2::/64 via fe80::b dev mesh0");
-  for (const address of [remote.same, remote.other, remoteHost])
+  for (const address of [remote.same, remote.other, remoteHost, ...noHosts])
     ip("-n", peerSpace, "addr", "add", `${address}/128`, "dev", "eth0", "nodad");
   ip("-n", peerSpace, "addr", "add", "fe80::b/64", "dev", "eth0", "nodad");
   ip("-n", peerSpace, "route", "add", "default", "via", "fe80::a", "dev", "eth0");
@@ -104,7 +106,8 @@ test("a guest sends only from its own IPv6 address, whatever the host's routes s
   const unused = b.v6.replace(/:[^:]*$/, ":99");
   const inherited = c.v6;
   ip("-n", host.name, "route", "add", `${unused}/128`, "dev", a.plan.slot);
-  for (const [index, source] of [unused, b.v6, inherited, remote.same].entries()) {
+  const sources = [unused, b.v6, inherited, remote.same, hostAddress, remoteHost];
+  for (const [index, source] of sources.entries()) {
     ip("-n", a.name, "addr", "add", `${source}/128`, "dev", "eth0", "nodad");
     // To c, whose network the third source is of; and to b.
     for (const to of [b, c]) await a.talker.send(to.v6, `spoofed ${index} to ${to.name}`, source);
@@ -114,7 +117,7 @@ test("a guest sends only from its own IPv6 address, whatever the host's routes s
   assert.ok(await b.talker.heardBefore("honest", "honest"));
   assert.equal(b.talker.sourceOf("honest"), a.v6);
   await onHost.send(c.v6, "from the host");
-  for (const index of [0, 1, 2, 3]) {
+  for (const index of sources.keys()) {
     assert.ok(!(await b.talker.heardBefore(`spoofed ${index} to ${b.name}`, "honest")));
     assert.ok(!(await c.talker.heardBefore(`spoofed ${index} to ${c.name}`, "from the host")));
   }
@@ -234,9 +237,29 @@ test("over the mesh, guests of the same network talk and nobody else does", opti
     c.talker.reaches(remote.same),
     peer.reaches(a.v6, remote.other),
     peer.reaches(c.v6, remote.same),
-    peer.reaches(a.v6, remoteHost),
   ];
-  assert.deepEqual(await Promise.all(cut), [false, false, false, false, false]);
+  assert.deepEqual(await Promise.all(cut), [false, false, false, false]);
+});
+
+test("another host itself reaches guests of any network, and is answered", options, async () => {
+  for (const guest of [a, b, c]) assert.ok(await peer.reaches(guest.v6, remoteHost), guest.name);
+  for (const source of noHosts) await peer.send(a.v6, `from ${source}`, source);
+  await peer.send(a.v6, "from the host itself", remoteHost);
+  for (const source of noHosts)
+    assert.ok(!(await a.talker.heardBefore(`from ${source}`, "from the host itself")), source);
+});
+
+test("a guest begins nothing with another host, whatever came from there before", options, async () => {
+  assert.ok(await peer.reaches(a.v6, remoteHost));
+  assert.deepEqual(await Promise.all([a.talker.reaches(remoteHost), c.talker.reaches(remoteHost)]), [
+    false,
+    false,
+  ]);
+  await peer.send(a.v6, "from the host", remoteHost);
+  await a.talker.send(remoteHost, "unasked");
+  await a.talker.send(remote.same, "among guests");
+  assert.ok(!(await peer.heardBefore("unasked", "among guests")));
+  assert.ok(await a.talker.heardBefore("from the host", "from the host"));
 });
 
 test("a connection over the mesh is told what the way takes, by its first packet", options, async () => {

@@ -6,9 +6,10 @@
  * add, then delete, in one transaction.
  *
  * What holds: a guest sends only from its own addresses; guests reach each other only when the 32 network
- * bits of source and destination are a linked pair, on this host or over the mesh; guests reach of the host only the services listed; of the
- * world, everything but link-local (and so cloud metadata), private and multicast ranges; nobody outside
- * begins a connection to a guest.
+ * bits of source and destination are a linked pair, on this host or over the mesh; guests reach of the host only the
+ * services listed, and of other hosts nothing; of the world, everything but link-local (and so cloud metadata), private
+ * and multicast ranges; nobody outside begins a connection to a guest, but this host and other hosts themselves, by the
+ * addresses that are theirs. That a host sends from its own /64 only is seen to by the mesh.
  */
 import { HearthError } from "@hearth/errors";
 import { type ClusterPrefix, formatClusterPrefix, hostPrefix } from "./address-plan.ts";
@@ -121,6 +122,10 @@ export function renderPairedNetworks(node: string, pairs: readonly NetworkPair[]
   );
 }
 
+/** What addresses of hosts have in common, and those of no guest have: network 0, machine 1. */
+const lowHalf = "::ffff:ffff:ffff:ffff";
+const hostInterfaceId = "::1";
+
 const neighbours =
   "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert, nd-router-solicit } ip6 hoplimit 255 accept";
 
@@ -161,6 +166,12 @@ function rules(cluster: string, own: string | undefined): (readonly [chain: stri
     // Nothing of the cluster leaves by another way, and a host passes nothing on for others.
     ["between_guests", "oifname != @guest_ifaces oifname != @mesh_ifaces counter drop"],
     ["between_guests", "iifname @mesh_ifaces oifname != @guest_ifaces counter drop"],
+    // Another host itself, for its front door: what it begins with a guest, and the guest's answers to that.
+    ["between_guests", `iifname @mesh_ifaces ip6 saddr & ${lowHalf} == ${hostInterfaceId} accept`],
+    [
+      "between_guests",
+      `oifname @mesh_ifaces ip6 daddr & ${lowHalf} == ${hostInterfaceId} ct state established,related ct direction reply accept`,
+    ],
     ["between_guests", "@nh,128,32 . @nh,256,32 @linked_networks accept"],
     ["between_guests", "@nh,128,32 . @nh,256,32 @paired_networks accept"],
     ["between_guests", "counter drop"],

@@ -165,16 +165,38 @@ test("what is changed on the host by hand is put right", options, async () => {
 
 test("a peer is heard from its own addresses only", options, async () => {
   const [name = ""] = (await plan(a, b)).links.map((link) => link.name);
-  for (const address of ["fd12:3456:789a:1::77", "fd12:3456:789a:3::77"])
+  const forged = ["fd12:3456:789a:3::77", "fd12:3456:789a:3::1"];
+  for (const address of ["fd12:3456:789a:1::77", ...forged])
     inside(one, "ip", "addr", "add", `${address}/128`, "dev", name, "nodad");
   inside(two, "ip", "-6", "route", "add", "fd12:3456:789a:3::/64", "dev", "lo");
   assert.ok(answered(one, "fd12:3456:789a:2::1", 100, "fd12:3456:789a:1::77"));
   const before = Number(inside(two, "cat", "/proc/net/snmp6").match(/Udp6InDatagrams\s+(\d+)/)?.[1]);
-  assert.ok(!answered(one, "fd12:3456:789a:2::1", 100, "fd12:3456:789a:3::77"));
+  for (const source of forged) assert.ok(!answered(one, "fd12:3456:789a:2::1", 100, source), source);
   const afterwards = Number(inside(two, "cat", "/proc/net/snmp6").match(/Udp6InDatagrams\s+(\d+)/)?.[1]);
   assert.equal(afterwards, before, "nothing of it came through");
   inside(two, "ip", "-6", "route", "del", "fd12:3456:789a:3::/64", "dev", "lo");
 });
+
+test(
+  "trying whether the kernel has WireGuard leaves nothing, also when it is broken off",
+  options,
+  async () => {
+    const links = () =>
+      inside(one, "ip", "-o", "link")
+        .match(/^\d+: [^:@]+/gm)
+        ?.map((line) => line.split(" ")[1]);
+    const before = links();
+    const answer = await a.executor.hasKernelWireguard();
+    assert.equal(await a.executor.hasKernelWireguard(), answer);
+    for (let at = 0; at < 10; at += 1) {
+      const cut = new AbortController();
+      const trying = a.executor.hasKernelWireguard(cut.signal);
+      setTimeout(() => cut.abort(), at * 3);
+      await trying.catch(() => undefined);
+    }
+    assert.deepEqual(links(), before);
+  },
+);
 
 test("two keys are two links, and the one that goes takes nothing with it", options, async () => {
   for (const host of hosts) addEnd(host, 2);

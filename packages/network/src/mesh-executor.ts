@@ -2,9 +2,9 @@
  * Reads and changes the mesh of one node in the kernel. Links are made here where the kernel has WireGuard; where it
  * has not, a link is there when somebody has started `wireguard-go` for it, and goes when that ends.
  */
-import { randomBytes } from "node:crypto";
 import { type FirewallFacts, renderMeshInterfaces } from "./firewall-plan.ts";
 import { HostCommands, refused } from "./host-commands.ts";
+import { canonicalIp } from "./ip-text.ts";
 import type { MeshChanges, ObservedLink, ObservedMesh, ObservedPeer, ObservedRoute } from "./mesh-diff.ts";
 import { type MeshPlan, meshPrefix, type Underlay } from "./mesh-plan.ts";
 
@@ -34,19 +34,19 @@ export class MeshExecutor {
     this.#commands = new HostCommands({ namespace, timeoutMs: commandTimeoutMs });
   }
 
-  /** By trying: a module that could be loaded is loaded, and one that is there may be of no use. */
+  /**
+   * By trying: a module that could be loaded is loaded, and one that is there may be of no use. In a namespace that is
+   * the command's own and goes with it, so that nothing stays, however it ends.
+   */
   async hasKernelWireguard(signal?: AbortSignal): Promise<boolean> {
-    const name = `hwgt${randomBytes(4).toString("hex")}`;
-    const made = await this.#commands.run(["ip", "link", "add", name, "type", "wireguard"], "", signal);
-    if (made.code !== 0) return false;
-    await this.#commands.must(["ip", "link", "del", "dev", name], "", signal);
-    return true;
+    const probe = ["unshare", "--net", "ip", "link", "add", "probe0", "type", "wireguard"];
+    return (await this.#commands.run(probe, "", signal)).code === 0;
   }
 
   /** Undefined when no interface has the address. */
   async underlay(address: string, signal?: AbortSignal): Promise<Underlay | undefined> {
     const link = (await this.#links(signal)).find(({ addr_info = [] }) =>
-      addr_info.some(({ local }) => local === address),
+      addr_info.some(({ local }) => canonicalIp(local) === canonicalIp(address)),
     );
     return link === undefined ? undefined : { address, mtu: link.mtu };
   }

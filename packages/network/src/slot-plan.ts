@@ -131,6 +131,8 @@ export interface SlotTeardown {
   readonly slot: string;
   /** Not the network's link: other machines of the network may be on this host. */
   readonly elements: readonly FirewallElement[];
+  /** Its egress policy was being changed, so its members may be those of one policy or of another. */
+  readonly egressUnsure?: boolean;
 }
 
 const digestOf = (text: string): string => createHash("sha256").update(text).digest("hex");

@@ -2,11 +2,13 @@
  * The private names of a node: an index of what the replica holds, and the doors at which it is asked. It answers from
  * the replica's disk before the bus is there, and goes on when the bus goes.
  */
-import type { Replica } from "@hearth/cluster";
+import type { Fact, Replica } from "@hearth/cluster";
 import { factKeys, factPrefixes, type NodeFact } from "@hearth/machine";
+import { EgressGuests } from "./egress-guests.ts";
 import { Forwarder } from "./forwarder.ts";
 import { Metrics, renderMetrics } from "./metrics.ts";
 import { MetricsServer } from "./metrics-server.ts";
+import { NameGate, type NameGateDeps } from "./name-gate.ts";
 import { NameIndex, nameFactPrefixes } from "./name-index.ts";
 import { Resolver } from "./resolver.ts";
 import type { SourceLimits } from "./source-limits.ts";
@@ -28,6 +30,9 @@ export interface DnsServiceDeps {
   readonly upstreams: readonly Upstream[];
   readonly socketPath: string;
   readonly guestLimits?: SourceLimits;
+  /** Opens to guests what they are told of names that they are allowed. */
+  readonly network: NameGateDeps["network"];
+  readonly logger: NameGateDeps["logger"];
 }
 
 export class DnsService {
@@ -37,6 +42,7 @@ export class DnsService {
   readonly #udp: UdpServer;
   readonly #tcp: TcpServer;
   readonly #metricsServer: MetricsServer;
+  readonly #gate: NameGate;
   readonly #watches: Disposable[] = [];
 
   constructor(deps: DnsServiceDeps) {
@@ -46,7 +52,11 @@ export class DnsService {
     const index = new NameIndex(nodeId);
     this.#forwarder = new Forwarder({ upstreams: deps.upstreams, metrics });
     const place = { nodeId, region, resolverAddress: address };
-    const resolver = new Resolver({ index, forwarder: this.#forwarder, metrics, place });
+    const guests = new EgressGuests(nodeId);
+    const { network, logger } = deps;
+    this.#gate = new NameGate({ nodeId, guests, network, metrics, logger });
+    const gate = this.#gate;
+    const resolver = new Resolver({ index, forwarder: this.#forwarder, metrics, gate, place });
     const sources = new SourceTable({ ...deps, index });
     const server = { resolver, sources, metrics };
     this.#udp = new UdpServer(server, address.includes(":") ? "udp6" : "udp4");
@@ -63,14 +73,19 @@ export class DnsService {
     for (const fact of replica.scan(factPrefixes.node)) forget(fact);
     this.#watches.push(replica.watch(factPrefixes.node, forget));
     for (const prefix of nameFactPrefixes) {
-      for (const fact of replica.scan(prefix)) index.take(fact);
-      this.#watches.push(replica.watch(prefix, (fact) => index.take(fact)));
+      const take = (fact: Fact): void => {
+        index.take(fact);
+        guests.take(fact);
+      };
+      for (const fact of replica.scan(prefix)) take(fact);
+      this.#watches.push(replica.watch(prefix, take));
     }
   }
 
   /** Resolves with the port. */
   async start(): Promise<number> {
     const { address, port, socketPath } = this.#deps;
+    await this.#gate.start();
     const bound = await this.#udp.start(address, port);
     await this.#tcp.start(address, bound);
     await this.#metricsServer.start(socketPath);
@@ -79,7 +94,7 @@ export class DnsService {
 
   async stop(): Promise<void> {
     for (const watch of this.#watches) watch[Symbol.dispose]();
-    await Promise.all([this.#udp.stop(), this.#tcp.stop(), this.#metricsServer.stop()]);
+    await Promise.all([this.#udp.stop(), this.#tcp.stop(), this.#metricsServer.stop(), this.#gate.stop()]);
   }
 
   #gauges(): Record<string, number> {

@@ -1,17 +1,21 @@
 /**
  * Which machines there are, out of what nodes say of them; kept as facts change, and pure.
  *
- * A key names the node that published it, and the bus lets a node publish under its own name only; what a body says
- * of another node is not believed. Of two nodes that claim one machine, the one counts that its placement names, or
- * that was known first where it never moved. What a node that was fenced or removed said of its machines is true no
- * more: its names go with it, and come again with its lease.
+ * Of two nodes that claim one machine, the one counts that `countingClaim` says. What a node that was fenced or removed
+ * said of its machines is true no more: its names go with it, and come again with its lease.
  */
 import {
+  believedClaim,
+  type ClaimOrder,
+  countingClaim,
   factPrefixes,
   type LeaseFact,
-  type MachineFact,
   type NodePolicyFact,
+  nodeStanding,
   type PlacementFact,
+  readClaimKey,
+  withClaim,
+  withoutClaim,
 } from "@hearth/machine";
 import { type NamedMachine, namedMachine } from "./named-machine.ts";
 
@@ -21,9 +25,8 @@ export interface IncomingFact {
   readonly revision: number;
 }
 
-interface Claim {
+interface Claim extends ClaimOrder {
   readonly machine: NamedMachine;
-  readonly revision: number;
 }
 
 type OnChange = (before: NamedMachine | undefined, after: NamedMachine | undefined) => void;
@@ -34,9 +37,10 @@ export class MachineClaims {
   readonly #counted = new Map<string, NamedMachine>();
   readonly #onNode = new Map<string, Set<string>>();
   readonly #placements = new Map<string, Pick<PlacementFact, "node_id" | "state">>();
-  /** Nodes that are not there, with what is known of it. */
-  readonly #fenced = new Set<string>();
-  readonly #removed = new Set<string>();
+  readonly #leases = new Map<string, Pick<LeaseFact, "state">>();
+  readonly #policies = new Map<string, Pick<NodePolicyFact, "removed">>();
+  /** Nodes whose word does not count. */
+  readonly #gone = new Set<string>();
   readonly #onChange: OnChange;
 
   constructor(onChange: OnChange) {
@@ -48,42 +52,31 @@ export class MachineClaims {
     if (key.startsWith(factPrefixes.machine)) this.#takeMachine(fact);
     else if (key.startsWith(factPrefixes.placement))
       this.#takePlacement(key.slice(factPrefixes.placement.length), value as PlacementFact | undefined);
-    else if (key.startsWith(factPrefixes.lease)) {
-      const state = (value as LeaseFact | undefined)?.state;
-      this.#mark(
-        this.#fenced,
-        key.slice(factPrefixes.lease.length),
-        state === "fenced" || state === "removed",
+    else if (key.startsWith(factPrefixes.lease))
+      this.#judge(key.slice(factPrefixes.lease.length), this.#leases, value as LeaseFact | undefined);
+    else if (key.startsWith(factPrefixes.nodePolicy))
+      this.#judge(
+        key.slice(factPrefixes.nodePolicy.length),
+        this.#policies,
+        value as NodePolicyFact | undefined,
       );
-    } else if (key.startsWith(factPrefixes.nodePolicy)) {
-      const { removed } = (value as NodePolicyFact | undefined) ?? {};
-      this.#mark(this.#removed, key.slice(factPrefixes.nodePolicy.length), removed !== undefined);
-    }
   }
 
   #takeMachine({ key, value, revision }: IncomingFact): void {
-    const [, nodeId = "", keyId = ""] = key.split(".");
-    const fact = value as MachineFact | undefined;
-    const isBelieved = fact?.node_id === nodeId && fact.record.id === keyId;
-    const machine = isBelieved ? namedMachine(fact) : undefined;
-    const claims = this.#claims.get(keyId) ?? [];
-    const at = claims.findIndex((claim) => claim.machine.nodeId === nodeId);
+    const claimed = readClaimKey(key);
+    if (claimed === undefined) return;
+    const { nodeId, machineId } = claimed;
+    const fact = believedClaim(claimed, value);
+    const machine = fact && namedMachine(fact);
+    const claims = this.#claims.get(machineId) ?? [];
     if (machine === undefined) {
-      if (at < 0) return;
-      this.#settle(keyId, claims.toSpliced(at, 1));
-      this.#onNode.get(nodeId)?.delete(keyId);
+      this.#onNode.get(nodeId)?.delete(machineId);
+      this.#settle(machineId, withoutClaim(claims, nodeId));
       return;
     }
     const ids = this.#onNode.get(nodeId) ?? new Set();
     this.#onNode.set(nodeId, ids.add(machine.id));
-    const claim = { machine, revision };
-    // One that was known before keeps its place; a new one comes after all that were.
-    this.#settle(
-      machine.id,
-      at < 0
-        ? inOrder([...claims, claim])
-        : claims.with(at, { ...claim, revision: claims[at]?.revision ?? revision }),
-    );
+    this.#settle(machine.id, withClaim(claims, { nodeId: machine.nodeId, factRevision: revision, machine }));
   }
 
   #takePlacement(id: string, placement: PlacementFact | undefined): void {
@@ -92,10 +85,13 @@ export class MachineClaims {
     this.#settle(id, this.#claims.get(id) ?? []);
   }
 
-  #mark(nodes: Set<string>, nodeId: string, isMarked: boolean): void {
-    if (nodes.has(nodeId) === isMarked) return;
-    if (isMarked) nodes.add(nodeId);
-    else nodes.delete(nodeId);
+  #judge<What>(nodeId: string, known: Map<string, What>, value: What | undefined): void {
+    if (value === undefined) known.delete(nodeId);
+    else known.set(nodeId, value);
+    const isGone = nodeStanding(this.#leases.get(nodeId), this.#policies.get(nodeId)) !== "there";
+    if (isGone === this.#gone.has(nodeId)) return;
+    if (isGone) this.#gone.add(nodeId);
+    else this.#gone.delete(nodeId);
     for (const id of this.#onNode.get(nodeId) ?? []) this.#settle(id, this.#claims.get(id) ?? []);
   }
 
@@ -110,15 +106,6 @@ export class MachineClaims {
   }
 
   #winner(id: string, claims: readonly Claim[]): NamedMachine | undefined {
-    const there = claims.filter(
-      ({ machine: { nodeId } }) => !this.#removed.has(nodeId) && !this.#fenced.has(nodeId),
-    );
-    const placed = this.#placements.get(id);
-    const chosen = there.find(({ machine }) => machine.nodeId === placed?.node_id);
-    if (chosen !== undefined) return chosen.machine;
-    // What an old node still says of a machine that it has lost for good is no news of it.
-    return placed?.state === "moved" ? undefined : there[0]?.machine;
+    return countingClaim(claims, this.#placements.get(id), (nodeId) => !this.#gone.has(nodeId))?.machine;
   }
 }
-
-const inOrder = (claims: readonly Claim[]): Claim[] => claims.toSorted((a, b) => a.revision - b.revision);

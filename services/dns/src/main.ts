@@ -1,6 +1,7 @@
 /** The DNS service of one node: a process that the host agent starts and ends. */
 import { followState } from "@hearth/cluster";
 import { perMachinePrefixes } from "@hearth/machine";
+import { NetworkExecutor } from "@hearth/network";
 import { releaseStartupMemory, stopSignal, untilAborted } from "@hearth/process";
 import { createLogger } from "@hearth/telemetry";
 import { readDnsConfig } from "./config.ts";
@@ -16,8 +17,9 @@ const stopping = stopSignal();
 // Names are answered from the disk while the bus is down.
 const state = followState({ node, name: "dns", directory, onDisk: perMachinePrefixes, stopping, logger });
 
+const network = new NetworkExecutor();
 const service = new DnsService({
-  ...config,
+  ...{ ...config, network, logger },
   ...{ replica: state.replica, nodeId: node.node_id, region: node.region, hostNumber: node.host_number },
 });
 const port = await service.start();
@@ -27,6 +29,7 @@ releaseStartupMemory();
 await untilAborted(stopping);
 setTimeout(() => process.exit(0), stopLimitMs).unref();
 await service.stop();
+network.close();
 await state.stop();
 logger.info("stopped");
 process.exit(0);

@@ -17,6 +17,9 @@ export class Metrics {
   overloaded = 0;
   tcpConnectionsRefused = 0;
   sendErrors = 0;
+  namesOpened = 0;
+  namesRefused = 0;
+  nameFailures = 0;
   /** By the lower four bits of the code. */
   readonly responses = new Uint32Array(16);
 }
@@ -43,6 +46,9 @@ const help: Readonly<Record<Exclude<keyof Metrics, "responses">, readonly [name:
   overloaded: ["overloaded_total", "Questions refused because too many wait for upstream resolvers."],
   tcpConnectionsRefused: ["tcp_connections_refused_total", "TCP connections beyond a limit."],
   sendErrors: ["send_errors_total", "Answers that the kernel did not take."],
+  namesOpened: ["names_opened_total", "Addresses opened to a guest because it was told of an allowed name."],
+  namesRefused: ["names_refused_total", "Questions of guests that may not ask for the name."],
+  nameFailures: ["name_failures_total", "Answers withheld because their addresses could not be opened."],
 };
 
 const codeNames = ["NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED"];

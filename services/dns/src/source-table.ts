@@ -18,6 +18,7 @@ interface Place {
 }
 
 export interface Source extends Place {
+  readonly address: string;
   readonly cache: AnswerCache;
   /** Queries that it may ask now, as of `refilledAtMs`. */
   credit: number;
@@ -86,7 +87,7 @@ export class SourceTable {
   #admit(address: string, place: Place): Source {
     if (this.#sources.size >= maxSources) this.#forgetIdle();
     const source: Source = {
-      ...{ ...place, cache: this.#cacheOf(place.view) },
+      ...{ ...place, address, cache: this.#cacheOf(place.view) },
       ...{ credit: place.limits.burst, refilledAtMs: this.#now(), inFlight: 0, tcpConnections: 0 },
     };
     this.#sources.set(address, source);

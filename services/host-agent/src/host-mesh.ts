@@ -37,6 +37,7 @@ import {
 import type { Logger } from "@hearth/telemetry";
 import { addMeshKey, dropMeshKey, readMeshKeys } from "./mesh-keys.ts";
 import { MeshLinks } from "./mesh-links.ts";
+import { type MeshTurn, quietMs, restMs } from "./mesh-pace.ts";
 import { MeshProbe } from "./mesh-probe.ts";
 import { describePeer, keyOn, peersOf } from "./mesh-view.ts";
 import { MeshWatch } from "./mesh-watch.ts";
@@ -63,9 +64,6 @@ interface Seen {
   readonly step: RotationStep;
 }
 
-const quietMs = 5_000;
-/** While something is on its way. */
-const busyMs = 500;
 const publishLimitMs = 5_000;
 /** What was sent by an old key before the last host changed over is still in queues, of this host and of others. */
 const drainMs = 2_000;
@@ -195,19 +193,22 @@ export class HostMesh {
 
   async #run(): Promise<void> {
     const { signal } = this.#stopping;
+    let last: MeshTurn | "news" = "news";
+    let sameTurns = 0;
     while (!signal.aborted) {
-      const woken = new Promise<void>((resolve) => {
-        this.#wake = resolve;
+      const woken = new Promise<"news">((resolve) => {
+        this.#wake = () => resolve("news");
       });
-      let isBusy = true;
+      let turn: MeshTurn = "changing";
       try {
-        isBusy = await this.#turn(signal);
+        turn = await this.#turn(signal);
         this.#problem = undefined;
       } catch (thrown) {
         if (!signal.aborted) this.#fail(HearthError.from(thrown));
       }
-      const waitMs = isBusy ? busyMs : quietMs;
-      await Promise.race([woken, delay(waitMs, undefined, { signal }).catch(() => undefined)]);
+      sameTurns = turn === last ? sameTurns + 1 : 0;
+      const rest = delay(restMs(turn, sameTurns), turn, { signal }).catch(() => turn);
+      last = await Promise.race([woken, rest]);
     }
   }
 
@@ -219,12 +220,12 @@ export class HostMesh {
     this.#problem = text;
   }
 
-  /** Whether something is on its way that no change of the state will tell of. */
-  async #turn(signal: AbortSignal): Promise<boolean> {
+  /** Says whether something is on its way that no change of the state will tell of. */
+  async #turn(signal: AbortSignal): Promise<MeshTurn> {
     const { executor, identity, replica, settings } = this.#deps;
     const { node_id: node, address = "" } = identity;
     // Without it this host may know too little of its region to tell an old epoch from the present one.
-    if (replica.get(factKeys.nodeKey(node)) === undefined) return true;
+    if (replica.get(factKeys.nodeKey(node)) === undefined) return "changing";
     const underlay = await executor.underlay(address, signal);
     if (underlay === undefined)
       throw new HearthError("unavailable", {
@@ -257,12 +258,13 @@ export class HostMesh {
       this.#say(changes, step);
       const failed = changes.missingLinks.map((name) => this.#links.problem(name)).find(Boolean);
       if (failed !== undefined) throw new HearthError("unavailable", { message: failed });
-      if (changes.missingLinks.length > 0) return true;
+      if (changes.missingLinks.length > 0) return "changing";
     }
     for (const end of had) if (step.retire.includes(end.epoch)) dropMeshKey(end);
     await this.#publish(this.#fact(underlay, ends, step));
     this.#probePeers(peers);
-    return ends.length > 1 || this.status().peers.some(({ state }) => state === "connecting");
+    if (ends.length > 1) return "changing";
+    return this.status().peers.some(({ state }) => state === "connecting") ? "connecting" : "quiet";
   }
 
   #drained(step: RotationStep): RotationStep {

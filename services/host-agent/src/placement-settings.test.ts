@@ -6,6 +6,14 @@ import { test } from "node:test";
 import { readIdentity } from "./node-identity.ts";
 import { readSettings, settingsEnvironment } from "./settings.ts";
 
+test("the address of a host has one text, however it was written", () => {
+  const read = (HEARTH_ADDRESS: string) => readSettings({}, { HEARTH_ADDRESS }).address;
+  assert.equal(read("2001:DB8:0:0::00A1"), "2001:db8::a1");
+  assert.equal(read("192.0.2.1"), "192.0.2.1");
+  for (const address of ["0:0:0:0:0:0:0:1", "FE80::1", "::ffff:127.0.0.1", "fd00::1/64", "host"])
+    assert.throws(() => read(address), /HEARTH_ADDRESS/, address);
+});
+
 test("labels and the CPU ratio of a node come from its environment, an option before it, and reach its services", () => {
   const env = { HEARTH_LABELS: "disk=nvme, team/zone=a", HEARTH_CPU_OVERCOMMIT: "4" };
   const settings = readSettings({}, env);

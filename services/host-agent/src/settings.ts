@@ -2,10 +2,10 @@
  * Where a node lives and what it is told, parsed once. An option of the caller counts before the environment,
  * and the environment before the default. Nothing else of this service reads the environment.
  */
-import { isIP } from "node:net";
 import { join, resolve } from "node:path";
 import { HearthError } from "@hearth/errors";
 import type { NodeLabels } from "@hearth/machine";
+import { canonicalIp } from "@hearth/network";
 import { labelsText, readCpuOvercommit, readLabels } from "./placement-settings.ts";
 
 export interface AgentSettings {
@@ -69,9 +69,7 @@ export function readSettings(
   const region = options.region ?? (env.HEARTH_REGION || undefined);
   if (region !== undefined && !/^[a-z0-9-]{1,32}$/.test(region))
     throw invalid("HEARTH_REGION", "use 1 to 32 of a-z, 0-9 and -");
-  const address = options.address ?? (env.HEARTH_ADDRESS || undefined);
-  if (address !== undefined && !isReachable(address))
-    throw invalid("HEARTH_ADDRESS", `${address} is no address of this host that other hosts could reach`);
+  const address = readAddress(options.address ?? (env.HEARTH_ADDRESS || undefined));
   const labels = options.labels ?? (env.HEARTH_LABELS || undefined);
   const cpuOvercommit = readCpuOvercommit(env.HEARTH_CPU_OVERCOMMIT);
   return Object.freeze({
@@ -135,8 +133,13 @@ export function serviceEnvironment(env: NodeJS.ProcessEnv = process.env): Record
   return proxied ? { ...variables, NODE_USE_ENV_PROXY: "1" } : variables;
 }
 
-const isReachable = (address: string): boolean =>
-  isIP(address) !== 0 && !/^(0\.0\.0\.0$|127\.|::1?$|fe80:)/i.test(address);
+/** In the one text that it has, as it is looked for among those of the interfaces. */
+function readAddress(text: string | undefined): string | undefined {
+  if (text === undefined) return undefined;
+  const address = canonicalIp(text);
+  if (address !== undefined && !/^(0\.0\.0\.0$|127\.|::1?$|fe80:)/.test(address)) return address;
+  throw invalid("HEARTH_ADDRESS", `${text} is no address of this host that other hosts could reach`);
+}
 
 function readDomain(env: NodeJS.ProcessEnv): string {
   const domain = env.HEARTH_DOMAIN || "hearth.localhost";

@@ -4,23 +4,25 @@
  * leaves room for more.
  */
 import type { LoadedPlace } from "./choose-place.ts";
+import { noOtherLoads, type OtherLoads } from "./other-loads.ts";
 
 export interface IdleRule {
   readonly nodeId: string;
   readonly nowMs: number;
   readonly idleMs: number;
+  readonly others?: OtherLoads;
 }
 
 /** @param places all services of all machines of one app */
 export function idlePlace(
   places: readonly LoadedPlace[],
-  { nodeId, nowMs, idleMs }: IdleRule,
+  { nodeId, nowMs, idleMs, others = noOtherLoads }: IdleRule,
 ): LoadedPlace | undefined {
   const running = places.filter(({ endpoint, load }) => endpoint.state === "ready" && !load.draining);
   const runningIds = new Set(running.map(({ endpoint }) => endpoint.id));
   return running.find(({ endpoint, service }) => {
     if (service.autostop === "off" || endpoint.nodeId !== nodeId) return false;
-    if (runningIds.size <= service.minRunning) return false;
+    if (runningIds.size <= service.minRunning || others.of(endpoint.id) > 0) return false;
     // A machine is idle when all its services are.
     const own = running.filter((place) => place.endpoint.id === endpoint.id);
     return own.every(({ load, service: { autostop } }) => {

@@ -5,10 +5,8 @@ import { test } from "node:test";
 import { idlePlace } from "./autostop.ts";
 import { choosePlace, type LoadedPlace } from "./choose-place.ts";
 import { endpointOf, servicesOf } from "./endpoint.ts";
-import { RouteTable } from "./route-table.ts";
-import { Targets } from "./targets.ts";
 import { closedPort, startDoor } from "./testing-door.ts";
-import { factOf, machineId, memoryReplica, webService } from "./testing-facts.ts";
+import { factOf, machineId, webService } from "./testing-facts.ts";
 
 interface PlaceWish {
   readonly id: number;
@@ -34,7 +32,7 @@ function placeOf({
   const [first] = services;
   assert.ok(first);
   return {
-    endpoint: { ...endpointOf(fact), services },
+    endpoint: { ...endpointOf(fact), services, factRevision: 1 },
     service: first,
     load: { active, avoidUntilMs, busyMs, draining: false, readyMs: undefined },
   };
@@ -65,6 +63,22 @@ test("a machine above its soft limit comes after one that is not, and one at its
   assert.equal(choose([full, busy, far]), 3);
   assert.equal(choose([full, busy]), 2);
   assert.equal(choose([full]), undefined);
+});
+
+test("what others have at a machine counts as what this process has", () => {
+  const others = { of: (id: string) => (id === machineId(1) ? 4 : 0) };
+  const chosen = (places: readonly LoadedPlace[]) => {
+    const context = { nodeId: "n1", nowMs: 100, tried: new Set<string>(), turn: 0, others };
+    return choosePlace(places, context)?.endpoint.id;
+  };
+  const limits = concurrency(5, 6);
+  assert.equal(chosen([placeOf({ id: 1 }), placeOf({ id: 2, active: 3 })]), machineId(2));
+  const far = placeOf({ id: 2, node: "n2", active: 1, service: limits });
+  assert.equal(chosen([placeOf({ id: 1, service: limits }), far]), machineId(1), "below its soft limit");
+  assert.equal(chosen([placeOf({ id: 1, active: 1, service: limits }), far]), machineId(2));
+  assert.equal(chosen([placeOf({ id: 1, active: 2, service: limits })]), undefined, "at its hard limit");
+  const stop = { nodeId: "n1", nowMs: 1_000, idleMs: 500, others };
+  assert.equal(idlePlace([placeOf({ id: 1, service: { autostop: "stop" } })], stop), undefined);
 });
 
 test("a machine that was tried is not tried again, and one that failed just now comes last", () => {
@@ -183,12 +197,11 @@ test("a machine that stops again before it was ready is a start that failed", as
   assert.equal(starts, 1);
 });
 
-test("a machine that wants no autostart, or is on another host, is not started", async () => {
+test("a machine that wants no autostart is not started", async () => {
   await using door = await startDoor({ startMachine: async (id) => assert.fail(`started ${id}`) });
   for (const wish of [
     { services: [webService(80, { autostart: false })] },
     { services: [webService(80)], config: { disable_machine_autostart: true } },
-    { services: [webService(80)], node: "n2", id: machineId(2) },
   ]) {
     door.put({ state: "stopped", ...wish });
     assert.equal((await ask(door.port)).reason, "no_machine");
@@ -262,16 +275,4 @@ test("a machine that was just started and does not listen yet is tried until it 
   assert.equal(await answer, "late body");
   guest.closeAllConnections();
   guest.close();
-});
-
-test("a machine that cannot be reached from here is no place, however ready it is", () => {
-  const { replica, put } = memoryReplica();
-  put({ services: [webService(80)], node: "n2", id: machineId(2) });
-  put({ services: [webService(80)], node: "n1", id: machineId(1), state: "stopped" });
-  const targets = new Targets(new RouteTable(replica), "example.test", (nodeId) => nodeId === "n1");
-  const places = targets.find("web.example.test", 80)?.places ?? [];
-  assert.deepEqual(
-    places.map(({ endpoint }) => endpoint.id),
-    [machineId(1)],
-  );
 });

@@ -6,9 +6,11 @@
  */
 import { choosePlace, isAboveSoft, type LoadedPlace } from "./choose-place.ts";
 import type { IngressLimits } from "./limits.ts";
+import type { OtherLoads } from "./other-loads.ts";
 import type { RefusalCode } from "./refusal.ts";
 import type { RouteTable } from "./route-table.ts";
 import type { LoadedTarget } from "./targets.ts";
+import { looksUnreachable } from "./unreachable.ts";
 
 export class Refused extends Error {
   readonly code: RefusalCode;
@@ -32,6 +34,9 @@ export interface BalancerDeps {
   readonly limits: IngressLimits;
   /** Asks that one of these machines is started, if none is being started; undefined when it cannot be. */
   readonly wake: (target: LoadedTarget) => Wake | undefined;
+  /** All services of all machines of an app. */
+  readonly placesOf: (app: string) => readonly LoadedPlace[];
+  readonly others: OtherLoads;
 }
 
 interface Waiter {
@@ -48,7 +53,7 @@ export class Balancer {
 
   constructor(deps: BalancerDeps) {
     this.#deps = deps;
-    deps.table.watch((app) => this.#retry(app));
+    deps.table.watch((app) => this.retry(app));
   }
 
   waitingFor(app: string): number {
@@ -76,15 +81,32 @@ export class Balancer {
   release({ load, endpoint }: LoadedPlace): void {
     load.active -= 1;
     load.busyMs = performance.now();
-    if (this.#waiting.size > 0) this.#retry(endpoint.app);
+    if (this.#waiting.size > 0) this.retry(endpoint.app);
   }
 
-  avoid({ load }: LoadedPlace): void {
-    load.avoidUntilMs = performance.now() + this.#deps.limits.avoidMs;
+  /**
+   * After a connection that did not come about. Where it looks as if the host were gone, its other machines of the app
+   * come last as well: each of them would be waited for as long. Those of other apps do not, as a guest that drops what
+   * it is sent looks the same.
+   */
+  avoid({ load, endpoint }: LoadedPlace, error?: unknown): void {
+    const { limits, nodeId, placesOf } = this.#deps;
+    const nowMs = performance.now();
+    load.avoidUntilMs = nowMs + limits.avoidMs;
+    if (endpoint.nodeId === nodeId || !looksUnreachable(error)) return;
+    for (const place of placesOf(endpoint.app))
+      if (place.endpoint.nodeId === endpoint.nodeId) place.load.avoidUntilMs = nowMs + limits.avoidHostMs;
+  }
+
+  /** Why a request is refused that found no other machine after this error. */
+  refusalOf({ endpoint }: LoadedPlace, error: unknown): RefusalCode {
+    const isFar = endpoint.nodeId !== this.#deps.nodeId;
+    return isFar && looksUnreachable(error) ? "unreachable" : "guest_refused";
   }
 
   /** Whether the machine is so new that its program may only be about to listen. */
-  isSettling({ load }: LoadedPlace): boolean {
+  isSettling({ load, endpoint }: LoadedPlace, error?: unknown): boolean {
+    if (endpoint.nodeId !== this.#deps.nodeId && looksUnreachable(error)) return false;
     return load.readyMs !== undefined && performance.now() - load.readyMs < this.#deps.limits.settleMs;
   }
 
@@ -99,11 +121,12 @@ export class Balancer {
 
   #take(target: LoadedTarget, tried: ReadonlySet<string>): LoadedPlace | undefined {
     this.#turn = (this.#turn + 1) % 1_000_000;
-    const { nodeId } = this.#deps;
-    const place = choosePlace(target.places, { nodeId, nowMs: performance.now(), tried, turn: this.#turn });
+    const { nodeId, others } = this.#deps;
+    const nowMs = performance.now();
+    const place = choosePlace(target.places, { nodeId, nowMs, tried, others, turn: this.#turn });
     if (place === undefined) return undefined;
     // All others have as much to do: one more machine would help before somebody has to wait.
-    if (isAboveSoft(place)) this.#deps.wake(target);
+    if (isAboveSoft(place, others)) this.#deps.wake(target);
     place.load.active += 1;
     return place;
   }
@@ -156,10 +179,12 @@ export class Balancer {
     const wake = states.has("asleep") ? this.#deps.wake(target) : undefined;
     if (wake?.failure !== undefined) return new Refused("wake_failed", wake.failure);
     if (wake !== undefined) return undefined;
-    return new Refused("no_machine", [...states].join());
+    const isLost = target.places.some(({ endpoint }) => endpoint.state === "lost");
+    return new Refused(isLost ? "unreachable" : "no_machine", [...states].join());
   }
 
-  #retry(app: string): void {
+  /** After a change: who waits is given a place, or is told why there is none to wait for. */
+  retry(app: string): void {
     for (const waiter of [...(this.#waiting.get(app) ?? [])]) {
       const target = waiter.find();
       const place = target && this.#take(target, waiter.tried);

@@ -3,6 +3,7 @@
  * above it, this host before others, the least loaded before the rest; those that are equal take turns.
  */
 import type { Place } from "./find-target.ts";
+import { noOtherLoads, type OtherLoads } from "./other-loads.ts";
 
 /** What this process has at one service of one machine. */
 export interface Load {
@@ -27,19 +28,22 @@ export interface ChoiceContext {
   readonly tried: ReadonlySet<string>;
   /** Any number; those that are equal take turns by it. */
   readonly turn: number;
+  readonly others?: OtherLoads;
 }
 
 export function choosePlace(
   places: readonly LoadedPlace[],
-  { nodeId, nowMs, tried, turn }: ChoiceContext,
+  { nodeId, nowMs, tried, turn, others = noOtherLoads }: ChoiceContext,
 ): LoadedPlace | undefined {
   let best: LoadedPlace | undefined;
   let bestRank = Number.POSITIVE_INFINITY;
   const count = places.length;
   for (let step = 0; step < count; step += 1) {
     const place = places[(turn + step) % count];
-    if (place === undefined || !isOpen(place) || tried.has(place.endpoint.id)) continue;
-    const rank = rankOf(place, nodeId, nowMs);
+    if (place === undefined || tried.has(place.endpoint.id)) continue;
+    const active = activeAt(place, others);
+    if (!isOpen(place, active)) continue;
+    const rank = rankOf(place, active, { nodeId, nowMs });
     if (rank < bestRank) {
       best = place;
       bestRank = rank;
@@ -48,17 +52,25 @@ export function choosePlace(
   return best;
 }
 
-/** Whether it takes one request more. */
-export const isOpen = ({ endpoint, service, load }: LoadedPlace): boolean =>
-  endpoint.state === "ready" && !load.draining && load.active < service.hardLimit;
+/** All that the machine has to do, as far as it is known here. */
+const activeAt = ({ endpoint, load }: LoadedPlace, others: OtherLoads): number =>
+  load.active + others.of(endpoint.id);
 
-export const isAboveSoft = ({ service, load }: LoadedPlace): boolean => load.active >= service.softLimit;
+/** Whether it takes one request more. */
+const isOpen = ({ endpoint, service, load }: LoadedPlace, active: number): boolean =>
+  endpoint.state === "ready" && !load.draining && active < service.hardLimit;
+
+export const isAboveSoft = (place: LoadedPlace, others: OtherLoads): boolean =>
+  activeAt(place, others) >= place.service.softLimit;
 
 /** A number, so that comparing costs nothing: each part is larger than all below it together. */
-function rankOf(place: LoadedPlace, nodeId: string, nowMs: number): number {
-  const { load, endpoint, service } = place;
+function rankOf(
+  { load, endpoint, service }: LoadedPlace,
+  active: number,
+  { nodeId, nowMs }: Pick<ChoiceContext, "nodeId" | "nowMs">,
+): number {
   const avoided = load.avoidUntilMs > nowMs ? 4e9 : 0;
   const far = endpoint.nodeId === nodeId ? 0 : 1e9;
-  if (load.active < service.softLimit) return avoided + far + load.active;
-  return avoided + 2e9 + (load.active / service.softLimit) * 1e3 + far / 1e9;
+  if (active < service.softLimit) return avoided + far + active;
+  return avoided + 2e9 + (active / service.softLimit) * 1e3 + far / 1e9;
 }

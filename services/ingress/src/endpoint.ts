@@ -2,13 +2,14 @@
  * What the front door has to know of a machine, out of its fact: pure. The state is that of a place that traffic can
  * go to, not that of the machine: a machine that runs and fails its checks is `away`, as one that is stopping is.
  */
-import type { MachineFact } from "@hearth/machine";
+import { type MachineFact, serviceAutostarts } from "@hearth/machine";
 
 /**
  * ready: takes traffic. asleep: a start would make it ready. waking: it is started or replaced already, or has not
  * passed its checks yet. leaving: it stops, and is asleep then. away: it takes nothing, and a start would not change that.
+ * lost: its host is.
  */
-export type EndpointState = "ready" | "asleep" | "waking" | "leaving" | "away";
+export type EndpointState = "ready" | "asleep" | "waking" | "leaving" | "away" | "lost";
 
 export type PortHandler = "http" | "tls" | "proxy_proto";
 
@@ -38,6 +39,8 @@ export interface Endpoint {
   readonly address: string;
   readonly state: EndpointState;
   readonly services: readonly Service[];
+  /** Of the fact that says so. */
+  readonly factRevision: number;
 }
 
 type ServiceInput = NonNullable<MachineFact["record"]["config"]["services"]>[number];
@@ -45,7 +48,12 @@ type ServiceInput = NonNullable<MachineFact["record"]["config"]["services"]>[num
 /** What the Machines API has for a service that names none; there a hard limit that is absent does not limit. */
 export const defaultSoftLimit = 20;
 
-export function endpointOf({ app, node_id, desired, record }: MachineFact): Omit<Endpoint, "services"> {
+export function endpointOf({
+  app,
+  node_id,
+  desired,
+  record,
+}: MachineFact): Omit<Endpoint, "services" | "factRevision"> {
   const isLeaving = desired === "destroyed" || record.cordoned;
   return {
     id: record.id,
@@ -60,16 +68,16 @@ export function servicesOf(config: MachineFact["record"]["config"]): Service[] {
   return (config.services ?? []).flatMap((service) => {
     const { internal_port: internalPort } = service;
     if (internalPort === undefined || (service.protocol ?? "tcp") !== "tcp") return [];
-    return [serviceOf(service, internalPort, config.disable_machine_autostart === true)];
+    return [serviceOf(service, internalPort, serviceAutostarts(config, service))];
   });
 }
 
-function serviceOf(service: ServiceInput, internalPort: number, keepsDown: boolean): Service {
+function serviceOf(service: ServiceInput, internalPort: number, autostart: boolean): Service {
   const { concurrency, autostop } = service;
   const hardLimit = concurrency?.hard_limit || Number.POSITIVE_INFINITY;
   return {
     internalPort,
-    autostart: service.autostart !== false && !keepsDown,
+    autostart,
     autostop: autostop === true || autostop === "stop" ? "stop" : "off",
     minRunning: service.min_machines_running ?? 0,
     hardLimit,

@@ -188,19 +188,20 @@ export class Exchange implements Dispatcher.DispatchHandler {
   onResponseError(_controller: unknown, error: Error): void {
     if (this.#isOver) return;
     const place = this.#place;
-    if (place !== undefined && !this.#sent) this.#deps.balancer.avoid(place);
+    if (place !== undefined && !this.#sent) this.#deps.balancer.avoid(place, error);
     const { code = "" } = error as NodeJS.ErrnoException;
     const why = code || error.message;
     if (this.#response.headersSent) {
       this.#end({ reason: "guest_broke", why });
       return;
     }
-    const reason = reasonOf(code, this.#sent);
+    const early = !this.#sent && place !== undefined;
+    const reason = reasonOf(code) ?? (early ? this.#deps.balancer.refusalOf(place, error) : "guest_broke");
     if (place !== undefined && reason !== "guest_slow" && this.#mayRepeat()) {
       this.#failed = new Refused(reason, why);
       this.#place = undefined;
       this.#deps.balancer.release(place);
-      if (this.#sent || !this.#deps.balancer.isSettling(place)) this.#findPlace();
+      if (this.#sent || !this.#deps.balancer.isSettling(place, error)) this.#findPlace();
       else {
         this.#tried.delete(place.endpoint.id);
         setTimeout(() => this.#isOver || this.#findPlace(), this.#deps.limits.settleRetryMs);
@@ -217,8 +218,9 @@ export class Exchange implements Dispatcher.DispatchHandler {
   }
 
   #refuseWith(error: unknown): void {
-    // Where there is no other machine to try, what the last one did is the reason.
-    const told = this.#failed ?? error;
+    // Where there is no other machine to try, what the last one did is the reason, unless its host was lost over it.
+    const isLost = error instanceof Refused && error.code === "unreachable";
+    const told = isLost ? error : (this.#failed ?? error);
     if (told instanceof Refused) this.#refuse(told.code, told.why);
     else this.#refuse("guest_broke", String(error));
   }
@@ -280,9 +282,10 @@ export class Exchange implements Dispatcher.DispatchHandler {
   }
 }
 
-function reasonOf(code: string, sent: boolean): RefusalCode {
+/** What a guest did wrong; undefined where the connection failed. */
+function reasonOf(code: string): RefusalCode | undefined {
   if (code === "UND_ERR_HEADERS_TIMEOUT") return "guest_slow";
   if (code.startsWith("HPE_") || code === "UND_ERR_HEADERS_OVERFLOW" || code.startsWith("ERR_"))
     return "guest_invalid";
-  return sent ? "guest_broke" : "guest_refused";
+  return undefined;
 }

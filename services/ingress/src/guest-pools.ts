@@ -52,6 +52,14 @@ export class GuestPools {
     }
   }
 
+  /** Breaks off what is under way with a guest whose host is gone: nothing else would end it for minutes. */
+  drop(address: string, port: number): void {
+    const key = `${address} ${port}`;
+    const kept = this.#pools.get(key);
+    this.#pools.delete(key);
+    void kept?.pool.destroy().catch(() => undefined);
+  }
+
   async stop(): Promise<void> {
     await Promise.all([...this.#pools.values()].map(({ pool }) => pool.destroy()));
     this.#pools.clear();

@@ -6,21 +6,23 @@
  */
 import { once } from "node:events";
 import { type AddressInfo, createServer, type Server as NetServer, type Socket } from "node:net";
-import type { Replica } from "@hearth/cluster";
 import { type AppFact, factKeys } from "@hearth/machine";
 import type { AccessLog } from "./access-log.ts";
 import { idlePlace } from "./autostop.ts";
-import { Balancer, Refused } from "./balancer.ts";
+import { Balancer } from "./balancer.ts";
 import { Certificates } from "./certificates.ts";
 import type { Load } from "./choose-place.ts";
 import { ConnectionLimit } from "./connection-limit.ts";
+import type { Endpoint } from "./endpoint.ts";
+import { FarUse } from "./far-use.ts";
 import { GuestPools } from "./guest-pools.ts";
 import { HttpProxy } from "./http-proxy.ts";
 import { createHttpServer } from "./http-server.ts";
 import type { IngressLimits } from "./limits.ts";
 import type { KeyAndCertificate } from "./local-ca.ts";
+import { noOtherLoads, type OtherLoads } from "./other-loads.ts";
 import { PortClaims, type PortOwner } from "./port-claims.ts";
-import { RouteTable } from "./route-table.ts";
+import { type RouteFacts, RouteTable } from "./route-table.ts";
 import { Targets } from "./targets.ts";
 import { TcpPorts } from "./tcp-ports.ts";
 import { relayConnection } from "./tcp-relay.ts";
@@ -30,19 +32,21 @@ import { Waker } from "./waker.ts";
 
 export interface IngressDeps {
   /** Already started. */
-  readonly replica: Pick<Replica, "get" | "scan" | "watch">;
+  readonly replica: RouteFacts;
   readonly nodeId: string;
-  /** Whether machines of a node are reached from here; of all nodes when absent. */
-  readonly reaches?: (nodeId: string) => boolean;
   readonly domain: string;
   readonly limits: IngressLimits;
   readonly accessLog: AccessLog;
   readonly log: (fields: object, text: string) => void;
   /** Makes a certificate for these names. */
   readonly issue: (names: readonly string[]) => Promise<KeyAndCertificate>;
-  /** The worker of this host starts a machine, or stops it. */
-  readonly startMachine: (machineId: string) => Promise<void>;
+  /** The worker that has the machine starts it. */
+  readonly startMachine: (machine: Pick<Endpoint, "id" | "nodeId">) => Promise<void>;
+  /** The worker of this host stops a machine. */
   readonly stopMachine: (machineId: string) => Promise<void>;
+  /** The door of another host is told which of its machines are in use from here. */
+  readonly tellUsed: (nodeId: string, machineIds: readonly string[]) => Promise<void>;
+  readonly otherLoads?: OtherLoads;
 }
 
 export interface IngressPorts {
@@ -66,6 +70,8 @@ export class Ingress {
   readonly #certificates: Certificates;
   readonly #claims: PortClaims;
   readonly #connections: ConnectionLimit;
+  readonly #others: OtherLoads;
+  readonly #farUse: FarUse;
   readonly #servers: NetServer[] = [];
   readonly #sockets = new Set<Socket>();
   readonly #timers: NodeJS.Timeout[] = [];
@@ -81,14 +87,28 @@ export class Ingress {
     const waker = new Waker({
       nodeId,
       start: deps.startMachine,
-      failed: (app, why) => this.balancer.refuse(app, new Refused("wake_failed", why)),
+      failed: (app) => this.balancer.retry(app),
       log: deps.log,
     });
     // The order counts: what waits is tried again when all the rest knows of the change.
     this.table.watch((app) => waker.changed(app, (id) => this.table.machine(id)?.state));
-    this.#targets = new Targets(this.table, domain, deps.reaches);
-    this.balancer = new Balancer({ table: this.table, nodeId, limits, wake: (target) => waker.wake(target) });
+    this.#targets = new Targets(this.table, domain);
+    this.#others = deps.otherLoads ?? noOtherLoads;
+    this.balancer = new Balancer({
+      ...{ table: this.table, nodeId, limits, others: this.#others },
+      wake: (target) => waker.wake(target),
+      placesOf: (app) => this.#targets.placesOf(app),
+    });
+    this.#farUse = new FarUse({
+      ...{ nodeId, table: this.table, loads: this.#targets, tell: deps.tellUsed, log: deps.log },
+    });
     this.#pools = new GuestPools(limits);
+    // After all others, so that what is broken off looks for another machine among those that are left.
+    this.table.watch((app) => {
+      for (const { state, address, services } of this.table.ofApp(app))
+        if (state === "lost")
+          for (const { internalPort } of services) this.#pools.drop(address, internalPort);
+    });
     this.#connections = new ConnectionLimit(limits);
     this.#proxy = new HttpProxy({
       balancer: this.balancer,
@@ -142,12 +162,18 @@ export class Ingress {
     await this.#keepCertificate();
     this.#every(sweepMs, () => this.#sweep());
     this.#every(limits.autostopCheckMs, () => void this.#stopIdle());
+    this.#every(limits.tellUsedMs, () => void this.#farUse.tell());
     return { http: httpPort, https: httpsPort };
   }
 
   /** What this process has at a machine. */
   loadOf(machineId: string, internalPort: number): Readonly<Load> {
     return this.#targets.loadOf(machineId, internalPort);
+  }
+
+  /** The door of another host says so of machines of this one. */
+  used(machineIds: readonly string[]): void {
+    this.#farUse.heard(machineIds);
   }
 
   /** Sentences about what does not work now. */
@@ -212,7 +238,8 @@ export class Ingress {
     const { nodeId, limits, stopMachine, log } = this.#deps;
     for (const app of this.table.apps()) {
       const places = this.#targets.placesOf(app);
-      const idle = idlePlace(places, { nodeId, nowMs: performance.now(), idleMs: limits.autostopMs });
+      const rule = { nodeId, nowMs: performance.now(), idleMs: limits.autostopMs, others: this.#others };
+      const idle = idlePlace(places, rule);
       if (idle === undefined) continue;
       const { id } = idle.endpoint;
       const own = places.filter(({ endpoint }) => endpoint.id === id);

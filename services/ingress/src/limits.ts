@@ -37,6 +37,8 @@ export const defaultLimits = {
   attempts: 3,
   /** A machine that could not be connected to is passed over for so long. */
   avoidMs: 1_000,
+  /** So are all machines of an app on a host that did not answer. */
+  avoidHostMs: 5_000,
   /** A machine that has just become ready may not listen yet: connecting is tried again, so often and for so long. */
   settleMs: 10_000,
   settleRetryMs: 100,
@@ -48,6 +50,9 @@ export const defaultLimits = {
   /** A service that may stop its machines has one stopped that had no request for so long. */
   autostopMs: 300_000,
   autostopCheckMs: 10_000,
+  /** The doors of other hosts are told so often which of their machines are in use from here. */
+  tellUsedMs: 20_000,
+  tellUsedLimitMs: 5_000,
   /** On the way down: requests under way are waited for. */
   drainMs: 3_000,
   /** Public ports that are open for raw TCP at a time. */

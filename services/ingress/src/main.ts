@@ -3,7 +3,7 @@ import { writeSync } from "node:fs";
 import { setTimeout as delay } from "node:timers/promises";
 import { followState } from "@hearth/cluster";
 import { HearthError } from "@hearth/errors";
-import { perMachinePrefixes } from "@hearth/machine";
+import { parseUsedMachines, perMachinePrefixes } from "@hearth/machine";
 import { releaseStartupMemory, stopSignal, untilAborted } from "@hearth/process";
 import { createLogger } from "@hearth/telemetry";
 import { bufferedLines } from "./access-log.ts";
@@ -25,25 +25,24 @@ const stopping = stopSignal();
 // Traffic is routed by what is on the disk while the bus is down.
 const state = followState({ node, name: "ingress", directory, onDisk: perMachinePrefixes, stopping, logger });
 
-const command = async (name: "start" | "stop", machineId: string): Promise<void> => {
+const ask = async (path: readonly [string, string, string], body: object, timeoutMs: number) => {
   const bus = state.bus();
   if (bus === undefined) throw new HearthError("unavailable", { message: "The bus does not answer." });
-  const options = { timeoutMs: defaultLimits.startMs, signal: stopping };
-  await bus.request(node.node_id, "worker", name, { machine_id: machineId }, options);
+  await bus.request(...path, body, { timeoutMs, signal: stopping });
 };
+const { startMs, tellUsedLimitMs } = defaultLimits;
 const authority = new LocalCa(directory);
 const ingress = new Ingress({
   replica: state.replica,
   nodeId: node.node_id,
-  // The firewall of a host lets what comes over the mesh to no guest but from one of its network, and no host is that.
-  reaches: (nodeId) => nodeId === node.node_id,
   domain,
   limits: defaultLimits,
   accessLog: (event) => access.info(event, event.event),
   log: (fields, text) => logger.info(fields, text),
   issue: (names) => authority.issue(names),
-  startMachine: (id) => command("start", id),
-  stopMachine: (id) => command("stop", id),
+  startMachine: ({ nodeId, id }) => ask([nodeId, "worker", "wake"], { machine_id: id }, startMs),
+  stopMachine: (id) => ask([node.node_id, "worker", "stop"], { machine_id: id }, startMs),
+  tellUsed: (nodeId, machine_ids) => ask([nodeId, "ingress", "used"], { machine_ids }, tellUsedLimitMs),
 });
 
 /** Sentences about what does not work; the agent passes them on. */
@@ -51,6 +50,7 @@ let portProblem: string | undefined;
 const serving = state.connecting
   .then((open) =>
     open.serve(node.node_id, "ingress", {
+      used: (payload) => ingress.used(parseUsedMachines(payload).machine_ids),
       health: () => ({
         problems: [...(portProblem === undefined ? [] : [portProblem]), ...ingress.problems()],
       }),

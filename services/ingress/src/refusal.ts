@@ -24,6 +24,7 @@ export const refusals = {
   unsupported_coding: [501, "This transfer coding is not supported."],
   unsupported_version: [505, "This version of HTTP is not supported here."],
   no_machine: [503, "No machine of this app takes requests now."],
+  unreachable: [503, "No machine of this app can be reached now."],
   waking: [503, "A machine of this app is starting and was not ready in time."],
   wake_failed: [503, "A machine of this app could not be started."],
   overloaded: [503, "Every machine of this app has as many requests as it takes."],
@@ -39,6 +40,7 @@ export type RefusalCode = keyof typeof refusals;
 /** Seconds; what is answered with 503 says when to come back. */
 const retryAfter: Partial<Record<RefusalCode, number>> = {
   no_machine: 5,
+  unreachable: 5,
   waking: 2,
   wake_failed: 10,
   overloaded: 1,

@@ -2,11 +2,25 @@
  * Where traffic can go: the machines of the region by app and by id, kept as facts arrive.
  *
  * A change costs the same however many machines there are. Of two nodes that both claim a machine, the one counts that
- * its placement names, or that was known first: what an old node still says of a machine that was moved is no route.
- * Machines of an app mostly have the same services, so those are kept once.
+ * `countingClaim` says, and a node that was fenced before none that was not: of a machine that only such a node has,
+ * the name is known and nothing goes there. Machines of an app mostly have the same services, so those are kept once.
  */
 import type { Fact, Replica } from "@hearth/cluster";
-import { factKeys, factPrefixes, type MachineFact, type PlacementFact } from "@hearth/machine";
+import {
+  believedClaim,
+  countingClaim,
+  factKeys,
+  factPrefixes,
+  type LeaseFact,
+  type NodeFact,
+  type NodePolicyFact,
+  type NodeStanding,
+  nodeStanding,
+  type PlacementFact,
+  readClaimKey,
+  withClaim,
+  withoutClaim,
+} from "@hearth/machine";
 import { type Endpoint, endpointOf, type Service, servicesOf } from "./endpoint.ts";
 
 const maxSharedServices = 10_000;
@@ -17,24 +31,31 @@ export interface PortClaim {
   readonly last: number;
 }
 
+/** What it needs of a replica, which is already started. */
+export type RouteFacts = Pick<Replica, "get" | "scan" | "watch" | "forget">;
+
 export class RouteTable {
-  readonly #replica: Pick<Replica, "get" | "scan" | "watch">;
+  readonly #replica: RouteFacts;
   readonly #endpoints = new Map<string, Endpoint>();
-  /** Where there is more than one claim, or one that does not count: all, the first known first. */
+  /** Where it is not the one claim that counts as it is: all claims. */
   readonly #contested = new Map<string, readonly Endpoint[]>();
   readonly #apps = new Map<string, Map<string, Endpoint>>();
   readonly #services = new Map<string, readonly Service[]>();
+  readonly #standings = new Map<string, NodeStanding>();
   readonly #watchers = new Set<(app: string) => void>();
 
-  /** @param replica already started */
-  constructor(replica: Pick<Replica, "get" | "scan" | "watch">) {
+  constructor(replica: RouteFacts) {
     this.#replica = replica;
+    for (const fact of replica.scan(factPrefixes.node)) this.#forgetUnsaid(fact);
+    replica.watch(factPrefixes.node, (fact) => this.#forgetUnsaid(fact));
     for (const fact of replica.scan(factPrefixes.machine)) this.#take(fact);
     replica.watch(factPrefixes.machine, (fact) => this.#take(fact));
     replica.watch(factPrefixes.placement, ({ key }) => {
       const id = key.slice(factPrefixes.placement.length);
-      this.#settle(id, this.#claimsOf(id));
+      this.#tell(this.#settle(id, this.#claimsOf(id)));
     });
+    for (const prefix of [factPrefixes.lease, factPrefixes.nodePolicy])
+      replica.watch(prefix, ({ key }) => this.#judge(key.slice(prefix.length)));
   }
 
   get size(): number {
@@ -59,22 +80,49 @@ export class RouteTable {
     return { [Symbol.dispose]: () => void this.#watchers.delete(changed) };
   }
 
-  #take({ key, value }: Fact): void {
-    const [, nodeId, keyId] = key.split(".");
-    if (nodeId === undefined || keyId === undefined) return;
-    const fact = value as MachineFact | undefined;
-    const isBelieved = fact !== undefined && fact.node_id === nodeId && fact.record.id === keyId;
-    const claims = this.#claimsOf(keyId);
-    if (!isBelieved || fact.record.state === "destroyed") {
-      this.#settle(
-        keyId,
-        claims.filter((claim) => claim.nodeId !== nodeId),
-      );
+  #take({ key, value, revision }: Fact): void {
+    const claimed = readClaimKey(key);
+    if (claimed === undefined) return;
+    const { nodeId, machineId } = claimed;
+    const fact = believedClaim(claimed, value);
+    const claims = this.#claimsOf(machineId);
+    if (fact === undefined || fact.record.state === "destroyed") {
+      this.#tell(this.#settle(machineId, withoutClaim(claims, nodeId)));
       return;
     }
-    const endpoint = { ...endpointOf(fact), services: this.#shared(servicesOf(fact.record.config)) };
-    const at = claims.findIndex((claim) => claim.nodeId === nodeId);
-    this.#settle(fact.record.id, at < 0 ? [...claims, endpoint] : claims.with(at, endpoint));
+    const services = this.#shared(servicesOf(fact.record.config));
+    const endpoint = { ...endpointOf(fact), services, factRevision: revision };
+    this.#tell(this.#settle(endpoint.id, withClaim(claims, endpoint)));
+  }
+
+  /** A node that has said again all that is so has said of what it left out that it is gone. */
+  #forgetUnsaid({ value }: Fact): void {
+    const node = value as NodeFact | undefined;
+    if (node?.restated !== undefined) this.#replica.forget(factKeys.machine(node.node_id, ""), node.restated);
+  }
+
+  /** After a word about the node. Looks at all machines when it changes where they stand, which is seldom. */
+  #judge(nodeId: string): void {
+    const before = this.#standings.get(nodeId);
+    this.#standings.delete(nodeId);
+    if (before === undefined || before === this.#standingOf(nodeId)) return;
+    const alone = [...this.#endpoints.values()].filter((endpoint) => endpoint.nodeId === nodeId);
+    const contested = [...this.#contested].filter(([, claims]) =>
+      claims.some((one) => one.nodeId === nodeId),
+    );
+    const ids = new Set([...alone.map(({ id }) => id), ...contested.map(([id]) => id)]);
+    this.#tell([...ids].flatMap((id) => this.#settle(id, this.#claimsOf(id))));
+  }
+
+  #standingOf(nodeId: string): NodeStanding {
+    const known = this.#standings.get(nodeId);
+    if (known !== undefined) return known;
+    const standing = nodeStanding(
+      this.#replica.get(factKeys.lease(nodeId))?.value as LeaseFact | undefined,
+      this.#replica.get(factKeys.nodePolicy(nodeId))?.value as NodePolicyFact | undefined,
+    );
+    this.#standings.set(nodeId, standing);
+    return standing;
   }
 
   #claimsOf(id: string): readonly Endpoint[] {
@@ -82,17 +130,27 @@ export class RouteTable {
     return this.#contested.get(id) ?? (only === undefined ? [] : [only]);
   }
 
-  #settle(id: string, claims: readonly Endpoint[]): void {
+  /** Returns the apps that it changes something for. */
+  #settle(id: string, claims: readonly Endpoint[]): string[] {
     const before = this.#endpoints.get(id);
-    const placed = this.#replica.get(factKeys.placement(id))?.value as PlacementFact | undefined;
-    const there = claims.find(({ nodeId }) => nodeId === placed?.node_id);
-    const after = there ?? (placed?.state === "moved" ? undefined : claims[0]);
-    if (claims.length > 1 || (claims.length === 1 && after === undefined)) this.#contested.set(id, claims);
+    const after = this.#counting(id, claims);
+    if (claims.length > 1 || claims[0] !== after) this.#contested.set(id, claims);
     else this.#contested.delete(id);
     if (before !== undefined) this.#leave(before);
     if (after !== undefined) this.#enter(after);
-    const changed = new Set([before?.app, after?.app]);
-    for (const app of changed) if (app !== undefined) for (const watcher of this.#watchers) watcher(app);
+    return [before?.app, after?.app].filter((app) => app !== undefined);
+  }
+
+  #counting(id: string, claims: readonly Endpoint[]): Endpoint | undefined {
+    const placed = this.#replica.get(factKeys.placement(id))?.value as PlacementFact | undefined;
+    const there = countingClaim(claims, placed, (nodeId) => this.#standingOf(nodeId) === "there");
+    if (there !== undefined) return there;
+    const lost = countingClaim(claims, placed, (nodeId) => this.#standingOf(nodeId) !== "removed");
+    return lost && { ...lost, state: "lost" };
+  }
+
+  #tell(apps: readonly string[]): void {
+    for (const app of new Set(apps)) for (const watcher of this.#watchers) watcher(app);
   }
 
   #enter(endpoint: Endpoint): void {

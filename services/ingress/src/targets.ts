@@ -15,16 +15,13 @@ const maxKept = 20_000;
 export class Targets {
   readonly #table: RouteTable;
   readonly #domain: string;
-  readonly #reaches: (nodeId: string) => boolean;
   readonly #kept = new Map<string, LoadedTarget>();
   readonly #keysOfApp = new Map<string, Set<string>>();
   readonly #loads = new Map<string, Load>();
 
-  /** @param reaches whether machines of a node are to be had from here; those of others are no places */
-  constructor(table: RouteTable, domain: string, reaches: (nodeId: string) => boolean = () => true) {
+  constructor(table: RouteTable, domain: string) {
     this.#table = table;
     this.#domain = domain;
-    this.#reaches = reaches;
     table.watch((app) => this.#forget(app));
   }
 
@@ -64,6 +61,11 @@ export class Targets {
     return load;
   }
 
+  /** Of all machines that this process had to do with. */
+  *loads(): Iterable<{ readonly machineId: string; readonly load: Readonly<Load> }> {
+    for (const [key, load] of this.#loads) yield { machineId: key.slice(0, key.indexOf(":")), load };
+  }
+
   /** Of machines that are no more, or were at work for nobody for a while and count as new. */
   forgetLoads(olderThanMs: number): void {
     for (const [key, load] of this.#loads) {
@@ -84,9 +86,7 @@ export class Targets {
     if (kept !== undefined) return kept;
     const found = find();
     if (found === undefined) return undefined;
-    const places = found.places
-      .filter(({ endpoint }) => this.#reaches(endpoint.nodeId))
-      .map((place) => ({ ...place, load: this.#loadAt(place) }));
+    const places = found.places.map((place) => ({ ...place, load: this.#loadAt(place) }));
     const target = { ...found, places };
     if (this.#kept.size >= maxKept) {
       this.#kept.clear();

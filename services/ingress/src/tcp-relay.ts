@@ -12,6 +12,7 @@ import { clientAddress } from "./client-address.ts";
 import { joinStreams } from "./join-streams.ts";
 import type { IngressLimits } from "./limits.ts";
 import type { LoadedTarget } from "./targets.ts";
+import { connectTimeout } from "./unreachable.ts";
 
 export interface TcpRelayDeps {
   readonly balancer: Balancer;
@@ -84,10 +85,11 @@ async function connected(
     try {
       return { place, guest: await connectTo(place, limits.connectMs, signal) };
     } catch (error) {
-      balancer.avoid(place);
+      balancer.avoid(place, error);
       balancer.release(place);
-      if (tried.size >= limits.attempts || signal.aborted) throw error;
-      if (balancer.isSettling(place)) {
+      if (tried.size >= limits.attempts || signal.aborted)
+        throw new Refused(balancer.refusalOf(place, error), (error as Error).message);
+      if (balancer.isSettling(place, error)) {
         tried.delete(place.endpoint.id);
         await delay(limits.settleRetryMs);
       }
@@ -111,10 +113,7 @@ function connectTo(
       guest.destroy();
       reject(error);
     };
-    const timer = setTimeout(
-      () => end(new Error("The machine did not take the connection in time.")),
-      limitMs,
-    );
+    const timer = setTimeout(() => end(connectTimeout()), limitMs);
     const abort = (): void => end(signal.reason as Error);
     const settle = (): void => {
       clearTimeout(timer);

@@ -9,6 +9,7 @@ import type { AccessEvent } from "./access-log.ts";
 import { Ingress } from "./ingress.ts";
 import { defaultLimits, type IngressLimits } from "./limits.ts";
 import { type KeyAndCertificate, LocalCa } from "./local-ca.ts";
+import type { OtherLoads } from "./other-loads.ts";
 import { type FactWish, memoryReplica, webService } from "./testing-facts.ts";
 
 export const testDomain = "example.test";
@@ -25,8 +26,10 @@ export async function closedPort(): Promise<number> {
 export interface DoorOptions {
   readonly issue?: (names: readonly string[]) => Promise<KeyAndCertificate>;
   readonly limits?: Partial<IngressLimits>;
-  readonly startMachine?: (id: string) => Promise<void>;
+  readonly startMachine?: (id: string, nodeId: string) => Promise<void>;
   readonly stopMachine?: (id: string) => Promise<void>;
+  readonly tellUsed?: (nodeId: string, machineIds: readonly string[]) => Promise<void>;
+  readonly otherLoads?: OtherLoads;
 }
 
 export async function startDoor(options: DoorOptions = {}) {
@@ -47,8 +50,10 @@ export async function startDoor(options: DoorOptions = {}) {
     },
     log: () => undefined,
     issue: (names) => issue(names),
-    startMachine: options.startMachine ?? (() => Promise.resolve()),
+    startMachine: async ({ id, nodeId }) => await options.startMachine?.(id, nodeId),
     stopMachine: options.stopMachine ?? (() => Promise.resolve()),
+    tellUsed: options.tellUsed ?? (() => Promise.resolve()),
+    ...(options.otherLoads === undefined ? {} : { otherLoads: options.otherLoads }),
   });
   const { http: port, https } = await ingress.start({ host: "127.0.0.1", http: 0, https: 0 });
   const guests = new Set<Server>();

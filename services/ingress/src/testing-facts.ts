@@ -44,7 +44,11 @@ export function memoryReplica() {
   const watchers = new Set<(fact: Fact) => void>();
   let revision = 0;
   const scan = (prefix: string) => [...facts.values()].filter(({ key }) => key.startsWith(prefix));
+  const forget = (prefix: string, { revision: since }: { readonly revision: number }): void => {
+    for (const { key } of scan(prefix).filter((fact) => fact.revision < since)) set(key, undefined);
+  };
   const replica = {
+    forget,
     get: (key: string) => facts.get(key),
     scan,
     list: scan,

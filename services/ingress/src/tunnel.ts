@@ -11,6 +11,7 @@ import type { ExchangeDeps, ExchangeFacts } from "./exchange.ts";
 import { headersToClient } from "./forward-headers.ts";
 import { joinStreams } from "./join-streams.ts";
 import { type RefusalCode, refusals, refuseSocket } from "./refusal.ts";
+import { connectTimeout } from "./unreachable.ts";
 
 export interface TunnelRequest {
   readonly request: IncomingMessage;
@@ -70,12 +71,12 @@ class Tunnel {
       try {
         return await this.#ask(place);
       } catch (error) {
-        const connected = (error as { connected?: boolean }).connected === true;
+        const { connected, cause } = error as { readonly connected?: boolean; readonly cause?: unknown };
         if (connected || this.#tried.size >= limits.attempts || this.#gone.signal.aborted) throw error;
-        balancer.avoid(place);
+        balancer.avoid(place, cause);
         balancer.release(place);
         this.#place = undefined;
-        if (balancer.isSettling(place)) {
+        if (balancer.isSettling(place, cause)) {
           this.#tried.delete(place.endpoint.id);
           await delay(limits.settleRetryMs);
         }
@@ -83,8 +84,9 @@ class Tunnel {
     }
   }
 
-  async #ask({ endpoint, service }: LoadedPlace): Promise<number> {
-    const { limits } = this.#deps;
+  async #ask(place: LoadedPlace): Promise<number> {
+    const { endpoint, service } = place;
+    const { limits, balancer } = this.#deps;
     const { head, path } = this.#asked.facts;
     const asking = httpRequest({
       host: endpoint.address,
@@ -97,7 +99,7 @@ class Tunnel {
     });
     let connected = false;
     const late = (): void => {
-      asking.destroy(new Refused(connected ? "guest_slow" : "guest_refused", "timeout"));
+      asking.destroy(connected ? new Refused("guest_slow", "timeout") : connectTimeout());
     };
     asking.setTimeout(limits.connectMs, late);
     asking.once("socket", (guest) =>
@@ -111,8 +113,10 @@ class Tunnel {
       return await this.#answer(asking);
     } catch (error) {
       const refused =
-        connected || error instanceof Refused ? error : new Refused("guest_refused", String(error));
-      throw Object.assign(refused as Error, { connected });
+        connected || error instanceof Refused
+          ? error
+          : new Refused(balancer.refusalOf(place, error), String(error));
+      throw Object.assign(refused as Error, { connected }, refused === error ? {} : { cause: error });
     }
   }
 

@@ -1,6 +1,8 @@
 /** Apps: a name under which machines are found, and the private network that they share. */
+import { EgressPolicyInput } from "@hearth/machine";
 import Type from "typebox";
 import type { ApiContext } from "./api-context.ts";
+import { shownEgress } from "./app-egress.ts";
 import { createApp, deleteApp } from "./apps.ts";
 import { authorizeNewApp } from "./authorize.ts";
 import type { Caller } from "./caller.ts";
@@ -19,6 +21,7 @@ const AppSummary = {
   machine_count: Type.Integer(),
   volume_count: Type.Integer(),
   created_at: Type.Integer({ description: "Milliseconds since 1970." }),
+  egress: opt(EgressPolicyInput),
 };
 const AppAnswer = Type.Object(AppSummary);
 
@@ -28,6 +31,7 @@ const CreateApp = Type.Object(
     name: opt(AppName),
     org_slug: opt(OrgSlug),
     network: opt(Type.String({ pattern: "^[A-Za-z0-9_-]{0,63}$" })),
+    egress: opt(EgressPolicyInput),
     enable_subdomains: opt(Type.Boolean()),
     app_role_id: opt(Type.String()),
   },
@@ -39,6 +43,7 @@ export function appsRoutes(app: App, context: ApiContext): void {
   const tags = ["apps"];
   const answer = (caller: Caller, stored: StoredApp) => {
     const machines = caller.visibleMachines(view, stored).filter(({ state }) => state !== "destroyed");
+    const egress = shownEgress(stored);
     return {
       id: stored.id,
       name: stored.name,
@@ -48,6 +53,7 @@ export function appsRoutes(app: App, context: ApiContext): void {
       machine_count: machines.length,
       volume_count: 0,
       created_at: stored.created_at_ms,
+      ...(egress === undefined ? {} : { egress }),
     };
   };
 
@@ -63,12 +69,13 @@ export function appsRoutes(app: App, context: ApiContext): void {
       },
     },
     async (request, reply) => {
-      const { app_name, name = app_name, org_slug = "personal", network } = request.body;
+      const { app_name, name = app_name, org_slug = "personal", network, egress } = request.body;
       if (name === undefined) throw invalid("app_name", "is missing");
       if (app_name !== undefined && app_name !== name) throw invalid("name", "differs from app_name");
       const caller = gate.callerOf(request);
       authorizeNewApp(caller, name, org_slug);
-      const created = await createApp(context, { name, orgSlug: org_slug, network: network || "default" });
+      const wanted = { name, orgSlug: org_slug, network: network || "default", egress };
+      const created = await createApp(context, wanted);
       return reply.code(201).send(answer(caller, created));
     },
   );

@@ -3,8 +3,9 @@
  * organisation share a private network unless they name another one.
  */
 import { HearthError } from "@hearth/errors";
-import { factKeys } from "@hearth/machine";
+import { type EgressPolicyInput, factKeys, parseEgressPolicy } from "@hearth/machine";
 import type { ApiContext } from "./api-context.ts";
+import { newEgress } from "./app-egress.ts";
 import type { StoredApp } from "./cluster-view.ts";
 import { untilMachine } from "./machine-access.ts";
 import { ensureNetwork, isStill, networkGoes } from "./networks.ts";
@@ -16,11 +17,13 @@ export interface NewApp {
   readonly name: string;
   readonly orgSlug: string;
   readonly network: string;
+  readonly egress?: EgressPolicyInput | undefined;
 }
 
-/** @throws HearthError `name_taken` */
+/** @throws HearthError `name_taken`, `invalid_argument` */
 export async function createApp(context: ApiContext, wanted: NewApp): Promise<StoredApp> {
   const { view, nowMs, randomBytes } = context;
+  parseEgressPolicy(wanted.egress ?? {});
   const network = { orgSlug: wanted.orgSlug, name: wanted.network };
   if (view.findApp(wanted.name) !== undefined) throw nameTaken(wanted.name);
   const fact: StoredApp = {
@@ -29,6 +32,7 @@ export async function createApp(context: ApiContext, wanted: NewApp): Promise<St
     org_slug: wanted.orgSlug,
     network: (await ensureNetwork(context, network)).network,
     network_name: wanted.network,
+    ...(wanted.egress === undefined ? {} : { egress: newEgress(context, wanted.egress, undefined) }),
     created_at_ms: nowMs(),
   };
   const key = factKeys.app(wanted.name);

@@ -136,6 +136,7 @@ test("an older version, a wrong clock and a taken id are refused, and the token 
     [{ now_ms: Date.now() + 3_600_000 }, "clock_wrong", /3600 s ahead/],
     [{ now_ms: Date.now() - 3_600_000 }, "clock_wrong", /3600 s behind/],
     [{ node_id: "node1" }, "node_id_taken", /copied/],
+    [{ address: "0:0:0:0:0:0:0:1" }, "invalid_argument", /--address/],
     [{ address: "127.0.0.1" }, "invalid_argument", /--address/],
   ] as const;
   for (const [more, code, text] of refusals) {

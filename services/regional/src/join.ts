@@ -19,7 +19,7 @@ import {
   type NodeKeyFact,
   type NodeRole,
 } from "@hearth/machine";
-import { nextHostNumber } from "@hearth/network";
+import { canonicalIp, nextHostNumber } from "@hearth/network";
 import type { ApiContext } from "./api-context.ts";
 
 const writeLimitMs = 5_000;
@@ -235,10 +235,9 @@ function keyFact(request: JoinRequest, granted: Granted): NodeKeyFact {
 
 /** @throws HearthError `invalid_argument` for what other hosts cannot reach */
 export function hostAddress(text: string): string {
-  const address = text.replace(/^::ffff:(?=\d+\.)/, "");
-  const family = isIP(address);
+  const address = canonicalIp(text);
   const isAny = address === "0.0.0.0" || address === "::";
-  if (family !== 0 && !isAny && !/^(127\.|::1$|fe80:)/i.test(address)) return address;
+  if (address !== undefined && !isAny && !/^(127\.|::1$|fe80:)/.test(address)) return address;
   throw new HearthError("invalid_argument", {
     message: `Other hosts cannot reach ${JSON.stringify(text)}; name an address of this host with --address.`,
     details: { field: "address" },

@@ -64,6 +64,7 @@ export async function createMachine(
       app: app.name,
       name: held.name,
       network: app.network,
+      ...(app.egress === undefined ? {} : { app_egress: app.egress }),
       config,
       launch: request.launch,
       ...(request.leaseTtlMs === undefined ? {} : { lease_ttl_ms: request.leaseTtlMs }),

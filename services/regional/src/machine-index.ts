@@ -2,18 +2,22 @@
  * The machines of the region by id and by app. Of each it holds what lists and placement choose by; the record stays
  * in the replica until somebody asks for it.
  *
- * A key names the node that published it, and the bus lets a node publish under its own name only; what a body says
- * of another node is not believed. Of two nodes that both claim a machine, the one counts that its placement names,
- * or that was known first where it never moved.
+ * Of two nodes that both claim a machine, the one counts that `countingClaim` says.
  */
 import type { Fact, Replica } from "@hearth/cluster";
 import {
+  believedClaim,
+  countingClaim,
   factKeys,
   factPrefixes,
   type MachineFact,
   type MachineState,
   type NodePolicyFact,
+  nodeStanding,
   type PlacementFact,
+  readClaimKey,
+  withClaim,
+  withoutClaim,
 } from "@hearth/machine";
 
 export interface MachineSummary {
@@ -36,7 +40,6 @@ interface MachinesOfApp {
 type Watcher = (fact: MachineFact | undefined) => void;
 
 const none: ReadonlyMap<string, number> = new Map();
-const byRevision = (a: MachineSummary, b: MachineSummary): number => a.factRevision - b.factRevision;
 
 export class MachineIndex {
   readonly #replica: Pick<Replica, "get" | "scan" | "watch">;
@@ -54,7 +57,6 @@ export class MachineIndex {
   constructor(replica: Pick<Replica, "get" | "scan" | "watch">) {
     this.#replica = replica;
     for (const fact of replica.scan(factPrefixes.machine)) this.take(fact);
-    for (const [id, claims] of [...this.#contested]) this.#settle(id, [...claims].sort(byRevision));
     for (const { key } of replica.scan(factPrefixes.nodePolicy)) {
       const nodeId = key.slice(factPrefixes.nodePolicy.length);
       if (this.#isRemoved(nodeId)) this.#removed.add(nodeId);
@@ -126,20 +128,18 @@ export class MachineIndex {
   }
 
   take({ key, value, revision }: Fact): void {
-    const [, nodeId, keyId] = key.split(".");
-    if (nodeId === undefined || keyId === undefined) return;
-    const fact = value as MachineFact | undefined;
-    const isBelieved = fact !== undefined && fact.node_id === nodeId && fact.record.id === keyId;
-    const claims = this.#claimsOf(keyId);
-    const others = claims.filter((claim) => claim.nodeId !== nodeId);
+    const claimed = readClaimKey(key);
+    if (claimed === undefined) return;
+    const fact = believedClaim(claimed, value);
     // The id of the record, because the one cut out of the key would keep the whole key in memory.
-    const id = isBelieved ? fact.record.id : keyId;
-    if (!isBelieved) this.#settle(id, others);
-    else {
-      const known = claims.findIndex((claim) => claim.nodeId === nodeId);
-      const at = known < 0 ? others.length : known;
-      this.#settle(id, others.toSpliced(at, 0, this.#summaryOf(fact, revision)));
-    }
+    const id = fact?.record.id ?? claimed.machineId;
+    const claims = this.#claimsOf(id);
+    this.#settle(
+      id,
+      fact === undefined
+        ? withoutClaim(claims, claimed.nodeId)
+        : withClaim(claims, this.#summaryOf(fact, revision)),
+    );
     this.#tell(id);
   }
 
@@ -159,7 +159,7 @@ export class MachineIndex {
   /** Only a node may delete what it said, and one that was removed from the region does not any more. */
   #isRemoved(nodeId: string): boolean {
     const policy = this.#replica.get(factKeys.nodePolicy(nodeId))?.value as NodePolicyFact | undefined;
-    return policy?.removed !== undefined;
+    return nodeStanding(undefined, policy) === "removed";
   }
 
   #claimsOf(id: string): readonly MachineSummary[] {
@@ -178,12 +178,10 @@ export class MachineIndex {
     if (after !== undefined) this.#enter(after);
   }
 
+  /** Also of a node that is fenced: the API answers for a machine that nobody can reach. */
   #winner(id: string, claims: readonly MachineSummary[]): MachineSummary | undefined {
-    const believed = claims.filter(({ nodeId }) => !this.#isRemoved(nodeId));
     const placed = this.#replica.get(factKeys.placement(id))?.value as PlacementFact | undefined;
-    const there = believed.find(({ nodeId }) => nodeId === placed?.node_id);
-    // What an old node still says of a machine that it has lost for good is no news of it.
-    return there ?? (placed?.state === "moved" ? undefined : believed[0]);
+    return countingClaim(claims, placed, (nodeId) => !this.#isRemoved(nodeId));
   }
 
   #enter({ app, id, nodeId, state }: MachineSummary): void {

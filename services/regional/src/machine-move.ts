@@ -95,6 +95,7 @@ async function take(deps: RegionDeps, placement: Placement): Promise<void> {
     ...{ machine_id, instance_id, launch },
     ...{ app: source.app, name: record.name, network: app.network, config: record.config },
     region: view.node(node_id)?.region ?? record.region,
+    ...(app.egress === undefined ? {} : { app_egress: app.egress }),
     moved: {
       placement_term: term,
       state: record.state === "created" ? ("created" as const) : ("stopped" as const),

@@ -29,7 +29,7 @@ const expected: readonly (readonly [TokenLevel | "own", readonly string[]])[] = 
       ...["GET /v1/apps", "GET /v1/apps/:app", "GET /v1/apps/:app/machines", "GET /v1/orgs/:org/machines"],
       ...["GET /v1/orgs/:org/networks", `GET ${network}`],
       ...["GET /v1/nodes", "GET /v1/nodes/:node", "GET /v1/images", "GET /v1/platform/regions"],
-      "GET /v1/mesh",
+      ...["GET /v1/mesh", "GET /v1/apps/:app/egress"],
       ...["", "/wait", "/events", "/versions", "/ps", "/lease", "/metadata", "/metadata/:key"].map(
         (path) => `GET ${machine}${path}`,
       ),
@@ -52,6 +52,7 @@ const expected: readonly (readonly [TokenLevel | "own", readonly string[]])[] = 
       ...["POST /v1/orgs/:org/networks", `DELETE ${network}`],
       ...[`PUT ${network}/pairs/:other`, `DELETE ${network}/pairs/:other`],
       ...["POST /v1/apps/:app/deploy_token", "DELETE /v1/images"],
+      ...["PUT /v1/apps/:app/egress", "DELETE /v1/apps/:app/egress"],
       ...["POST /v1/images/pull", "POST /v1/images/import"],
       ...[
         "",

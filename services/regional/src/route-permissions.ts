@@ -55,7 +55,8 @@ const rows: readonly Row[] = [
   ],
   ["deploy", "region", "POST /v1/images/pull", "POST /v1/images/import", "DELETE /v1/images"],
   ["deploy", "newApp", "POST /v1/apps"],
-  ["read", "appSeen", `GET ${app}`, `GET ${app}/machines`],
+  ["read", "appSeen", `GET ${app}`, `GET ${app}/egress`, `GET ${app}/machines`],
+  ["deploy", "app", `PUT ${app}/egress`, `DELETE ${app}/egress`],
   ["deploy", "app", `DELETE ${app}`, `POST ${app}/machines`, `POST ${app}/deploy_token`],
   [
     ...(["read", "machine"] as const),

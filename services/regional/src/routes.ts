@@ -1,6 +1,7 @@
 /** All routes of the API, in one list. */
 import { absentRoutes } from "./absent-routes.ts";
 import type { ApiContext } from "./api-context.ts";
+import { appEgressRoutes } from "./app-egress-routes.ts";
 import { appsRoutes } from "./apps-routes.ts";
 import { cordonRoutes } from "./cordon-routes.ts";
 import { execRoutes } from "./exec-routes.ts";
@@ -28,6 +29,7 @@ import { waitRoutes } from "./wait-routes.ts";
 
 const all = [
   appsRoutes,
+  appEgressRoutes,
   networksRoutes,
   machinesRoutes,
   lifecycleRoutes,

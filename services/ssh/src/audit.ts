@@ -1,4 +1,8 @@
-/** One line a session: who, to which machine, what, from where, how long, and how it ended. */
+/**
+ * Two lines a session: who, to which machine, what and from where when it has found its machine, and again with how long
+ * and how it ended. The first is there so that a gateway that dies takes no session out of the record with it.
+ */
+import { randomBytes } from "node:crypto";
 import type { Logger } from "@hearth/telemetry";
 import type { LoggedIn } from "./login.ts";
 
@@ -23,7 +27,14 @@ export class AuditEntry {
   constructor(logger: Logger, { user, remote, wanted }: AuditSource, kind: AuditKind) {
     this.#logger = logger;
     this.#fields = {
-      ...{ audit: "ssh", kind, token_id: user.tokenId, token_label: user.label, key_id: user.keyId },
+      ...{
+        audit: "ssh",
+        session_id: randomBytes(8).toString("hex"),
+        kind,
+        token_id: user.tokenId,
+        token_label: user.label,
+        key_id: user.keyId,
+      },
       ...{ remote, wanted },
     };
   }
@@ -38,6 +49,11 @@ export class AuditEntry {
     Object.assign(this.#fields, fields, detail === undefined ? {} : { detail: detail.slice(0, maxDetail) });
   }
 
+  /** The machine is known, and what was asked for is about to begin. */
+  began(): void {
+    this.#logger.info({ ...this.#fields, event: "began" }, "ssh session");
+  }
+
   /** The first end counts. */
   end(fields: {
     readonly exit_code?: number;
@@ -49,6 +65,6 @@ export class AuditEntry {
     if (this.#isWritten) return;
     this.#isWritten = true;
     const ms = Math.round(performance.now() - this.#beganMs);
-    this.#logger.info({ ...this.#fields, ...fields, ms }, "ssh session");
+    this.#logger.info({ ...this.#fields, ...fields, event: "ended", ms }, "ssh session");
   }
 }

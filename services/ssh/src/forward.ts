@@ -40,6 +40,7 @@ export async function forward(request: ForwardRequest): Promise<void> {
       throw new HearthError("permission_denied", {
         message: `Only ports of the machine itself are forwarded; name localhost in place of ${info.destIP}.`,
       });
+    audit.began();
     const limit = AbortSignal.any([signal, AbortSignal.timeout(request.withinMs)]);
     socket = await open(machine.private_ip, info.destPort, limit);
   } catch (thrown) {

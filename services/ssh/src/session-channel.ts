@@ -75,6 +75,7 @@ export class SessionChannel {
     try {
       const { app_name: app, id } = await this.#deps.findTarget();
       audit.add({ app, machine_id: id });
+      audit.began();
       const tty = this.#tty;
       const start = sessionStart({
         env: this.#env,
@@ -101,6 +102,7 @@ export class SessionChannel {
     });
     const machine = this.#deps.findTarget().then(({ app_name: app, id }) => {
       audit.add({ app, machine_id: id });
+      audit.began();
       return { client, files: client.files, target: { app, id } };
     });
     const files = new SftpSession(sftp, limits);

@@ -10,6 +10,7 @@ export const starting: ReadonlySet<WorkerCommandName> = new Set([
   "forget",
   "update",
   "start",
+  "wake",
   "stop",
   "restart",
   "destroy",

@@ -3,13 +3,21 @@
  * differences out. What a machine has while something is being done to it is marked as pending, because then the
  * host is ahead of the record or behind it, and rightly so.
  */
-import { type Difference, type DifferenceKind, isSettled } from "@hearth/machine";
-import { planTeardown, planUnclaimedTeardown, type SlotPlan, slotTap } from "@hearth/network";
+import { type Difference, type DifferenceKind, egressPolicyOf, isSettled } from "@hearth/machine";
+import {
+  heedsNames,
+  nameSets,
+  planTeardown,
+  planUnclaimedTeardown,
+  type SlotPlan,
+  slotTap,
+} from "@hearth/network";
 import type { HostInventory } from "./host-inventory.ts";
 import type { HostPaths } from "./host-paths.ts";
 import type { Resource } from "./ledger.ts";
 import { keepsDisk } from "./machine-program.ts";
 import type { MachineRow } from "./machine-row.ts";
+import { isEgressUnsure, wantedEgress } from "./slot-identity.ts";
 import { slotKind, slotOwners } from "./slot-pool.ts";
 
 export interface InspectionInput {
@@ -33,7 +41,8 @@ export function inspectMachines(input: InspectionInput): Difference[] {
   const inFlight = (id: string | null): boolean => {
     const row = id === null ? undefined : byId.get(id);
     if (row === undefined) return false;
-    return openRuns.has(row.machineId) || !(isSettled(row.state) || row.state === "created");
+    const isMoving = openRuns.has(row.machineId) || isEgressUnsure(row);
+    return isMoving || !(isSettled(row.state) || row.state === "created");
   };
   const found: Difference[] = [];
   const add = (
@@ -83,7 +92,9 @@ export function inspectMachines(input: InspectionInput): Difference[] {
     host.network.namespaces.map(({ name }) => name),
   );
   compareNetworks(input, slots, add);
-  const elements = host.network.elements?.map(({ set, value }) => `${set} ${value}`);
+  const all = host.network.elements?.map(({ set, value }) => `${set} ${value}`);
+  const elements = all?.filter((one) => !isOfName(one));
+  compareNames(input, all?.filter(isOfName) ?? [], add);
   if (elements !== undefined || slots.length > 0)
     compare(
       "firewall-element",
@@ -183,6 +194,30 @@ function compareNetworks({ rows, host }: InspectionInput, slots: readonly Expect
       ]);
     else if (!seen.devices.includes(slotTap))
       add("tap", `${slot.name}/${slotTap}`, machineId, ["missing", "The tap of a machine is not there."]);
+  }
+}
+
+const isOfName = (element: string): boolean => nameSets.some((set) => element.startsWith(`${set} `));
+
+/** What the resolver has told comes and goes by itself; only for whom it may be there is known here. */
+function compareNames({ rows, slotPlan }: InspectionInput, names: readonly string[], add: Add): void {
+  if (names.length === 0) return;
+  const byAddress = new Map(
+    rows
+      .filter(({ state }) => state !== "destroyed")
+      .flatMap((row) => {
+        const { addressV4, addressV6 } = slotPlan(row, "").guest;
+        return [addressV4, addressV6].map((address) => [address.split("/")[0] ?? "", row] as const);
+      }),
+  );
+  for (const name of names) {
+    const row = byAddress.get(name.split(" ")[1] ?? "");
+    const policy = row === undefined ? undefined : egressPolicyOf(wantedEgress(row), undefined);
+    if (policy === undefined || !heedsNames(policy))
+      add("firewall-element", name, row?.machineId ?? null, [
+        "unexpected",
+        "An address is open by its name to a machine that is allowed no names, or to none.",
+      ]);
   }
 }
 

@@ -7,7 +7,8 @@ import { readHostInventory } from "./host-inventory.ts";
 import type { HostPaths } from "./host-paths.ts";
 import { inspectMachines } from "./inspect-machines.ts";
 import { type MachineRow, rowOf } from "./machine-row.ts";
-import { type RunParts, slotPlanOf } from "./run-parts.ts";
+import type { RunParts } from "./run-parts.ts";
+import { heldSlotPlan } from "./slot-identity.ts";
 
 export interface InspectorDeps {
   readonly database: DatabaseSync;
@@ -35,7 +36,7 @@ export function inspectNode(parts: RunParts, database: DatabaseSync): Promise<In
     database,
     nodeId: parts.config.node_id,
     paths: parts.paths,
-    slotPlan: (row, slot) => slotPlanOf(parts, row, slot),
+    slotPlan: (row, slot) => heldSlotPlan(parts.identity, row, slot),
     nowMs: () => parts.clock.nowMs(),
   });
 }

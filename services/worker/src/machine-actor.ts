@@ -11,9 +11,10 @@ import type { MachineRow } from "./machine-row.ts";
 import { destroyRun, downRun, type RunKind, runKinds, startRun } from "./machine-runs.ts";
 import { type Action, nextAction } from "./next-action.ts";
 import type { RunEngine } from "./run-engine.ts";
-import type { RunParts } from "./run-parts.ts";
+import { heldSlot, type RunParts } from "./run-parts.ts";
 import { turnAfter, turnBegun, turnPostponed } from "./scheduled-turn.ts";
 import { booted, failed, settled } from "./settle.ts";
+import { changeEgress, isEgressStale } from "./slot-egress.ts";
 
 export interface ActorDeps {
   readonly parts: RunParts;
@@ -125,6 +126,8 @@ export class MachineActor {
       draining: draining(),
       mayRun: mayRun(row),
       unpublished: this.#unpublished,
+      staleEgress:
+        row.state === "started" && isEgressStale(row) && heldSlot(parts, row.machineId) !== undefined,
       staleImages: row.state === "started" && staleHolders(parts, row).length > 0,
       limits: parts.limits,
     });
@@ -158,6 +161,12 @@ export class MachineActor {
         return await releaseStaleImages(
           parts,
           row,
+          AbortSignal.any([this.#stopping.signal, AbortSignal.timeout(parts.limits.releaseMs)]),
+        );
+      case "change-egress":
+        return await changeEgress(
+          parts,
+          this.machineId,
           AbortSignal.any([this.#stopping.signal, AbortSignal.timeout(parts.limits.releaseMs)]),
         );
       case "plan-turn":

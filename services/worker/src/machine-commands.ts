@@ -6,12 +6,14 @@
 import type { DatabaseSync } from "node:sqlite";
 import { HearthError } from "@hearth/errors";
 import {
+  type AppEgress,
   checkLease,
   type InstanceId,
   type MachineAnswer,
   type MachineConfig,
   type MachineId,
   type MachineState,
+  mayAutostart,
   nextState,
   parseMachineConfig,
   type ReserveAnswer,
@@ -34,6 +36,8 @@ export interface MachineCommandsDeps {
   readonly admission: Admission;
   readonly slots: SlotNumbers;
   readonly answer: (row: MachineRow) => MachineAnswer;
+  /** The newest that is known of an app's default. @param told by whoever makes a machine of it */
+  readonly appEgress: (app: string, told: AppEgress | undefined) => AppEgress | null;
   readonly nowMs: () => number;
   readonly newNonce: () => string;
 }
@@ -53,6 +57,10 @@ function refuseCompany(machines: readonly MachineRow[], { app, machine_id }: Wor
     details: { app, machine_id: other.machineId },
   });
 }
+
+/** What a request may start, and what it need not. */
+const asleep: ReadonlySet<MachineState> = new Set(["created", "stopped", "suspended"]);
+const awake: ReadonlySet<MachineState> = new Set(["started", "starting", "replacing"]);
 
 /** Without `force`, only a machine at rest is destroyed. */
 const atRest: ReadonlySet<MachineState> = new Set(["created", "stopped", "suspended", "failed"]);
@@ -124,6 +132,8 @@ export class MachineCommands {
         network: request.network,
         ...slots.next(machines, request.network),
         config,
+        appEgress: this.#deps.appEgress(request.app, request.app_egress),
+        slotEgress: null,
         desired: request.launch ? "started" : "stopped",
         state: request.launch ? nextState("created", "start") : (moved?.state ?? "created"),
         revision: 1,
@@ -188,19 +198,34 @@ export class MachineCommands {
   }
 
   start(request: WorkerRequest<"start">): MachineAnswer {
-    const { store, admission, answer } = this.#deps;
+    return this.#deps.answer(this.#change(request, (known) => this.#begin(known, "user")));
+  }
+
+  /** @throws HearthError `conflict` for a machine that requests do not start */
+  wake(request: WorkerRequest<"wake">): MachineAnswer {
     const row = this.#change(request, (known) => {
-      if (known.state === "started") return undefined;
-      // It is on its way; one that waits for its next attempt need not wait any more.
-      if (known.state === "starting") return known.startAtMs === 0 ? undefined : { set: { startAtMs: 0 } };
-      const state = nextState(known.state, "start");
-      admission.admit(store.all(), known.machineId, known.config.guest);
-      return {
-        set: { state, desired: "started", restarts: [], startAtMs: 0, stop: null, exit: null },
-        events: [byUser("start")],
-      };
+      if (awake.has(known.state)) return undefined;
+      if (asleep.has(known.state) && mayAutostart(known.config) && !known.cordoned)
+        return this.#begin(known, "flyd");
+      throw new HearthError("conflict", {
+        message: `The machine is ${known.state}, and a request does not start it; start it, or let its service autostart.`,
+        details: { machine_id: known.machineId, state: known.state },
+      });
     });
-    return answer(row);
+    return this.#deps.answer(row);
+  }
+
+  #begin(known: MachineRow, source: NewEvent["source"]): Change | undefined {
+    const { store, admission } = this.#deps;
+    if (known.state === "started") return undefined;
+    // It is on its way; one that waits for its next attempt need not wait any more.
+    if (known.state === "starting") return known.startAtMs === 0 ? undefined : { set: { startAtMs: 0 } };
+    const state = nextState(known.state, "start");
+    admission.admit(store.all(), known.machineId, known.config.guest);
+    return {
+      set: { state, desired: "started", restarts: [], startAtMs: 0, stop: null, exit: null },
+      events: [{ type: "start", source }],
+    };
   }
 
   stop(request: WorkerRequest<"stop">): MachineAnswer {

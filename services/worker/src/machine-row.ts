@@ -1,5 +1,7 @@
 /** A machine as its worker keeps it: what is wanted, what was seen, and what of the host is its. */
 import type {
+  AppEgress,
+  EgressPolicyInput,
   FailedUpdate,
   InstanceId,
   Lease,
@@ -69,6 +71,13 @@ export interface MachineRow {
   readonly machineNumber: number;
   readonly egressSlot: number;
   readonly config: MachineConfig;
+  /** What its app says of what it may send, as far as this worker has heard. */
+  readonly appEgress: AppEgress | null;
+  /**
+   * What its slot was claimed with, written before it is applied: one policy, or none when null. While it is being
+   * changed it is the one of before and the one of after, where one without entries stands for none.
+   */
+  readonly slotEgress: readonly EgressPolicyInput[] | null;
   readonly desired: Desired;
   readonly state: MachineState;
   /** Grows with every change; the fact carries it. */
@@ -119,6 +128,8 @@ const columns: {
   machineNumber: { name: "machine_number", kind: "plain" },
   egressSlot: { name: "egress_slot", kind: "plain" },
   config: { name: "config", kind: "json" },
+  appEgress: { name: "app_egress", kind: "json" },
+  slotEgress: { name: "slot_egress", kind: "json" },
   desired: { name: "desired", kind: "plain" },
   state: { name: "state", kind: "plain" },
   revision: { name: "revision", kind: "plain" },

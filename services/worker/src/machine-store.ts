@@ -76,6 +76,14 @@ export class MachineStore {
     return this.#deps.database.prepare("SELECT * FROM machines ORDER BY created_ms, rowid").all().map(rowOf);
   }
 
+  /** The ids of an app's machines, but for destroyed ones. */
+  idsOfApp(app: string): string[] {
+    return this.#deps.database
+      .prepare("SELECT machine_id FROM machines WHERE app = ? AND state <> 'destroyed'")
+      .all(app)
+      .map((row) => String(row.machine_id));
+  }
+
   /** The first machines behind `after`, by id. */
   page(
     after: string,

@@ -71,4 +71,6 @@ export function makeMachineTables(database: DatabaseSync): void {
   database.exec("UPDATE resources SET kind = 'slot' WHERE kind = 'tap'");
   addColumn(database, "machines", "turn", "TEXT");
   addColumn(database, "machines", "placement", "TEXT");
+  addColumn(database, "machines", "app_egress", "TEXT");
+  addColumn(database, "machines", "slot_egress", "TEXT");
 }

@@ -23,6 +23,8 @@ export type Action =
   | { readonly kind: "begin" }
   /** It runs, and still holds the image of a version that it will not go back to. */
   | { readonly kind: "release-images" }
+  /** It runs, and may send by now what its slot does not say, or the other way round. */
+  | { readonly kind: "change-egress" }
   | TurnAction
   /** Take back the fact of a machine that is gone. */
   | { readonly kind: "unpublish" }
@@ -40,6 +42,8 @@ export interface Observed {
   readonly unpublished: boolean;
   /** Images are held for versions that are not needed any more. */
   readonly staleImages: boolean;
+  /** Its slot has another egress policy than its record. */
+  readonly staleEgress: boolean;
   readonly limits: Pick<WorkerLimits, "destroyedFactMs" | "destroyedRowMs">;
 }
 
@@ -57,6 +61,7 @@ export function nextAction(row: MachineRow, observed: Observed): Action {
       return { kind: "run", run: "machine-destroy" };
     case "started":
       if (observed.ended || row.handle === null) return { kind: "run", run: "machine-down" };
+      if (observed.staleEgress) return { kind: "change-egress" };
       if (observed.staleImages) return { kind: "release-images" };
       return turnAction(row, nowMs, false) ?? { kind: "rest" };
     case "stopping":

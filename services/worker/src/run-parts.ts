@@ -2,7 +2,7 @@
 import type { NodeConfig } from "@hearth/cluster";
 import { HearthError } from "@hearth/errors";
 import type { NetworkExecutor } from "@hearth/network";
-import { type GuestNetwork, planGuest, planSlot, type SlotPlan } from "@hearth/network";
+import { type GuestNetwork, planGuest } from "@hearth/network";
 import type { Logger } from "@hearth/telemetry";
 import type { HostPaths } from "./host-paths.ts";
 import type { ImagesClient } from "./images-client.ts";
@@ -13,6 +13,7 @@ import type { MachineRow } from "./machine-row.ts";
 import type { MachineStore } from "./machine-store.ts";
 import type { Step } from "./run-step.ts";
 import type { ScratchDisks } from "./scratch-disk.ts";
+import { addressing } from "./slot-identity.ts";
 import { type SlotPool, slotKind } from "./slot-pool.ts";
 import type { Clock, WorkerLimits } from "./worker-deps.ts";
 
@@ -32,7 +33,10 @@ export interface RunParts {
   readonly ledger: Ledger;
   readonly live: LiveMachines;
   readonly disks: ScratchDisks;
-  readonly network: Pick<NetworkExecutor, "applySlot" | "hasSlot" | "removeSlot" | "removeElements">;
+  readonly network: Pick<
+    NetworkExecutor,
+    "applySlot" | "hasSlot" | "exchangeEgress" | "removeSlot" | "removeElements"
+  >;
   readonly slots: Pick<SlotPool, "claim">;
   readonly images: ImagesClient;
   readonly paths: HostPaths;
@@ -48,20 +52,9 @@ export interface RunInput {
 
 export type MachineStep = Step<RunInput>;
 
-function addressing({ identity }: RunParts, row: MachineRow) {
-  const { prefix, hostNumber } = identity;
-  return {
-    machineId: row.machineId,
-    address: { prefix, host: hostNumber, network: row.network, machine: row.machineNumber },
-    egressSlot: row.egressSlot,
-  };
-}
-
 /** What the guest is told of its network, whichever slot it has. */
-export const guestOf = (parts: RunParts, row: MachineRow): GuestNetwork => planGuest(addressing(parts, row));
-
-export const slotPlanOf = (parts: RunParts, row: MachineRow, slot: string): SlotPlan =>
-  planSlot({ node: parts.config.node_id, slot, ...addressing(parts, row) });
+export const guestOf = ({ identity }: Pick<RunParts, "identity">, row: MachineRow): GuestNetwork =>
+  planGuest(addressing(identity, row));
 
 /** The slot that a machine holds. */
 export const heldSlot = ({ ledger }: Pick<RunParts, "ledger">, machineId: string): string | undefined =>

@@ -21,6 +21,7 @@ const observed = (nowMs: number, changes: Partial<Observed> = {}): Observed => (
     draining: false,
     unpublished: false,
     staleImages: false,
+    staleEgress: false,
     mayRun: true,
   },
   limits: { destroyedFactMs: 1, destroyedRowMs: 1 },

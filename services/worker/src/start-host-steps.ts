@@ -1,11 +1,12 @@
 /** The steps of a start that make things on the host: image, scratch disk, network slot. */
 import { access } from "node:fs/promises";
-import { planTeardown } from "@hearth/network";
 import { crashPoint } from "./crash-point.ts";
 import { holdsImage, imageHolder, releaseImage } from "./image-hold.ts";
 import { keepsDisk } from "./machine-program.ts";
-import { heldSlot, type MachineStep, type RunParts, slotPlanOf } from "./run-parts.ts";
+import { heldSlot, type MachineStep, type RunParts } from "./run-parts.ts";
 import { defaultScratchGb } from "./scratch-disk.ts";
+import { applySlotOf } from "./slot-egress.ts";
+import { heldSlotTeardown } from "./slot-identity.ts";
 import { slotKind } from "./slot-pool.ts";
 
 const present = (path: string): Promise<boolean> =>
@@ -78,9 +79,10 @@ export function slotStep(parts: RunParts): MachineStep {
       // A restart of the host took it away, and left its row.
       const gone = held !== undefined && !(await network.hasSlot(held, signal));
       if (gone) await releaseSlot(parts, machineId);
-      const slot = held === undefined || gone ? await slots.claim(machineId, signal) : held;
+      const isNew = held === undefined || gone;
+      const slot = isNew ? await slots.claim(machineId, signal) : held;
       crashPoint("apply slot", "before");
-      await network.applySlot(slotPlanOf(parts, store.get(machineId), slot), signal);
+      await applySlotOf(parts, store.get(machineId), { slot, isNew }, signal);
       crashPoint("apply slot", "after");
       return { kind: "done" };
     },
@@ -92,6 +94,9 @@ export function slotStep(parts: RunParts): MachineStep {
 export async function releaseSlot(parts: RunParts, machineId: string): Promise<void> {
   const slot = heldSlot(parts, machineId);
   if (slot === undefined) return;
-  await parts.network.removeSlot(planTeardown(slotPlanOf(parts, parts.store.get(machineId), slot)));
+  const { identity, network, store } = parts;
+  const row = store.get(machineId);
+  await network.removeSlot(heldSlotTeardown(identity, row, slot));
+  if (row.slotEgress !== null) store.note(machineId, { slotEgress: null });
   parts.ledger.release({ kind: slotKind, key: slot, machineId });
 }

@@ -21,7 +21,7 @@ export interface WorkerDeps {
   readonly makeVmm: () => Vmm;
   readonly network: Pick<
     NetworkExecutor,
-    "buildSlot" | "hasSlot" | "applySlot" | "removeSlot" | "removeElements"
+    "buildSlot" | "hasSlot" | "applySlot" | "exchangeEgress" | "removeSlot" | "removeElements"
   >;
   readonly images: ImagesClient;
   /** To the private address of a machine, for its health checks; plain TCP when absent. */

@@ -40,6 +40,8 @@ export async function dispatch(
       return commands.update(command.request);
     case "start":
       return commands.start(command.request);
+    case "wake":
+      return commands.wake(command.request);
     case "stop":
       return commands.stop(command.request);
     case "restart":

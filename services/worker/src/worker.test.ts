@@ -9,6 +9,7 @@ import {
   type LogEntry,
   type MachineAnswer,
   type MachineEvent,
+  type MachineExplanation,
 } from "@hearth/machine";
 import { agentProgram } from "./testing/agent-guest.ts";
 import { startWorker, type WorkerFixture } from "./testing/worker-fixture.ts";
@@ -89,6 +90,48 @@ describe("a worker", { skip, timeout: 120_000 }, () => {
     await worker.state(id, "destroyed");
     nothingHeld(worker);
     assert.deepEqual(await worker.command("list", {}), []);
+  });
+
+  test("of requests of two hosts that wake a machine at the same time, one start comes", async () => {
+    await using worker = await startWorker();
+    const service = {
+      protocol: "tcp",
+      internal_port: 80,
+      ports: [{ port: 80, handlers: ["http"] }],
+    } as const;
+    const { record } = await worker.create({ services: [service] });
+    const { id } = record;
+    await worker.state(id, "started");
+    await worker.command("stop", { machine_id: id });
+    await worker.state(id, "stopped");
+    const wakes = [1, 2, 3].map(() => worker.command("wake", { machine_id: id }));
+    for (const answer of (await Promise.all(wakes)) as MachineAnswer[])
+      assert.equal(answer.record.state, "starting");
+    const started = await worker.state(id, "started");
+    assert.equal(types(started.events).filter((type) => type.startsWith("start:starting")).length, 1);
+    const { runs } = (await worker.command("explain", { machine_id: id })) as MachineExplanation;
+    assert.equal(
+      runs.filter(({ kind }) => kind === "machine-start").length,
+      2,
+      "of the create, and of the wakes",
+    );
+    const again = (await worker.command("wake", { machine_id: id })) as MachineAnswer;
+    assert.equal(again.record.state, "started");
+  });
+
+  test("a request wakes no machine whose owner says so, or that is cordoned, or has failed", async () => {
+    await using worker = await startWorker();
+    const service = { protocol: "tcp", internal_port: 80, ports: [{ port: 80 }] } as const;
+    const none = await worker.create({}, false);
+    const kept = await worker.create({ services: [{ ...service, autostart: false }] }, false);
+    const down = await worker.create({ services: [service], disable_machine_autostart: true }, false);
+    const cordoned = await worker.create({ services: [service] }, false);
+    await worker.command("cordon", { machine_id: cordoned.record.id });
+    for (const { record } of [none, kept, down, cordoned]) {
+      const wake = worker.command("wake", { machine_id: record.id });
+      await assert.rejects(wake, is("conflict"), JSON.stringify(record.config.services));
+      assert.equal((await worker.state(record.id, "created")).state, "created");
+    }
   });
 
   test("machines are listed page by page, each of them in one message of the bus", async () => {

@@ -6,9 +6,10 @@
  */
 import { connect } from "node:net";
 import type { DatabaseSync } from "node:sqlite";
-import { defaultLease, type Handler, Outbox, type Serving, serveStreams } from "@hearth/cluster";
+import { defaultLease, FactWatch, type Handler, Outbox, type Serving, serveStreams } from "@hearth/cluster";
 import { HearthError } from "@hearth/errors";
 import {
+  factPrefixes,
   type MachineAnswer,
   newInstanceId,
   parseWorkerCommand,
@@ -18,6 +19,7 @@ import {
 import { parseClusterPrefix } from "@hearth/network";
 import { hostBootMs } from "@hearth/process";
 import { Admission } from "./admission.ts";
+import { AppEgressFacts } from "./app-egress.ts";
 import { ChangeWatch } from "./change-watch.ts";
 import { CheckSet } from "./check-set.ts";
 import { noting, starting } from "./command-kinds.ts";
@@ -68,6 +70,8 @@ export class Worker {
   readonly #checks: CheckSet;
   readonly #parts: RunParts;
   readonly #admission: Admission;
+  readonly #appEgress: AppEgressFacts;
+  readonly #appFacts: FactWatch;
   readonly #commands: MachineCommands;
   readonly #guests: GuestCommands;
   readonly #nodeFacts: NodeFacts;
@@ -155,8 +159,22 @@ export class Worker {
       record: recordOf(identity, row, this.#store.events(row.machineId, publishedEvents)),
       revision: row.revision,
     });
+    this.#appEgress = new AppEgressFacts({
+      store: this.#store,
+      wake: (machineId) => this.#actors.get(machineId)?.wake(),
+      onThrown: (error) => {
+        this.#health.note(error);
+        logger.warn({ err: error }, "what an app says of egress could not be kept yet");
+      },
+    });
+    this.#appFacts = new FactWatch({
+      ...{ bus: deps.bus, prefix: factPrefixes.app },
+      onFact: (fact) => this.#appEgress.take(fact),
+      onError: (error) => logger.debug({ err: error }, "the feed of apps broke; it starts again"),
+    });
     this.#commands = new MachineCommands({
       database,
+      appEgress: (app, told) => this.#appEgress.newest(app, told),
       store: this.#store,
       admission: this.#admission,
       slots: new SlotNumbers(this.#store, config.node_id),
@@ -265,6 +283,7 @@ export class Worker {
     this.#nodeFacts.start();
     this.#orphans.start();
     this.#slots.start();
+    this.#appFacts.start();
   }
 
   /** Lets go of the machines, which run on, and closes the database. */
@@ -276,6 +295,7 @@ export class Worker {
       this.#orphans.stop(),
       this.#health.stop(),
       this.#slots.stop(),
+      this.#appFacts.stop(),
     ]);
     await Promise.all([...this.#actors.values()].map((actor) => actor.stop()));
     await this.#checks.release();

@@ -19,12 +19,13 @@ import {
   type NodeImage,
   type WorkerCommandName,
 } from "@hearth/machine";
-import { NetworkExecutor, parseClusterPrefix, planSlot } from "@hearth/network";
+import { NetworkExecutor, parseClusterPrefix } from "@hearth/network";
 import { leaveNothing, untilAborted } from "@hearth/process";
 import { readHostInventory } from "../host-inventory.ts";
 import { HostPaths } from "../host-paths.ts";
 import { inspectHost } from "../inspector.ts";
 import type { MachineRow } from "../machine-row.ts";
+import { heldSlotPlan } from "../slot-identity.ts";
 import { agentProgram } from "../testing/agent-guest.ts";
 import { busyboxRootfs } from "../testing/busybox-rootfs.ts";
 import { endTree } from "../testing/end-tree.ts";
@@ -226,13 +227,8 @@ export class DrillNode {
     const database = new DatabaseSync(this.paths.database, { readOnly: true, timeout: 5_000 });
     try {
       const prefix = parseClusterPrefix(config.prefix);
-      const slotPlan = (row: MachineRow, slot: string) => {
-        const { network, machineNumber, machineId, egressSlot } = row;
-        return planSlot({
-          ...{ node: config.node_id, slot, machineId, egressSlot },
-          address: { prefix, host: config.host_number, network, machine: machineNumber },
-        });
-      };
+      const identity = { nodeId: config.node_id, prefix, hostNumber: config.host_number };
+      const slotPlan = (row: MachineRow, slot: string) => heldSlotPlan(identity, row, slot);
       const deps = { database, nodeId: config.node_id, paths: this.paths, slotPlan, nowMs: Date.now };
       return await inspectBy(deps);
     } finally {

@@ -17,9 +17,16 @@ const skip =
       : "the guest agent is not built";
 
 describe("drills", { skip, timeout: 280_000 }, () => {
-  const node = new DrillNode("sim");
+  let node = new DrillNode("sim");
   before(async () => await node.start(hostImage));
   after(async () => node[Symbol.asyncDispose]());
+
+  async function renew(worn: DrillNode): Promise<DrillNode> {
+    await worn[Symbol.asyncDispose]();
+    node = new DrillNode("sim");
+    await node.start(hostImage);
+    return node;
+  }
 
   for (const operation of ["create", "update", "force-destroy", "reboot"])
     test(`${operation} converges after kills at a few of its points, and of the next worker`, async () => {
@@ -28,6 +35,19 @@ describe("drills", { skip, timeout: 280_000 }, () => {
       assert.deepEqual(violations, [], `seed ${seed}`);
       assert.equal(runs, 8);
     });
+
+  test("a node that has had its share of the runs is replaced, and the rest are of the next one", async () => {
+    const worn = node.config.node_id;
+    const options = { seed: 1, sample: 3, operations: ["stop"], renew, runsPerNode: 2 };
+    const { runs, violations } = await runCrashMatrix([node], options);
+    assert.deepEqual([runs, violations], [3, []]);
+    assert.notEqual(node.config.node_id, worn);
+    const machines = node.rows("SELECT count(*) AS n FROM machines");
+    assert.deepEqual(
+      machines.map(({ n }) => n),
+      [1],
+    );
+  });
 
   test("a create whose steps fail, are done twice and are undone twice leaves nothing wrong", async () => {
     const { steps, runs, violations } = await runStepFaults([node], { operations: ["create"] });

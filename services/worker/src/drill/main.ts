@@ -30,6 +30,25 @@ const driver =
   values.driver === "sim" || values.driver === "qemu" ? values.driver : fail("--driver is sim or qemu");
 const jobs = Math.max(1, whole("jobs", values.jobs));
 
+const nodes = new Set<DrillNode>();
+
+async function startNode(): Promise<DrillNode> {
+  const node = new DrillNode(driver);
+  nodes.add(node);
+  await node.start(driver === "sim" ? hostImage : busyboxImage);
+  return node;
+}
+
+async function renew(worn: DrillNode): Promise<DrillNode> {
+  nodes.delete(worn);
+  await worn[Symbol.asyncDispose]();
+  return await startNode();
+}
+
+async function endNodes(): Promise<void> {
+  await Promise.all([...nodes].map((node) => node[Symbol.asyncDispose]()));
+}
+
 async function run(
   node: DrillNode,
   more: readonly DrillNode[],
@@ -47,23 +66,18 @@ async function run(
     };
   }
   const sample = values.sample === undefined ? undefined : whole("sample", values.sample);
-  const options = { seed, sample, operations: values.operation, onRun: onProgress };
+  const options = { seed, sample, operations: values.operation, onRun: onProgress, renew };
   const { violations, ...counts } = await runCrashMatrix([node, ...more], options);
   return { report: { ...counts, violations: violations.length, found: violations }, bad: violations.length };
 }
 
 let bad = 0;
 {
-  await using nodes = new AsyncDisposableStack();
-  const started: DrillNode[] = [];
-  for (let count = 0; count < (drill === "churn" ? 1 : jobs); count += 1) {
-    const node = nodes.use(new DrillNode(driver));
-    await node.start(driver === "sim" ? hostImage : busyboxImage);
-    started.push(node);
-  }
-  const [first, ...more] = started;
-  const node = first ?? fail("--jobs is 1 or more");
-  const done = await run(node, more);
+  await using _ending = { [Symbol.asyncDispose]: endNodes };
+  const more: DrillNode[] = [];
+  const first = await startNode();
+  for (let count = 1; count < (drill === "churn" ? 1 : jobs); count += 1) more.push(await startNode());
+  const done = await run(first, more);
   bad = done.bad;
   const report = { drill, driver, ...done.report };
   printReport(report, values.json);

@@ -114,6 +114,19 @@ export const operations: readonly Operation[] = [
     holds: ({ state, instance_id }, machine) => state === "started" && instance_id === machine.instanceId,
   },
   {
+    name: "update-of-egress",
+    before: started,
+    // Blocks that overlap those of the update, so that the one policy cannot be there beside the other.
+    config: { network: { denyOut: ["all"], allowOut: ["192.0.2.0/24", "*.example.com"] } },
+    ask: (node, machine) =>
+      node.command("update", {
+        ...target(machine),
+        ...{ instance_id: machine.instanceId, launch: true },
+        config: { ...machine.config, network: { denyOut: ["192.0.2.0/25", "udp:2001:db8::/32:1-1024"] } },
+      }),
+    holds: ({ state, instance_id }, machine) => state === "started" && instance_id === machine.instanceId,
+  },
+  {
     name: "rolled-back-update",
     before: started,
     ask: (node, machine) =>

@@ -12,6 +12,8 @@ export const machineRow = (changes: Partial<MachineRow> = {}): MachineRow => ({
   machineNumber: 1,
   egressSlot: 1,
   config: { image: "local/box:1", guest: { cpu_kind: "shared", cpus: 1, memory_mb: 256 } },
+  appEgress: null,
+  slotEgress: null,
   desired: "started",
   state: "started",
   revision: 1,

@@ -26,6 +26,7 @@ import {
   type WorkerCommandName,
   type WorkerStreamName,
 } from "@hearth/machine";
+import type { FirewallElement } from "@hearth/network";
 import { createLogger } from "@hearth/telemetry";
 import { type SimGuestFactory, SimHost } from "@hearth/vmm";
 import { openWorkerDatabase } from "../database-open.ts";
@@ -43,9 +44,10 @@ export interface WorkerFixture extends AsyncDisposable {
   readonly bus: Bus;
   readonly config: NodeConfig;
   readonly host: SimHost;
-  /** Taps that are up. */
   /** Those with the identity of a machine. */
   readonly slots: Set<string>;
+  /** By slot, what its machine may send, as `set value`, sorted. */
+  readonly egress: ReadonlyMap<string, readonly string[]>;
   /** Machines that hold an image. */
   readonly holders: Set<string>;
   /** Their holds, one an instance. */
@@ -57,6 +59,8 @@ export interface WorkerFixture extends AsyncDisposable {
   refuseImages: HearthError | undefined;
   /** Waited for by the images of this node before each answer. */
   beforeImage: ((signal: AbortSignal) => Promise<void>) | undefined;
+  /** Waited for before a policy takes the place of another. */
+  beforeExchange: (() => Promise<void>) | undefined;
   /** Waited for before each call of a VMM. */
   beforeCall: ((call: string, machineId: string) => Promise<void>) | undefined;
   /** Guests that boot from now on never say a word. */
@@ -114,6 +118,7 @@ export async function startWorker(
   });
   const built = new Set<string>();
   const slots = new Set<string>();
+  const egress = new Map<string, readonly string[]>();
   const imageHolds = new Set<string>();
   const log: string[] = [];
   const database = () => openWorkerDatabase(join(databaseDir ?? dir, "worker.db"));
@@ -136,11 +141,19 @@ export async function startWorker(
         network: {
           buildSlot: async ({ slot }) => void built.add(slot),
           hasSlot: async (slot) => built.has(slot),
-          applySlot: async ({ slot }) => void slots.add(slot),
+          applySlot: async ({ slot, elements }) => {
+            slots.add(slot);
+            egress.set(slot, egressTexts(elements));
+          },
+          exchangeEgress: async ({ slot, to }) => {
+            await fixture.beforeExchange?.();
+            egress.set(slot, egressTexts(to));
+          },
           removeElements: async () => undefined,
           removeSlot: async ({ slot }) => {
             built.delete(slot);
             slots.delete(slot);
+            egress.delete(slot);
           },
         },
         images,
@@ -163,6 +176,7 @@ export async function startWorker(
     host,
     replica,
     slots,
+    egress,
     imageHolds,
     get holders() {
       return new Set([...imageHolds].map((holder) => holder.split(".")[0] ?? ""));
@@ -171,6 +185,7 @@ export async function startWorker(
     worker: make(changes),
     refuseImages: undefined,
     beforeImage: undefined,
+    beforeExchange: undefined,
     beforeCall: undefined,
     silentGuests: false,
     restart: async (more = {}, whileAway = () => undefined) => {
@@ -215,6 +230,12 @@ export async function startWorker(
   await fixture.worker.start();
   return fixture;
 }
+
+const egressTexts = (elements: readonly FirewallElement[]): string[] =>
+  elements
+    .filter(({ set }) => set.startsWith("egress_"))
+    .map(({ set, value }) => `${set} ${value}`)
+    .sort();
 
 async function untilFact(
   replica: Replica,

@@ -1,0 +1,119 @@
+/**
+ * Names inside a guest by what programs bring along: glibc, musl, and the resolver of Go, which asks for itself. One
+ * image holds a program of each, and nothing in it says where to ask.
+ */
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { copyFileSync, mkdirSync, mkdtempSync, rmSync, symlinkSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { test } from "node:test";
+import { type Platform, repositoryRoot, startPlatform, until } from "@hearth/testkit";
+
+const skip = process.getuid?.() === 0 ? false : "needs root";
+const image = "local/libcs:1";
+const source = join(repositoryRoot, "test/e2e/programs/resolve.rs");
+const run = (program: string, ...args: string[]): string => execFileSync(program, args, { encoding: "utf8" });
+
+/** Copies a program and the libraries that it asks for to where it looks for them. */
+function install(tree: string, from: string, to: string): void {
+  const put = (file: string, path: string): void => {
+    mkdirSync(dirname(join(tree, path)), { recursive: true });
+    copyFileSync(file, join(tree, path));
+  };
+  put(from, to);
+  let libraries = "";
+  try {
+    libraries = run("ldd", from);
+  } catch {
+    // It is static.
+  }
+  for (const [path] of libraries.matchAll(/\/\S+(?= \(0x)/g)) put(path, path);
+}
+
+/** An image as `hearth images import` takes it. */
+function makeImage(work: string): string {
+  const tree = join(work, "tree");
+  for (const target of ["x86_64-unknown-linux-gnu", "x86_64-unknown-linux-musl"]) {
+    const binary = join(work, target);
+    run("rustc", "--edition", "2021", "-O", "--target", target, "-o", binary, source);
+    install(tree, binary, target.endsWith("musl") ? "/bin/resolve-musl" : "/bin/resolve-glibc");
+  }
+  assert.match(
+    run("ldd", join(work, "x86_64-unknown-linux-musl")),
+    /statically linked/,
+    "musl is inside of it",
+  );
+  install(tree, "/bin/busybox", "/bin/busybox");
+  for (const applet of ["sh", "sleep", "cat", "timeout", "grep", "hostname"])
+    symlinkSync("busybox", join(tree, "bin", applet));
+  install(tree, run("sh", "-c", "PATH=$PATH:/usr/sbin command -v nats-server").trim(), "/bin/nats-server");
+  mkdirSync(join(tree, "tmp"));
+  const [layer, layout, archive] = ["layer.tar", "layout", "image.tar"].map((name) => join(work, name));
+  assert.ok(layer !== undefined && layout !== undefined && archive !== undefined);
+  run("tar", "--owner=0", "--group=0", "-cf", layer, "-C", tree, ".");
+  run("umoci", "init", "--layout", layout);
+  run("umoci", "new", "--image", `${layout}:latest`);
+  run("umoci", "raw", "add-layer", "--image", `${layout}:latest`, layer);
+  const settings = ["--config.env", "PATH=/bin", "--config.cmd", "sleep", "--config.cmd", "1d"];
+  run("umoci", "config", "--image", `${layout}:latest`, ...settings);
+  run("tar", "-cf", archive, "-C", layout, ".");
+  return archive;
+}
+
+async function startGuest(platform: Platform, archive: string) {
+  const imported = await platform.hearth(["images", "import", archive, "--name", image]);
+  assert.equal(imported.code, 0, imported.stderr);
+  const ran = await platform.hearth(["run", "-d", "--name", "asker", image]);
+  assert.equal(ran.code, 0, ran.stderr);
+  const app: string = (await platform.call("GET", "/v1/apps")).body.apps[0].name;
+  const [machine] = (await platform.call("GET", `/v1/apps/${app}/machines`)).body;
+  const inside = async (script: string): Promise<string> => {
+    const { stdout, stderr } = await platform.hearth(["exec", "asker", "--", "sh", "-c", script]);
+    return stdout + stderr;
+  };
+  return { app, id: machine.id as string, address: machine.private_ip as string, inside };
+}
+
+test("glibc, musl and Go find the names of a guest's network with nothing configured, in an order that works", {
+  skip,
+  timeout: 600_000,
+}, async () => {
+  const work = mkdtempSync(join(tmpdir(), "hearth-libc-"));
+  const platform = await startPlatform();
+  try {
+    const { app, id, address, inside } = await startGuest(platform, makeImage(work));
+    const names = [`${app}.internal`, `${id}.vm.${app}.internal`];
+    for (const libc of ["glibc", "musl"]) {
+      const asked = `resolve-${libc} ${names.join(" ")} ${names[0]?.toUpperCase()} nobody.internal localhost`;
+      const [app_, own, upper, nobody, local] = await until(`names by ${libc}`, 60_000, async () => {
+        const lines = (await inside(asked)).trim().split("\n");
+        return lines[0]?.endsWith(address) ? lines : undefined;
+      });
+      assert.equal(app_, `${names[0]} ${address}`, libc);
+      assert.equal(own, `${names[1]} ${address}`, libc);
+      assert.equal(upper, `${names[0]?.toUpperCase()} ${address}`, libc);
+      assert.match(nobody ?? "", /^nobody\.internal failed: /, libc);
+      assert.match(local ?? "", /^localhost (127\.0\.0\.1|::1)/, libc);
+      // A guest has IPv6 for its own network, and reaches the world by IPv4 (RFC 6724, rule 5: the labels match).
+      const order = await inside(
+        `printf '2001:db8::1 both.test\\n192.0.2.1 both.test\\n${address} near.test\\n192.0.2.2 near.test\\n' >>/etc/hosts
+         resolve-${libc} both.test near.test`,
+      );
+      assert.match(order, /^both\.test 192\.0\.2\.1,2001:db8::1$/m, libc);
+      assert.match(order, new RegExp(`^near\\.test ${address},192\\.0\\.2\\.2$`, "m"), libc);
+    }
+    // It asks for the address of another server by Go's own resolver, and says where it tried to connect to.
+    const config = `listen: "127.0.0.1:4222", cluster { name: x, listen: "127.0.0.1:6222", routes: ["nats://${names[0]}:7"] }`;
+    const said = await inside(
+      `printf '%s' '${config}' >/tmp/nats.conf; GODEBUG=netdns=go+1 timeout 20 nats-server -c /tmp/nats.conf 2>&1 |
+       grep -m 2 -e 'go package net' -e 'dial tcp'`,
+    );
+    assert.match(said, /using Go's DNS resolver|GODEBUG setting forcing use of Go's resolver/, said);
+    assert.ok(said.includes(`dial tcp [${address}]:7:`), said);
+  } finally {
+    await platform.down();
+    rmSync(work, { recursive: true, force: true });
+  }
+  assert.deepEqual(platform.hostResources(), []);
+});
