@@ -73,11 +73,19 @@ async function expectAll(cluster: TestCluster, server: string, keys: Iterable<st
   for (const key of keys) assert.ok((await facts.read(key)) !== undefined, `${key} is there`);
 }
 
-/** As the agents do it, when each has heard that the others have the secret. */
+/** As the agents do it, when each says that it has the secret: who leads the stream goes on, the others start again. */
 async function changeSecret(cluster: TestCluster, names: readonly string[]): Promise<void> {
   const routes = names.map(cluster.route);
-  for (const name of names)
-    await cluster.servers.get(name)?.reload(cluster.config(name, { routes, secret: newSecret }));
+  const leader = await cluster.leader();
+  await Promise.all(
+    names.map(async (name) => {
+      const server = cluster.servers.get(name);
+      const change = { routes, secret: newSecret };
+      if (name === leader) return await server?.reload(cluster.config(name, change));
+      await server?.stop();
+      await cluster.start(name, change);
+    }),
+  );
 }
 
 describe("the servers of a cluster", { timeout: 240_000 }, () => {

@@ -159,6 +159,7 @@ export class HostBus implements AsyncDisposable {
       port,
       users,
       keepers: [keys.keeper],
+      operators: [keys.operator],
     };
     if (server !== "member" || secret === undefined) return base;
     const cluster = { ...this.#cluster(secret), host, port: settings.routePort, routes };

@@ -88,8 +88,7 @@ export async function startTestCluster(): Promise<TestCluster> {
       if (Date.now() > endMs) throw new Error("The cluster has no three copies of its stream.");
       await delay(50);
     }
-    const leading = await connect("keeper", "s2", "keeper");
-    const leader = async () => String((await stateHealth(leading))?.leader);
+    const leader = async () => String((await stateHealth(keeper))?.leader);
     const keeperLogin = {
       ...{
         servers: `nats://127.0.0.1:${ports.get("s1")?.client}`,
