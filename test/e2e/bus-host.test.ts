@@ -117,6 +117,13 @@ async function appsOf(host: RegionHost): Promise<string[]> {
   return JSON.parse(done(await hearth(host, "apps", "--json"))).map(({ name }: Json) => name);
 }
 
+/** Repeated until the bus goes on without the node, as an operator does who is told that it does not yet. */
+const remove = (by: RegionHost, gone: string) =>
+  until("its server is out", limitMs, async () => {
+    const { code, stdout } = await hearth(by, "node", "remove", gone, "--json");
+    return code === 0 && JSON.parse(stdout).bus !== "leaving" ? true : undefined;
+  });
+
 describe("hosts of the bus that are removed", { timeout: 600_000 }, () => {
   before(async () => {
     region = await regionHosts(4);
@@ -149,8 +156,7 @@ describe("hosts of the bus that are removed", { timeout: 600_000 }, () => {
     await c.kill();
     await writes.more(5);
     writes.longest("a bus host is lost");
-    const { stdout, stderr } = await hearth(a, "node", "remove", gone, "--json");
-    assert.deepEqual(JSON.parse(stdout || "{}"), { removed: gone, forgotten: [], bus: "left" }, stderr);
+    await remove(a, gone);
     await onlyServers([a, b]);
     await writes.more(5);
     writes.longest("its secret is replaced");
@@ -211,8 +217,7 @@ describe("hosts of the bus that are removed", { timeout: 600_000 }, () => {
     const old = secretOf(a);
     await using writes = writeThrough(b, "alive");
     await writes.more(5);
-    const { stdout, stderr } = await hearth(b, "node", "remove", gone, "--json");
-    assert.deepEqual(JSON.parse(stdout || "{}"), { removed: gone, forgotten: [], bus: "left" }, stderr);
+    await remove(b, gone);
     await until("its server has ended", limitMs, async () => (hasServer(a) ? undefined : true));
     await onlyServers([b, d]);
     await writes.more(5);
