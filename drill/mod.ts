@@ -1,12 +1,14 @@
-/** `npm run drill -- wipe-jetstream`, `partition` and `mesh`: see `usage`. The last line is the result; the exit code is 1 when it is bad. */
+/** `npm run drill -- wipe-jetstream`, `partition`, `mesh` and `front-door`: see `usage`. The last line is the result; the exit code is 1 when it is bad. */
 import { drillArguments, onProgress, printReport } from "@hearth/worker";
+import { runFrontDoor } from "./src/front-door.ts";
 import { runMesh } from "./src/mesh.ts";
 import { runPartition } from "./src/partition.ts";
 import { runWipeJetstream } from "./src/wipe-jetstream.ts";
 
 const usage = `usage: npm run drill -- wipe-jetstream [--seed S] [--writes N] [--json]
        npm run drill -- partition [--seed S] [--seconds N] [--json]
-       npm run drill -- mesh [--json]`;
+       npm run drill -- mesh [--json]
+       npm run drill -- front-door [--json]`;
 
 const { values, positionals, fail, whole } = drillArguments(usage, {
   seed: { type: "string", default: "1" },
@@ -32,10 +34,16 @@ async function mesh() {
   return { report, isGood: pairs_connected === pairs_expected && violations === 0 && names_wrong === 0 };
 }
 
+async function frontDoor() {
+  const report = await runFrontDoor({ onProgress });
+  return { report, isGood: report.ok };
+}
+
 const drills: Readonly<Record<string, () => Promise<{ report: object; isGood: boolean }>>> = {
   "wipe-jetstream": wipeJetstream,
   partition,
   mesh,
+  "front-door": frontDoor,
 };
 const [name = "", ...more] = positionals;
 const named = Object.hasOwn(drills, name) && more.length === 0 ? drills[name] : undefined;

@@ -7,6 +7,6 @@ bash scripts/setup.sh </dev/null
 bash scripts/build.sh
 export PATH="$PWD/node_modules/.bin:$PATH:/usr/sbin:/sbin"
 case "${1:-}" in
-  wipe-jetstream | partition | mesh) exec node drill/mod.ts "$@" </dev/null ;;
+  wipe-jetstream | partition | mesh | front-door) exec node drill/mod.ts "$@" </dev/null ;;
   *) exec node services/worker/src/drill/main.ts "$@" </dev/null ;;
 esac

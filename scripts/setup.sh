@@ -15,7 +15,7 @@ runtime_tools="qemu-system-x86_64:qemu-system-x86 nats-server:nats-server nft:nf
   wg:wireguard-tools wireguard-go:wireguard-go ssh:openssh-client"
 test_tools="skopeo:skopeo umoci:umoci docker-registry:docker-registry tar2sqfs:squashfs-tools-ng faketime:faketime
   dig:bind9-dnsutils dnsperf:dnsperf knotd:knot dnsmasq:dnsmasq-base
-  curl:curl script:bsdutils rsync:rsync"
+  curl:curl script:bsdutils rsync:rsync wrk:wrk"
 
 missing=()
 for pair in $runtime_tools $test_tools; do

@@ -42,6 +42,12 @@ const entries: readonly Entry[] = [
   { name: "stop", summary: "stop machines", load: () => import("./stop.ts") },
   { name: "start", summary: "start machines that are stopped", load: () => import("./start.ts") },
   { name: "restart", summary: "stop machines and start them again", load: () => import("./restart.ts") },
+  {
+    name: "update",
+    alias: "deploy",
+    summary: "give the machines of an app another image or other settings, one after the other",
+    load: () => import("./update.ts"),
+  },
   { name: "rm", summary: "destroy machines", load: () => import("./rm.ts") },
   {
     name: "explain",

@@ -1,6 +1,7 @@
 import { type Logger, pino } from "pino";
 
 export type { Logger } from "pino";
+export { MetricsServer, type MetricsServerDeps } from "./src/metrics-server.ts";
 
 /**
  * A structured logger of one service: JSON lines on stderr, so that stdout stays free for what a command

@@ -24,7 +24,7 @@ function install(tree: string, from: string, to: string): void {
   put(from, to);
   let libraries = "";
   try {
-    libraries = run("ldd", from);
+    libraries = execFileSync("ldd", [from], { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] });
   } catch {
     // It is static.
   }
@@ -75,14 +75,16 @@ async function startGuest(platform: Platform, archive: string) {
   return { app, id: machine.id as string, address: machine.private_ip as string, inside };
 }
 
-test("glibc, musl and Go find the names of a guest's network with nothing configured, in an order that works", {
+test("glibc, musl and Go find the names of a guest's network with nothing configured", {
   skip,
   timeout: 600_000,
 }, async () => {
   const work = mkdtempSync(join(tmpdir(), "hearth-libc-"));
+  // Before the platform: compilers would be at work beside it.
+  const archive = makeImage(work);
   const platform = await startPlatform();
   try {
-    const { app, id, address, inside } = await startGuest(platform, makeImage(work));
+    const { app, id, address, inside } = await startGuest(platform, archive);
     const names = [`${app}.internal`, `${id}.vm.${app}.internal`];
     for (const libc of ["glibc", "musl"]) {
       const asked = `resolve-${libc} ${names.join(" ")} ${names[0]?.toUpperCase()} nobody.internal localhost`;
@@ -95,13 +97,6 @@ test("glibc, musl and Go find the names of a guest's network with nothing config
       assert.equal(upper, `${names[0]?.toUpperCase()} ${address}`, libc);
       assert.match(nobody ?? "", /^nobody\.internal failed: /, libc);
       assert.match(local ?? "", /^localhost (127\.0\.0\.1|::1)/, libc);
-      // A guest has IPv6 for its own network, and reaches the world by IPv4 (RFC 6724, rule 5: the labels match).
-      const order = await inside(
-        `printf '2001:db8::1 both.test\\n192.0.2.1 both.test\\n${address} near.test\\n192.0.2.2 near.test\\n' >>/etc/hosts
-         resolve-${libc} both.test near.test`,
-      );
-      assert.match(order, /^both\.test 192\.0\.2\.1,2001:db8::1$/m, libc);
-      assert.match(order, new RegExp(`^near\\.test ${address},192\\.0\\.2\\.2$`, "m"), libc);
     }
     // It asks for the address of another server by Go's own resolver, and says where it tried to connect to.
     const config = `listen: "127.0.0.1:4222", cluster { name: x, listen: "127.0.0.1:6222", routes: ["nats://${names[0]}:7"] }`;

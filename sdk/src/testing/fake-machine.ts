@@ -30,9 +30,13 @@ export class FakeMachine extends EventEmitter {
   lease: Lease | null = null;
   cordoned = false;
   readonly #name: string;
-  readonly #config: MachineConfigInput;
+  #config: MachineConfigInput;
+  /** While the version of now has not run: what it goes back to. */
+  #before: { readonly config: MachineConfigInput; readonly instanceId: InstanceId } | undefined;
+  /** The version that could not start, and was taken back. */
+  failedVersion: string | undefined;
   readonly #createdAt = new Date().toISOString();
-  readonly #instanceId = "01J0000000000000000000TEST".replace("TEST", "ABCD") as InstanceId;
+  #instanceId = "01J0000000000000000000ABCD" as InstanceId;
   readonly #events: MachineEvent[] = [];
   #state: MachineState = "created";
   #child: ChildProcess | undefined;
@@ -72,7 +76,7 @@ export class FakeMachine extends EventEmitter {
       config: { ...this.#config, guest, metadata: this.metadata },
       incomplete_config: null,
       events: [...this.#events].reverse(),
-      checks: [],
+      checks: this.#checks(),
       host_status: "ok",
       cordoned: this.cordoned,
     };
@@ -97,6 +101,7 @@ export class FakeMachine extends EventEmitter {
     child.stdout.on("data", (data: Buffer) => this.#log("stdout", data));
     child.stderr.on("data", (data: Buffer) => this.#log("stderr", data));
     child.once("spawn", () => {
+      this.#before = undefined;
       this.#record("start", "started", "flyd");
       this.#set("started");
     });
@@ -112,10 +117,11 @@ export class FakeMachine extends EventEmitter {
         console_tail,
       };
       this.#record("failed", "failed", "flyd", { error });
+      if (this.#before !== undefined) return this.#rollBack(this.#before);
       if (this.#state !== "destroyed") this.#set("failed");
     });
     child.once("close", (code, name) => {
-      if (this.#state === "failed") return;
+      if (this.#state === "failed" || this.#child !== child) return;
       const signal = name === null ? 0 : constants.signals[name];
       this.#end = { kind: "exited", exit_code: code ?? 0, exit_signal: signal };
       if (this.#isRestarting) {
@@ -146,6 +152,42 @@ export class FakeMachine extends EventEmitter {
     this.#isRestarting = true;
     this.#set("starting");
     this.kill("SIGKILL");
+  }
+
+  /** Its checks pass unless the environment of its program has UNHEALTHY. */
+  update(config: MachineConfigInput, launch: boolean): void {
+    if (launch) this.#before = { config: this.#config, instanceId: this.#instanceId };
+    this.#config = config;
+    const count = Number.parseInt(this.#instanceId.slice(8, 14), 10) + 1;
+    this.#instanceId = `01J00000${String(count).padStart(6, "0")}00000000ABCD` as InstanceId;
+    this.#record("update", "replacing", "user");
+    if (!launch) return;
+    this.#set("replacing");
+    if (this.#child?.exitCode === null && this.#child.signalCode === null) {
+      this.#isRestarting = true;
+      this.kill("SIGKILL");
+    } else this.start();
+  }
+
+  #rollBack({
+    config,
+    instanceId,
+  }: {
+    readonly config: MachineConfigInput;
+    readonly instanceId: InstanceId;
+  }) {
+    this.failedVersion = this.#instanceId;
+    this.#before = undefined;
+    this.#config = config;
+    this.#instanceId = instanceId;
+    this.start();
+  }
+
+  #checks(): MachineRecord["checks"] {
+    const status = this.#config.env?.UNHEALTHY === undefined ? "passing" : "critical";
+    return Object.keys(this.#config.checks ?? {}).map((name) => {
+      return { name, status, output: `It is ${status}.`, updated_at: this.#createdAt };
+    });
   }
 
   stop(signal: NodeJS.Signals): void {

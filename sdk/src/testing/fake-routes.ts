@@ -62,6 +62,7 @@ const routes: readonly (readonly [method: string, pattern: string, handler: Hand
   ["GET", machinesPath, listMachines],
   ["POST", machinesPath, createMachine],
   ["GET", machinePath, (exchange) => machineOf(exchange).record()],
+  ["POST", machinePath, updateMachine],
   ["DELETE", machinePath, destroyMachine],
   ["GET", `${machinePath}/wait`, waitMachine],
   ["GET", `${machinePath}/logs`, followLogs],
@@ -202,6 +203,15 @@ async function createMachine({ state, parts: [appName = ""], json }: Exchange): 
   return machine.record();
 }
 
+async function updateMachine(exchange: Exchange): Promise<object> {
+  const machine = machineOf(exchange);
+  const body = await exchange.json();
+  if (![undefined, machine.record().instance_id].includes(body.current_version as never))
+    throw new HearthError("conflict");
+  machine.update(body.config as MachineConfigInput, body.skip_launch !== true);
+  return machine.record();
+}
+
 function destroyMachine(exchange: Exchange): object {
   const machine = machineOf(exchange);
   const force = exchange.query.has("force") || exchange.query.has("kill");
@@ -251,7 +261,12 @@ async function waitMachine(exchange: Exchange): Promise<object> {
   const machine = machineOf(exchange);
   const states = exchange.query.getAll("state");
   const settled = ["created", "started", "stopped", "suspended", "failed", "destroyed"];
-  const reached = (): boolean =>
+  const version = exchange.query.get("instance_id");
+  const reached = (): boolean => {
+    if (version !== null && machine.failedVersion === version) throw new HearthError("update_rolled_back");
+    return (version ?? machine.record().instance_id) <= machine.record().instance_id && isIn();
+  };
+  const isIn = (): boolean =>
     states.includes(machine.state) || (states.includes("settled") && settled.includes(machine.state));
   const end = Date.now() + Number(exchange.query.get("timeout") ?? 60) * 1000;
   while (!reached()) {

@@ -4,10 +4,10 @@
  */
 import type { Fact, Replica } from "@hearth/cluster";
 import { factKeys, factPrefixes, type NodeFact } from "@hearth/machine";
+import { MetricsServer } from "@hearth/telemetry";
 import { EgressGuests } from "./egress-guests.ts";
 import { Forwarder } from "./forwarder.ts";
 import { Metrics, renderMetrics } from "./metrics.ts";
-import { MetricsServer } from "./metrics-server.ts";
 import { NameGate, type NameGateDeps } from "./name-gate.ts";
 import { NameIndex, nameFactPrefixes } from "./name-index.ts";
 import { Resolver } from "./resolver.ts";

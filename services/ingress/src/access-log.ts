@@ -1,4 +1,5 @@
 /** One structured event for each request and each connection that was forwarded, for logs that follow a machine. */
+import type { WaitReason } from "./balancer.ts";
 
 export interface AccessEvent {
   readonly event: "request" | "tunnel" | "connection";
@@ -17,9 +18,13 @@ export interface AccessEvent {
   readonly attempts?: number;
   /** Until there was a machine for it: what waking one has cost. */
   readonly wait_ms?: number;
+  /** What that time went for; absent when there was a machine at once. */
+  readonly why_waited?: WaitReason;
   /** From then until the guest began to answer. */
   readonly upstream_ms?: number;
   readonly duration_ms: number;
+  /** Of bodies; of connections of bytes, all of them. */
+  readonly bytes_in?: number;
   readonly bytes_out?: number;
   /** Why the front door answered by itself, or broke off. */
   readonly reason?: string;

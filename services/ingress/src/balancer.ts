@@ -5,6 +5,7 @@
  * the waker sees to that. Whoever waits is tried again when a machine of its app changes, and when a place is given back.
  */
 import { choosePlace, isAboveSoft, type LoadedPlace } from "./choose-place.ts";
+import type { EndpointState } from "./endpoint.ts";
 import type { IngressLimits } from "./limits.ts";
 import type { OtherLoads } from "./other-loads.ts";
 import type { RefusalCode } from "./refusal.ts";
@@ -27,6 +28,12 @@ export interface Wake {
   /** Why the last try to start one failed, while it is not tried again. */
   readonly failure: string | undefined;
 }
+
+/**
+ * What a request waits for. asleep: a machine that it woke. waking: one that starts, is replaced or has not passed its
+ * checks yet. leaving: one that stops, and is started again then. full: room at a machine.
+ */
+export type WaitReason = "asleep" | "waking" | "leaving" | "full";
 
 export interface BalancerDeps {
   readonly table: RouteTable;
@@ -60,22 +67,31 @@ export class Balancer {
     return this.#waiting.get(app)?.size ?? 0;
   }
 
+  /** By app; only those for which somebody waits. */
+  waiting(): Record<string, number> {
+    return Object.fromEntries([...this.#waiting].map(([app, waiters]) => [app, waiters.size]));
+  }
+
   /**
    * A place, counted as taken; `release` gives it back. At once where there is one, so that a request that need not
    * wait does not.
    * @param find looks anew each time that something has changed
+   * @param waits is told once, when there is something to wait for
    * @throws Refused
    */
   acquire(
     find: () => LoadedTarget | undefined,
     tried: ReadonlySet<string>,
     signal?: AbortSignal,
+    waits?: (why: WaitReason) => void,
   ): LoadedPlace | Promise<LoadedPlace> {
     const target = find();
     if (target === undefined) throw new Refused("no_machine", "its machines are gone");
     // Who came before has the first right.
     const place = this.waitingFor(target.app) > 0 ? undefined : this.#take(target, tried);
-    return place ?? this.#wait(target, { find, tried }, signal);
+    if (place !== undefined) return place;
+    waits?.(waitReason(target, tried));
+    return this.#wait(target, { find, tried }, signal);
   }
 
   release({ load, endpoint }: LoadedPlace): void {
@@ -199,4 +215,12 @@ export class Balancer {
       waiter.reject(problem);
     }
   }
+}
+
+function waitReason({ places }: LoadedTarget, tried: ReadonlySet<string>): WaitReason {
+  const states = new Set<EndpointState>();
+  for (const { endpoint } of places) if (!tried.has(endpoint.id)) states.add(endpoint.state);
+  if (states.has("ready")) return "full";
+  if (states.has("waking")) return "waking";
+  return states.has("leaving") ? "leaving" : "asleep";
 }

@@ -6,6 +6,8 @@ export interface IngressConfig {
   readonly node: NodeConfig;
   /** Only this service writes here. */
   readonly directory: string;
+  /** Where its metrics are read. */
+  readonly socketPath: string;
   readonly domain: string;
   readonly host: string;
   readonly http: number;
@@ -24,6 +26,7 @@ export function readIngressConfig(env: NodeJS.ProcessEnv): IngressConfig {
   return Object.freeze({
     ...{ node, domain, host, http, https },
     directory: join(node.data_dir, "ingress"),
+    socketPath: join(node.run_dir, "ingress.sock"),
     reserved: [node.api.port, ...reserved],
   });
 }

@@ -9,7 +9,7 @@
 import { PassThrough } from "node:stream";
 import type { Dispatcher } from "undici";
 import type { AccessEvent, AccessLog } from "./access-log.ts";
-import { type Balancer, Refused } from "./balancer.ts";
+import { type Balancer, Refused, type WaitReason } from "./balancer.ts";
 import type { LoadedPlace } from "./choose-place.ts";
 import { type ForwardedHead, headersToClient, trailersToClient } from "./forward-headers.ts";
 import type { GuestPools } from "./guest-pools.ts";
@@ -56,6 +56,8 @@ export class Exchange implements Dispatcher.DispatchHandler {
   #answeredMs = 0;
   #sent = false;
   #controller: Dispatcher.DispatchController | undefined;
+  #whyWaited: WaitReason | undefined;
+  #bytesIn = 0;
   #bytesOut = 0;
   #held: Buffer | undefined;
   #isOver = false;
@@ -85,7 +87,9 @@ export class Exchange implements Dispatcher.DispatchHandler {
   #findPlace(): void {
     try {
       const { find } = this.#facts;
-      const place = this.#deps.balancer.acquire(find, this.#tried, this.#gone.signal);
+      const place = this.#deps.balancer.acquire(find, this.#tried, this.#gone.signal, (why) => {
+        this.#whyWaited ??= why;
+      });
       if (!(place instanceof Promise)) {
         this.#sendTo(place);
         return;
@@ -126,10 +130,9 @@ export class Exchange implements Dispatcher.DispatchHandler {
     const body = new PassThrough();
     this.#goOn?.();
     const limit = this.#deps.limits.bodyBytes;
-    let bytes = 0;
     this.#request.on("data", (chunk: Buffer) => {
-      bytes += chunk.length;
-      if (bytes > limit) this.#refuse("body_too_large");
+      this.#bytesIn += chunk.length;
+      if (this.#bytesIn > limit) this.#refuse("body_too_large");
     });
     this.#request.pipe(body);
     // Nobody else listens once it has been given up.
@@ -274,8 +277,10 @@ export class Exchange implements Dispatcher.DispatchHandler {
       trace_id: head.traceId,
       attempts: this.#tried.size,
       ...(this.#placedMs === 0 ? {} : { wait_ms: since(this.#beganMs, this.#placedMs) }),
+      ...(this.#whyWaited === undefined ? {} : { why_waited: this.#whyWaited }),
       ...(this.#answeredMs === 0 ? {} : { upstream_ms: since(this.#placedMs, this.#answeredMs) }),
       duration_ms: since(this.#beganMs, performance.now()),
+      bytes_in: this.#bytesIn,
       bytes_out: this.#bytesOut,
       ...told,
     });

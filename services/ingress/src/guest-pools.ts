@@ -13,6 +13,8 @@ const idlePoolMs = 60_000;
 export class GuestPools {
   readonly #limits: IngressLimits;
   readonly #pools = new Map<string, Kept>();
+  /** They take nothing new, and something may be under way on them. */
+  readonly #closing = new Map<PoolType, string>();
 
   constructor(limits: IngressLimits) {
     this.#limits = limits;
@@ -42,13 +44,21 @@ export class GuestPools {
     return pool;
   }
 
+  /**
+   * A machine takes no new requests. Connections that are idle close now and the others with their request, so that its
+   * host sees when it is quiet, and no request is sent on a connection that its end is about to close.
+   */
+  retire(address: string): void {
+    for (const [key, { pool }] of this.#pools) {
+      if (key.startsWith(`${address} `)) this.#close(key, pool);
+    }
+  }
+
   /** Those that nobody used; what is under way on one goes on. */
   sweep(): void {
     const oldMs = performance.now() - idlePoolMs;
     for (const [key, { pool, usedMs }] of this.#pools) {
-      if (usedMs > oldMs) continue;
-      this.#pools.delete(key);
-      void pool.close().catch(() => undefined);
+      if (usedMs <= oldMs) this.#close(key, pool);
     }
   }
 
@@ -56,12 +66,19 @@ export class GuestPools {
   drop(address: string, port: number): void {
     const key = `${address} ${port}`;
     const kept = this.#pools.get(key);
-    this.#pools.delete(key);
-    void kept?.pool.destroy().catch(() => undefined);
+    if (kept !== undefined) this.#close(key, kept.pool);
+    for (const [pool, of] of this.#closing) if (of === key) void pool.destroy().catch(() => undefined);
   }
 
   async stop(): Promise<void> {
-    await Promise.all([...this.#pools.values()].map(({ pool }) => pool.destroy()));
-    this.#pools.clear();
+    for (const [key, { pool }] of this.#pools) this.#close(key, pool);
+    await Promise.all([...this.#closing.keys()].map((pool) => pool.destroy()));
+  }
+
+  #close(key: string, pool: PoolType): void {
+    this.#pools.delete(key);
+    this.#closing.set(pool, key);
+    const forget = (): void => void this.#closing.delete(pool);
+    void pool.close().then(forget, forget);
   }
 }

@@ -13,6 +13,7 @@ import { Balancer } from "./balancer.ts";
 import { Certificates } from "./certificates.ts";
 import type { Load } from "./choose-place.ts";
 import { ConnectionLimit } from "./connection-limit.ts";
+import { DoorMetrics, type DoorSnapshot } from "./door-metrics.ts";
 import type { Endpoint } from "./endpoint.ts";
 import { FarUse } from "./far-use.ts";
 import { GuestPools } from "./guest-pools.ts";
@@ -65,6 +66,9 @@ export class Ingress {
   readonly balancer: Balancer;
   readonly #deps: IngressDeps;
   readonly #pools: GuestPools;
+  readonly #metrics: DoorMetrics;
+  /** Each event is counted, and then logged. */
+  readonly #accessLog: AccessLog;
   readonly #targets: Targets;
   readonly #proxy: HttpProxy;
   readonly #certificates: Certificates;
@@ -82,6 +86,11 @@ export class Ingress {
   constructor(deps: IngressDeps) {
     const { replica, nodeId, domain, limits } = deps;
     this.#deps = deps;
+    this.#metrics = new DoorMetrics(limits.metricApps);
+    this.#accessLog = (event) => {
+      this.#metrics.note(event);
+      deps.accessLog(event);
+    };
     this.table = new RouteTable(replica);
     this.#claims = new PortClaims(this.table);
     const waker = new Waker({
@@ -109,12 +118,15 @@ export class Ingress {
         if (state === "lost")
           for (const { internalPort } of services) this.#pools.drop(address, internalPort);
     });
+    this.table.watchMachines(({ before, after }) => {
+      if (before?.state === "ready" && after?.state !== "ready") this.#pools.retire(before.address);
+    });
     this.#connections = new ConnectionLimit(limits);
     this.#proxy = new HttpProxy({
       balancer: this.balancer,
       pools: this.#pools,
       limits,
-      log: deps.accessLog,
+      log: this.#accessLog,
       targets: this.#targets,
     });
     this.#certificates = new Certificates({
@@ -174,6 +186,12 @@ export class Ingress {
   /** The door of another host says so of machines of this one. */
   used(machineIds: readonly string[]): void {
     this.#farUse.heard(machineIds);
+  }
+
+  /** What this process has counted since it began, and what it has now. */
+  metrics(): DoorSnapshot {
+    const gauges = { open_connections: this.#sockets.size, routed_machines: this.table.size };
+    return this.#metrics.snapshot(gauges, this.balancer.waiting());
   }
 
   /** Sentences about what does not work now. */
@@ -282,7 +300,7 @@ export class Ingress {
   }
 
   get #relayDeps() {
-    return { balancer: this.balancer, limits: this.#deps.limits, log: this.#deps.accessLog };
+    return { balancer: this.balancer, limits: this.#deps.limits, log: this.#accessLog };
   }
 
   #admit(socket: Socket): boolean {

@@ -55,6 +55,8 @@ export const defaultLimits = {
   tellUsedLimitMs: 5_000,
   /** On the way down: requests under way are waited for. */
   drainMs: 3_000,
+  /** Apps with numbers of their own in the metrics; those that come later are counted together. */
+  metricApps: 500,
   /** Public ports that are open for raw TCP at a time. */
   tcpPorts: 1_024,
 } as const;

@@ -5,12 +5,13 @@ import { followState } from "@hearth/cluster";
 import { HearthError } from "@hearth/errors";
 import { parseUsedMachines, perMachinePrefixes } from "@hearth/machine";
 import { releaseStartupMemory, stopSignal, untilAborted } from "@hearth/process";
-import { createLogger } from "@hearth/telemetry";
+import { createLogger, MetricsServer } from "@hearth/telemetry";
 import { bufferedLines } from "./access-log.ts";
 import { readIngressConfig } from "./config.ts";
 import { Ingress } from "./ingress.ts";
 import { defaultLimits } from "./limits.ts";
 import { LocalCa } from "./local-ca.ts";
+import { openMetrics, openMetricsType } from "./metrics-text.ts";
 
 const stopLimitMs = 5_000;
 const retryPortMs = 2_000;
@@ -45,6 +46,15 @@ const ingress = new Ingress({
   tellUsed: (nodeId, machine_ids) => ask([nodeId, "ingress", "used"], { machine_ids }, tellUsedLimitMs),
 });
 
+const metrics = new MetricsServer({
+  metrics: () => openMetrics(ingress.metrics()),
+  metricsType: openMetricsType,
+  health: () => ({ problems: ingress.problems() }),
+});
+await metrics.start(config.socketPath).catch((error: unknown) => {
+  logger.warn({ err: error }, "its metrics cannot be read");
+});
+
 /** Sentences about what does not work; the agent passes them on. */
 let portProblem: string | undefined;
 const serving = state.connecting
@@ -76,6 +86,7 @@ releaseStartupMemory();
 await untilAborted(stopping);
 setTimeout(() => process.exit(0), stopLimitMs).unref();
 await ingress.stop();
+await metrics.stop();
 lines.flush();
 await (await serving)?.stop();
 await state.stop();

@@ -34,6 +34,12 @@ export interface PortClaim {
 /** What it needs of a replica, which is already started. */
 export type RouteFacts = Pick<Replica, "get" | "scan" | "watch" | "forget">;
 
+/** A machine before and after a fact; undefined where it was no route, or is none any more. */
+export interface EndpointChange {
+  readonly before: Endpoint | undefined;
+  readonly after: Endpoint | undefined;
+}
+
 export class RouteTable {
   readonly #replica: RouteFacts;
   readonly #endpoints = new Map<string, Endpoint>();
@@ -43,6 +49,7 @@ export class RouteTable {
   readonly #services = new Map<string, readonly Service[]>();
   readonly #standings = new Map<string, NodeStanding>();
   readonly #watchers = new Set<(app: string) => void>();
+  readonly #machineWatchers = new Set<(change: EndpointChange) => void>();
 
   constructor(replica: RouteFacts) {
     this.#replica = replica;
@@ -78,6 +85,12 @@ export class RouteTable {
   watch(changed: (app: string) => void): Disposable {
     this.#watchers.add(changed);
     return { [Symbol.dispose]: () => void this.#watchers.delete(changed) };
+  }
+
+  /** After each change of a machine, before those who watch its app are told. A watcher must not throw. */
+  watchMachines(changed: (change: EndpointChange) => void): Disposable {
+    this.#machineWatchers.add(changed);
+    return { [Symbol.dispose]: () => void this.#machineWatchers.delete(changed) };
   }
 
   #take({ key, value, revision }: Fact): void {
@@ -138,6 +151,7 @@ export class RouteTable {
     else this.#contested.delete(id);
     if (before !== undefined) this.#leave(before);
     if (after !== undefined) this.#enter(after);
+    for (const watcher of this.#machineWatchers) watcher({ before, after });
     return [before?.app, after?.app].filter((app) => app !== undefined);
   }
 

@@ -6,7 +6,7 @@ import { connect, type Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { setTimeout as delay } from "node:timers/promises";
 import type { AccessLog } from "./access-log.ts";
-import { type Balancer, Refused } from "./balancer.ts";
+import { type Balancer, Refused, type WaitReason } from "./balancer.ts";
 import type { LoadedPlace } from "./choose-place.ts";
 import { clientAddress } from "./client-address.ts";
 import { joinStreams } from "./join-streams.ts";
@@ -42,8 +42,12 @@ export async function relayConnection(deps: TcpRelayDeps, asked: RelayRequest): 
   let place: LoadedPlace | undefined;
   let told: { readonly reason?: string; readonly why?: string } = {};
   let waitMs = 0;
+  let whyWaited: WaitReason | undefined;
+  const waits = (why: WaitReason): void => {
+    whyWaited ??= why;
+  };
   try {
-    const found = await connected(deps, { find, tried, signal: gone.signal });
+    const found = await connected(deps, { find, tried, waits, signal: gone.signal });
     place = found.place;
     waitMs = performance.now() - beganMs;
     const failed = await joinStreams(stream, found.guest, deps.limits.tunnelIdleMs);
@@ -63,7 +67,9 @@ export async function relayConnection(deps: TcpRelayDeps, asked: RelayRequest): 
     ...(place === undefined ? {} : { machine_id: place.endpoint.id }),
     attempts: tried.size,
     wait_ms: Math.round(waitMs),
+    ...(whyWaited === undefined ? {} : { why_waited: whyWaited }),
     duration_ms: Math.round(performance.now() - beganMs),
+    bytes_in: socket.bytesRead,
     bytes_out: socket.bytesWritten,
     ...told,
   });
@@ -72,15 +78,16 @@ export async function relayConnection(deps: TcpRelayDeps, asked: RelayRequest): 
 interface Search {
   readonly find: () => LoadedTarget | undefined;
   readonly tried: Set<string>;
+  readonly waits: (why: WaitReason) => void;
   readonly signal: AbortSignal;
 }
 
 async function connected(
   { balancer, limits }: TcpRelayDeps,
-  { find, tried, signal }: Search,
+  { find, tried, waits, signal }: Search,
 ): Promise<{ readonly place: LoadedPlace; readonly guest: Socket }> {
   for (;;) {
-    const place = await balancer.acquire(find, tried, signal);
+    const place = await balancer.acquire(find, tried, signal, waits);
     tried.add(place.endpoint.id);
     try {
       return { place, guest: await connectTo(place, limits.connectMs, signal) };

@@ -5,7 +5,7 @@
 import { type ClientRequest as GuestRequest, request as httpRequest, type IncomingMessage } from "node:http";
 import type { Duplex } from "node:stream";
 import { setTimeout as delay } from "node:timers/promises";
-import { Refused } from "./balancer.ts";
+import { Refused, type WaitReason } from "./balancer.ts";
 import type { LoadedPlace } from "./choose-place.ts";
 import type { ExchangeDeps, ExchangeFacts } from "./exchange.ts";
 import { headersToClient } from "./forward-headers.ts";
@@ -33,6 +33,9 @@ class Tunnel {
   readonly #beganMs = performance.now();
   #place: LoadedPlace | undefined;
   #headSent = false;
+  #placedMs = 0;
+  #answeredMs = 0;
+  #whyWaited: WaitReason | undefined;
 
   constructor(deps: ExchangeDeps, asked: TunnelRequest) {
     this.#deps = deps;
@@ -65,8 +68,11 @@ class Tunnel {
     const { limits, balancer } = this.#deps;
     for (;;) {
       const { find } = this.#asked.facts;
-      const place = await balancer.acquire(find, this.#tried, this.#gone.signal);
+      const place = await balancer.acquire(find, this.#tried, this.#gone.signal, (why) => {
+        this.#whyWaited ??= why;
+      });
       this.#place = place;
+      this.#placedMs = performance.now();
       this.#tried.add(place.endpoint.id);
       try {
         return await this.#ask(place);
@@ -141,6 +147,7 @@ class Tunnel {
 
   #writeHead(answer: IncomingMessage, more: readonly string[]): void {
     this.#headSent = true;
+    this.#answeredMs = performance.now();
     const { requestId } = this.#asked.facts.head;
     const headers = [...headersToClient(answer.rawHeaders, requestId), ...more];
     const lines = [`HTTP/1.1 ${answer.statusCode} ${answer.statusMessage ?? ""}`];
@@ -163,6 +170,9 @@ class Tunnel {
       request_id: head.requestId,
       trace_id: head.traceId,
       attempts: this.#tried.size,
+      ...(this.#placedMs === 0 ? {} : { wait_ms: Math.round(this.#placedMs - this.#beganMs) }),
+      ...(this.#whyWaited === undefined ? {} : { why_waited: this.#whyWaited }),
+      ...(this.#answeredMs === 0 ? {} : { upstream_ms: Math.round(this.#answeredMs - this.#placedMs) }),
       duration_ms: Math.round(performance.now() - this.#beganMs),
       ...told,
     });

@@ -33,7 +33,7 @@ export async function removeNode(context: ApiContext, nodeId: string, force: boo
   const lease = region.lease(nodeId);
   if (!isRemoved) {
     refuse(context, nodeId, machines, force);
-
+    refuseForBus(context, nodeId);
   }
   const gone: LeaseFact = {
     ...{ node_id: nodeId, state: "removed", ttl_ms: lease?.value.ttl_ms ?? 0 },

@@ -247,7 +247,7 @@ export class MachineActor {
     const definition = {
       [runKinds.start]: startRun,
       [runKinds.down]: (with_: RunParts) => downRun(with_, row),
-      [runKinds.destroy]: destroyRun,
+      [runKinds.destroy]: (with_: RunParts) => destroyRun(with_, row),
     }[kind](parts);
     const outcome = await engine.resume(
       runId,

@@ -1,6 +1,7 @@
 /**
  * The runs of a machine as tables of steps: `start` from the image to its program, `down` from its program to
- * an empty host, `destroy` the same and then the rest. The names of runs and steps are on disk.
+ * an empty host, `destroy` the same and then the rest; these two let requests end first. The names of runs and
+ * steps are on disk.
  */
 import { HearthError } from "@hearth/errors";
 import { releaseAllImages, releaseStaleImages } from "./image-hold.ts";
@@ -10,6 +11,7 @@ import type { MachineStep, RunInput, RunParts } from "./run-parts.ts";
 import type { RunDefinition } from "./run-step.ts";
 import { endVm, guestReadyStep, processStartStep, vmmStep } from "./start-guest-steps.ts";
 import { dropScratch, imageStep, releaseSlot, scratchStep, slotStep } from "./start-host-steps.ts";
+import { trafficDrainStep } from "./traffic-drain.ts";
 
 export const runKinds = { start: "machine-start", down: "machine-down", destroy: "machine-destroy" } as const;
 export type RunKind = (typeof runKinds)[keyof typeof runKinds];
@@ -33,6 +35,7 @@ export function startRun(parts: RunParts): RunDefinition<RunInput> {
 export function downRun(parts: RunParts, row: MachineRow): RunDefinition<RunInput> {
   const startsAgain = row.state === "starting";
   const steps: RunDefinition<RunInput>["steps"] = [
+    trafficDrainStep(parts, row),
     mainEndStep(parts, row),
     outputDrainStep(parts),
     vmOffStep(parts, keepsDisk(row.config, startsAgain)),
@@ -43,9 +46,11 @@ export function downRun(parts: RunParts, row: MachineRow): RunDefinition<RunInpu
   return { kind: runKinds.down, steps };
 }
 
-export function destroyRun(parts: RunParts): RunDefinition<RunInput> {
+/** @param row what the limits of its steps come from */
+export function destroyRun(parts: RunParts, row: MachineRow): RunDefinition<RunInput> {
   const { ledger, store } = parts;
   const steps: RunDefinition<RunInput>["steps"] = [
+    trafficDrainStep(parts, row),
     vmOffStep(parts, false),
     [
       slotReleaseStep(parts),

@@ -1,5 +1,5 @@
 /** What the steps of machine runs work with. */
-import type { NodeConfig } from "@hearth/cluster";
+import type { NodeConfig, Outbox } from "@hearth/cluster";
 import { HearthError } from "@hearth/errors";
 import type { NetworkExecutor } from "@hearth/network";
 import { type GuestNetwork, planGuest } from "@hearth/network";
@@ -30,6 +30,8 @@ export interface RunParts {
   readonly config: NodeConfig;
   readonly identity: NodeIdentity;
   readonly store: MachineStore;
+  /** What has been told to others. */
+  readonly outbox: Pick<Outbox, "mark" | "isSent">;
   readonly ledger: Ledger;
   readonly live: LiveMachines;
   readonly disks: ScratchDisks;

@@ -12,6 +12,14 @@ export interface StepLimits {
   /** From the start of the VM to the answer of its agent. */
   readonly bootMs: number;
   readonly processStartMs: number;
+  /** Until the fact that a machine goes is in the stream; then, for the doors of the region to hear of it. */
+  readonly trafficToldMs: number;
+  readonly trafficSettleMs: number;
+  /** For requests to end, at most; what `stop_config.timeout` gives the program is the limit when it is less. */
+  readonly trafficDrainMs: number;
+  /** Between looks whether they have, and for the guest to say so. */
+  readonly trafficLookMs: number;
+  readonly trafficAskMs: number;
   /** After the signal that cannot be ignored, until the program is gone. */
   readonly afterKillMs: number;
   /** For the last output of a guest. */
@@ -31,6 +39,11 @@ export const defaultStepLimits: StepLimits = {
   vmmStartMs: 30_000,
   bootMs: 90_000,
   processStartMs: 30_000,
+  trafficToldMs: 2_000,
+  trafficSettleMs: 250,
+  trafficDrainMs: 60_000,
+  trafficLookMs: 50,
+  trafficAskMs: 2_000,
   afterKillMs: 3_000,
   drainMs: 2_000,
   powerOffMs: 5_000,

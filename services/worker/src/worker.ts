@@ -217,6 +217,7 @@ export class Worker {
       config,
       identity,
       store: this.#store,
+      outbox: this.#outbox,
       ledger,
       live: this.#live,
       disks: new ScratchDisks(paths.templates),

@@ -69,6 +69,10 @@ const is =
   (record: MachineRecord): boolean =>
     record.state === state;
 const target = ({ id }: DrillMachine) => ({ machine_id: id });
+/** Doors may serve it, so that its end waits for them. */
+const served = {
+  services: [{ protocol: "tcp", internal_port: 8080, ports: [{ port: 80, handlers: ["http"] }] }],
+};
 const sh = (script: string) => ({ init: { exec: ["/bin/sh", "-c", script] } });
 
 export const operations: readonly Operation[] = [
@@ -93,6 +97,7 @@ export const operations: readonly Operation[] = [
   {
     name: "stop",
     before: started,
+    config: served,
     ask: (node, machine) => node.command("stop", target(machine)),
     holds: is("stopped"),
   },
@@ -106,6 +111,7 @@ export const operations: readonly Operation[] = [
   {
     name: "update",
     before: started,
+    config: served,
     ask: (node, machine) =>
       node.command("update", {
         ...target(machine),
@@ -154,6 +160,7 @@ export const operations: readonly Operation[] = [
   {
     name: "force-destroy",
     before: started,
+    config: served,
     ask: (node, machine) => node.command("destroy", { ...target(machine), force: true }),
     holds: is("destroyed"),
   },
