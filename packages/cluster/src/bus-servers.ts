@@ -1,6 +1,6 @@
 /**
- * What only the agent of a bus host does with the servers of a cluster, through the account that is the servers' own:
- * look who is one, take one out for good, and have a server that goes hand over what it leads.
+ * What only the agent of a bus host does with the servers of a cluster, through the account that is the servers' own
+ * (operator-door.ts): look who is one, take one out for good, and have a server that goes hand over what it leads.
  *
  * A server that goes is not forgotten by itself: it counts for the majority until it is taken out. It is taken out by
  * the id that is computed from its name, as a leader that has started since the other went does not know the name.
@@ -63,32 +63,31 @@ export async function removeServer(operator: Bus, id: string): Promise<void> {
     throw new HearthError("unavailable", { message: `The bus keeps the server: ${error?.description}.` });
 }
 
-/** Names of the servers that this client's server has a connection with; an id, where a server does not say its name. */
-export async function connectedServers(operator: Bus): Promise<string[]> {
-  const id = operator.connection.info?.server_id ?? "";
-  const answer = await ask(operator, `$SYS.REQ.SERVER.${id}.ROUTEZ`, {});
-  const { routes } = (answer as { data?: { routes?: readonly { remote_id: string }[] } }).data ?? {};
-  const names = routes === undefined || routes.length === 0 ? new Map() : await serverNames(operator);
-  return (routes ?? []).map(({ remote_id }) => names.get(remote_id) ?? remote_id);
-}
-
-/** By the id that a server has until it ends; of those that answer while others do. */
-async function serverNames(operator: Bus): Promise<ReadonlyMap<string, string>> {
+/** By the name of each server: the names of those that it has a connection with, or the id of one that says no name. */
+export async function serverConnections(operator: Bus): Promise<ReadonlyMap<string, readonly string[]>> {
+  const answers: RoutesAnswer[] = [];
   try {
     const options = { strategy: "stall", stall: stallMs, maxWait: askLimitMs } as const;
-    const answers = await operator.connection.requestMany("$SYS.REQ.SERVER.PING", "", options);
-    const names = new Map<string, string>();
-    for await (const answer of answers) {
-      const { server } = answer.json<{ server: { id: string; name: string } }>();
-      names.set(server.id, server.name);
-    }
-    return names;
+    const heard = await operator.connection.requestMany("$SYS.REQ.SERVER.PING.ROUTEZ", "", options);
+    for await (const answer of heard) answers.push(answer.json<RoutesAnswer>());
   } catch (error) {
     throw busError(error);
   }
+  const names = new Map(answers.map(({ server }) => [server.id, server.name]));
+  return new Map(
+    answers.map(({ server, data }) => [
+      server.name,
+      (data?.routes ?? []).map(({ remote_id }) => names.get(remote_id) ?? remote_id),
+    ]),
+  );
 }
 
-/** Has others lead what this client's server leads, so that its end is no reason for an election. */
+interface RoutesAnswer {
+  readonly server: { readonly id: string; readonly name: string };
+  readonly data?: { readonly routes?: readonly { readonly remote_id: string }[] };
+}
+
+/** Has others lead what the server of that name leads, so that its end is no reason for an election. */
 export async function handOver(keeper: Bus, operator: Bus, name: string): Promise<void> {
   const group = await serverGroup(operator);
   if (group?.leader === name) await ask(operator, "$JS.API.META.LEADER.STEPDOWN", undefined);

@@ -8,6 +8,7 @@ import { apiUser } from "../bus-users.ts";
 import { ensureUserKey } from "../credentials.ts";
 import type { NatsCluster } from "../nats-config.ts";
 import { NatsServer, type NatsServerOptions } from "../nats-server.ts";
+import { openOperatorDoor } from "../operator-door.ts";
 import { keepStateStream, stateHealth } from "../state-keeper.ts";
 import { freePort } from "../test-server.ts";
 
@@ -19,7 +20,7 @@ export interface TestCluster extends AsyncDisposable {
   /** As an API; closed with the cluster. */
   connect(server: string): Promise<Bus>;
   /** As the agent of the server's host, with the stream and with the servers; closed with the cluster. */
-  agent(server: string): Promise<{ readonly keeper: Bus; readonly operator: Bus }>;
+  agent(server: string, change?: Partial<NatsCluster>): Promise<{ readonly keeper: Bus; readonly operator: Bus }>;
   /** Of a server of the cluster, or of another one that is to be one. */
   config(server: string, change?: Partial<NatsCluster>): NatsServerOptions;
   /** Where the servers find each other. */
@@ -38,7 +39,6 @@ export async function startTestCluster(): Promise<TestCluster> {
   const login = {
     users: [apiUser("n1", ensureUserKey(seed("api")))],
     keepers: [ensureUserKey(seed("keeper"))],
-    operators: [ensureUserKey(seed("operator"))],
   };
   const ports = new Map<string, { client: number; route: number }>();
   const first = ["s1", "s2", "s3"];
@@ -60,6 +60,7 @@ export async function startTestCluster(): Promise<TestCluster> {
     return bus;
   };
   const stop = async (): Promise<void> => {
+    for (const door of doors) await door[Symbol.asyncDispose]();
     for (const bus of buses) await bus.close();
     for (const server of servers.values()) await server.stop("SIGKILL");
     await rm(dir, { recursive: true, force: true });
@@ -70,10 +71,16 @@ export async function startTestCluster(): Promise<TestCluster> {
     await server.start();
     return server;
   };
-  const agent = async (server: string) => ({
-    keeper: await connect("keeper", server, "keeper"),
-    operator: await connect("operator", server, "operator"),
-  });
+  const doors: AsyncDisposable[] = [];
+  const agent = async (server: string, change: Partial<NatsCluster> = {}) => {
+    const { cluster } = config(server, change);
+    if (cluster === undefined) throw new Error("it is one of a cluster");
+    const key = { seedPath: seed("keeper"), key: ensureUserKey(seed("keeper")) };
+    const place = { dir: join(dir, `${server}-door`), port: await freePort() };
+    const door = await openOperatorDoor({ ...place, ...key, name: server, cluster });
+    doors.push(door);
+    return { keeper: await connect("keeper", server, "keeper"), operator: door.bus };
+  };
   try {
     for (const name of first) await start(name);
     const keeper = await connect("keeper", "s1", "keeper");
