@@ -1,3 +1,4 @@
+export { BackgroundLoop } from "./src/background-loop.ts";
 export { hostBootMs } from "./src/boot-clock.ts";
 export { leaveNothing } from "./src/leave-nothing.ts";
 export { releaseStartupMemory } from "./src/startup-memory.ts";

@@ -71,11 +71,12 @@ const onHost = (): string[] =>
     .map((line) => line.replace(/^\d+: (hth[0-9a-f]+).*/, "slot's link").replace(/^hth[0-9a-f]+.*/, "slot"))
     .sort();
 
-/** Not while slots are made or taken away. */
+/** Not while slots are made or taken away: one has its namespace for a moment before it has its link. */
 const atRest = (): Promise<string[]> =>
   until("the slots are ready", keptLimitMs, async () => {
     const found = onHost();
-    return found.filter((line) => line === "slot").length === readySlots ? found : undefined;
+    const count = (kind: string) => found.filter((line) => line === kind).length;
+    return count("slot") === readySlots && count("slot's link") === readySlots ? found : undefined;
   });
 
 /** Another slot may be on its way in place of one that was used. */

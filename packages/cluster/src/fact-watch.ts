@@ -6,6 +6,7 @@
  */
 import { setTimeout as delay } from "node:timers/promises";
 import { HearthError } from "@hearth/errors";
+import { BackgroundLoop } from "@hearth/process";
 import { DeliverPolicy, jetstream } from "@nats-io/jetstream";
 import type { Bus } from "./bus.ts";
 import { readValue } from "./fact-value.ts";
@@ -30,25 +31,22 @@ const askLimitMs = 5_000;
 
 export class FactWatch {
   readonly #options: FactWatchOptions;
-  readonly #stopping = new AbortController();
-  #loop: Promise<void> | undefined;
+  readonly #loop = new BackgroundLoop((signal) => this.#run(signal));
 
   constructor(options: FactWatchOptions) {
     this.#options = options;
   }
 
   start(): void {
-    this.#loop ??= this.#run();
+    this.#loop.start();
   }
 
   async stop(): Promise<void> {
-    this.#stopping.abort();
-    await this.#loop;
+    await this.#loop.stop();
   }
 
-  async #run(): Promise<void> {
+  async #run(signal: AbortSignal): Promise<void> {
     const { onError, retryMs = 2_000 } = this.#options;
-    const { signal } = this.#stopping;
     while (!signal.aborted) {
       try {
         await this.#turn(signal);

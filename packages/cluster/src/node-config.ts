@@ -94,6 +94,10 @@ export const NodeConfig = Type.Object(
           https: Type.Optional(port),
           /** Ports of the host that no app gets. */
           reserved: Type.Optional(Type.Array(port)),
+          /** Networks of load balancers that say by the PROXY protocol whose a connection is: `address/bits`. */
+          proxy_protocol_from: Type.Optional(
+            Type.Array(Type.String({ pattern: "^[0-9a-fA-F:.]+/[0-9]{1,3}$" }), { maxItems: 64 }),
+          ),
         },
         closed,
       ),

@@ -6,6 +6,7 @@ import Type from "typebox";
 import { DurationInput } from "./duration.ts";
 import { EgressPolicyInput } from "./egress.ts";
 import { PlacementConfig } from "./placement.ts";
+import { ServicePort } from "./port-config.ts";
 
 const closed = { additionalProperties: false } as const;
 const opt = Type.Optional;
@@ -79,20 +80,6 @@ const Check = Type.Object(
     tls_skip_verify: flag,
     tls_server_name: text,
     headers: opt(Type.Array(Type.Object({ name: text, values: texts }, closed))),
-  },
-  closed,
-);
-
-const ServicePort = Type.Object(
-  {
-    port: opt(port),
-    start_port: opt(port),
-    end_port: opt(port),
-    handlers: texts,
-    force_https: flag,
-    tls_options: open,
-    http_options: open,
-    proxy_proto_options: open,
   },
   closed,
 );

@@ -10,6 +10,7 @@ import { checkSpecs, withGoTimes } from "./check-spec.ts";
 import { MachineConfigInput } from "./config-schema.ts";
 import { formatGoDuration, parseDurationMs } from "./duration.ts";
 import { parseEgressPolicy } from "./egress.ts";
+import { checkPort, portFieldsNotActedOn } from "./port-config.ts";
 
 export interface GuestSize {
   readonly cpu_kind: "shared" | "performance";
@@ -63,8 +64,6 @@ export function fieldsNotActedOn(config: Partial<MachineConfigInput>): string[] 
   return [...whole, ...servicesNotActedOn(config.services ?? [])].sort();
 }
 
-const portOptions = ["tls_options", "http_options", "proxy_proto_options"] as const;
-
 /** What the front door does not do of what a service asks of it. */
 function servicesNotActedOn(services: NonNullable<MachineConfigInput["services"]>): string[] {
   return services.flatMap(({ protocol = "tcp", autostop, ports = [], checks = [] }, index) => {
@@ -73,14 +72,9 @@ function servicesNotActedOn(services: NonNullable<MachineConfigInput["services"]
       ...(protocol === "tcp" ? [] : [`${at}.protocol`]),
       ...(autostop === "suspend" ? [`${at}.autostop`] : []),
       ...checks.flatMap(({ kind }, check) => (kind === undefined ? [] : [`${at}.checks[${check}].kind`])),
-      ...ports.flatMap((port, place) => [
-        ...portOptions.flatMap((name) =>
-          isEmpty(port[name] ?? null) ? [] : [`${at}.ports[${place}].${name}`],
-        ),
-        ...((port.handlers ?? []).every((handler) => handler === "http" || handler === "tls")
-          ? []
-          : [`${at}.ports[${place}].handlers`]),
-      ]),
+      ...ports.flatMap((port, place) =>
+        portFieldsNotActedOn(port).map((name) => `${at}.ports[${place}].${name}`),
+      ),
     ];
   });
 }
@@ -101,6 +95,8 @@ export function parseMachineConfig(input: unknown): MachineConfig {
   checkFiles(given.files);
   parseEgressPolicy(given.network ?? {}, "network");
   checkSpecs(given);
+  for (const [index, { ports = [] }] of (given.services ?? []).entries())
+    for (const [place, port] of ports.entries()) checkPort(port, `services[${index}].ports[${place}]`);
   checkElsewhere(stripped);
   const rest = withGoTimes(given);
   const config: MachineConfig = { ...rest, guest: resolveGuest(size, guest) };

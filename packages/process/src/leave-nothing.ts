@@ -5,15 +5,22 @@
  */
 const made = new Set<() => Promise<unknown>>();
 const stoppedCode = 130;
+let isEnding = false;
 
 function undoAll(): void {
+  isEnding = true;
   const undoing = [...made].map(async (undo) => await undo());
   made.clear();
   void Promise.allSettled(undoing).finally(() => process.exit(stoppedCode));
 }
 
-/** Dispose of what is returned when it has been taken away. The first use takes SIGINT and SIGTERM for this. */
+/**
+ * To be called before anything is made. Dispose of what is returned when all of it has been taken away. The first use
+ * takes SIGINT and SIGTERM for this.
+ * @throws Error while the process is being ended: what is made then would stay
+ */
 export function leaveNothing(undo: () => Promise<unknown>): Disposable {
+  if (isEnding) throw new Error("The process is being ended; nothing more is made on the host.");
   if (made.size === 0) for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, undoAll);
   made.add(undo);
   return {

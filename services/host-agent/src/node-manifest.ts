@@ -49,6 +49,9 @@ export function planManifest({ settings, identity, host, kvm, busServers }: Mani
       http: settings.httpPort,
       https: settings.httpsPort,
       reserved: [settings.busPort, settings.routePort, settings.sshPort],
+      ...(settings.proxyProtocolFrom === undefined
+        ? {}
+        : { proxy_protocol_from: [...settings.proxyProtocolFrom] }),
     },
     nameservers: [resolver],
     // An operator may have the host ask the same resolver as its guests, which would then ask itself.

@@ -2,6 +2,7 @@
  * Where a node lives and what it is told, parsed once. An option of the caller counts before the environment,
  * and the environment before the default. Nothing else of this service reads the environment.
  */
+import { isIP } from "node:net";
 import { join, resolve } from "node:path";
 import { HearthError } from "@hearth/errors";
 import type { NodeLabels } from "@hearth/machine";
@@ -35,6 +36,8 @@ export interface AgentSettings {
   readonly httpPort: number;
   readonly httpsPort: number;
   readonly domain: string;
+  /** Networks of load balancers that say by the PROXY protocol whose a connection is. */
+  readonly proxyProtocolFrom?: readonly string[];
   readonly assetsDir: string;
   /** The folder of `services/`. */
   readonly servicesDir: string;
@@ -85,6 +88,7 @@ export function readSettings(
     httpPort: readPort("HEARTH_HTTP_PORT", env) ?? 80,
     httpsPort: readPort("HEARTH_HTTPS_PORT", env) ?? 443,
     domain: readDomain(env),
+    ...readProxyProtocolFrom(env),
     meshPort: readPort("HEARTH_MESH_PORT", env, 65_534) ?? 51_820,
     ...(address === undefined ? {} : { address }),
     ...(region === undefined ? {} : { region }),
@@ -106,6 +110,7 @@ export function settingsEnvironment(settings: AgentSettings): Record<string, str
     HEARTH_HTTP_PORT: String(settings.httpPort),
     HEARTH_HTTPS_PORT: String(settings.httpsPort),
     HEARTH_DOMAIN: settings.domain,
+    HEARTH_PROXY_PROTOCOL_FROM: settings.proxyProtocolFrom?.join(",") ?? "",
     HEARTH_MESH_PORT: String(settings.meshPort),
     ...(settings.address === undefined ? {} : { HEARTH_ADDRESS: settings.address }),
     ...(settings.region === undefined ? {} : { HEARTH_REGION: settings.region }),
@@ -145,6 +150,24 @@ function readDomain(env: NodeJS.ProcessEnv): string {
   const domain = env.HEARTH_DOMAIN || "hearth.localhost";
   if (/^[a-z0-9]([a-z0-9.-]{0,200}[a-z0-9])?$/.test(domain)) return domain;
   throw invalid("HEARTH_DOMAIN", `"${domain}" is no name in lower case, such as apps.example.com`);
+}
+
+/** Networks, parted by commas; an address alone is a network of one. */
+function readProxyProtocolFrom(env: NodeJS.ProcessEnv): Pick<AgentSettings, "proxyProtocolFrom"> {
+  const name = "HEARTH_PROXY_PROTOCOL_FROM";
+  const parts = (env[name] ?? "").split(",").map((part) => part.trim());
+  const sources = parts
+    .filter((part) => part !== "")
+    .map((part) => {
+      const [address = "", bits, more] = part.split("/");
+      const family = isIP(address);
+      const most = family === 6 ? 128 : 32;
+      const length = bits ?? String(most);
+      if (family === 0 || more !== undefined || !/^\d{1,3}$/.test(length) || Number(length) > most)
+        throw invalid(name, `"${part}" is no network, such as 192.0.2.0/24 or 2001:db8::/64`);
+      return `${address}/${length}`;
+    });
+  return sources.length === 0 ? {} : { proxyProtocolFrom: sources };
 }
 
 function readPort(name: string, env: NodeJS.ProcessEnv, last = 65_535): number | undefined {

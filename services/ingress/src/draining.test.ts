@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { Agent, type ServerResponse } from "node:http";
+import { text } from "node:stream/consumers";
 import { test } from "node:test";
 import { ask, begin } from "./testing-client.ts";
 import { startDoor } from "./testing-door.ts";
@@ -46,7 +47,7 @@ test("a request that is under way at a machine that leaves is answered whole, an
   for (let turn = 0; turn < 4; turn += 1) assert.equal((await ask(door.port)).body, "two");
   assert.equal(connection.destroyed, false, "what is under way goes on");
   response.end("and last");
-  assert.equal(await under.text(answer), "first and last");
+  assert.equal(await text(answer), "first and last");
   await closed;
 });
 

@@ -3,6 +3,7 @@
  * go to, not that of the machine: a machine that runs and fails its checks is `away`, as one that is stopping is.
  */
 import { type MachineFact, serviceAutostarts } from "@hearth/machine";
+import { type PortOptions, portOptionsOf } from "./port-options.ts";
 
 /**
  * ready: takes traffic. asleep: a start would make it ready. waking: it is started or replaced already, or has not
@@ -11,9 +12,7 @@ import { type MachineFact, serviceAutostarts } from "@hearth/machine";
  */
 export type EndpointState = "ready" | "asleep" | "waking" | "leaving" | "away" | "lost";
 
-export type PortHandler = "http" | "tls" | "proxy_proto";
-
-export interface PublicPort {
+export interface PublicPort extends PortOptions {
   readonly first: number;
   readonly last: number;
   readonly handlers: ReadonlySet<string>;
@@ -87,7 +86,8 @@ function serviceOf(service: ServiceInput, internalPort: number, autostart: boole
       if (first === undefined) return [];
       const last = given.port ?? given.end_port ?? first;
       const handlers = new Set((given.handlers ?? []).map((each) => each.toLowerCase()));
-      return [{ first, last, handlers, forceHttps: given.force_https === true }];
+      const forceHttps = given.force_https === true;
+      return [{ ...portOptionsOf(given), first, last, handlers, forceHttps }];
     }),
   };
 }

@@ -6,16 +6,22 @@
  * the first byte of an answer there is no way but on, or to break the connection off, so that nobody takes half of an
  * answer for a whole one.
  */
-import { PassThrough } from "node:stream";
-import type { Dispatcher } from "undici";
 import type { AccessEvent, AccessLog } from "./access-log.ts";
 import { type Balancer, Refused, type WaitReason } from "./balancer.ts";
 import type { LoadedPlace } from "./choose-place.ts";
-import { type ForwardedHead, headersToClient, trailersToClient } from "./forward-headers.ts";
+import { type ForwardedHead, headersToClient, trailersOnward } from "./forward-headers.ts";
 import type { GuestPools } from "./guest-pools.ts";
+import {
+  asHeaderList,
+  type GuestControl,
+  type GuestHandler,
+  NotActedOn,
+  StreamReset,
+} from "./guest-request.ts";
 import type { IngressLimits } from "./limits.ts";
 import { type ClientRequest, type ClientResponse, type RefusalCode, refusalHead } from "./refusal.ts";
-import { addTrailers, breakOff, endWith, lingerAfter, writeChunk, writeHead } from "./response.ts";
+import { RequestBody } from "./request-body.ts";
+import { addTrailers, breakOff, endWith, lingerAfter, setIdle, writeChunk, writeHead } from "./response.ts";
 import type { LoadedTarget } from "./targets.ts";
 
 export interface ExchangeDeps {
@@ -40,7 +46,7 @@ const repeatable = new Set(["GET", "HEAD", "OPTIONS"]);
 const joinedBytes = 16 * 1024;
 const clientLeft = new Error("The client went away.");
 
-export class Exchange implements Dispatcher.DispatchHandler {
+export class Exchange implements GuestHandler {
   readonly #deps: ExchangeDeps;
   readonly #request: ClientRequest;
   readonly #response: ClientResponse;
@@ -49,15 +55,15 @@ export class Exchange implements Dispatcher.DispatchHandler {
   readonly #gone = new AbortController();
   readonly #beganMs = performance.now();
   readonly #goOn: (() => void) | undefined;
-  #body: PassThrough | undefined;
+  #body: RequestBody | undefined;
+  #refusals = 0;
   #place: LoadedPlace | undefined;
   #failed: Refused | undefined;
   #placedMs = 0;
   #answeredMs = 0;
   #sent = false;
-  #controller: Dispatcher.DispatchController | undefined;
+  #controller: GuestControl | undefined;
   #whyWaited: WaitReason | undefined;
-  #bytesIn = 0;
   #bytesOut = 0;
   #held: Buffer | undefined;
   #isOver = false;
@@ -78,9 +84,8 @@ export class Exchange implements Dispatcher.DispatchHandler {
 
   start(): void {
     this.#response.on("drain", () => this.#controller?.resume());
-    this.#response.on("close", () => {
-      if (!this.#response.writableFinished) this.#end({ reason: "client_left" });
-    });
+    // A stream of HTTP/2 that its client has reset looks finished, so what counts is whether the answer was given.
+    this.#response.on("close", () => this.#end({ reason: "client_left" }));
     this.#findPlace();
   }
 
@@ -108,58 +113,45 @@ export class Exchange implements Dispatcher.DispatchHandler {
     this.#placedMs = performance.now();
     this.#sent = false;
     this.#tried.add(place.endpoint.id);
-    const { address } = place.endpoint;
+    const { path, head } = this.#facts;
+    const { headers } = head;
+    const method = this.#request.method ?? "";
+    const { limits } = this.#deps;
+    const { idleMs = limits.idleMs } = place.port?.http ?? {};
+    if (idleMs !== limits.idleMs) setIdle(this.#response, idleMs);
     try {
-      this.#deps.pools.pool(address, place.service.internalPort).dispatch(
-        {
-          path: this.#facts.path,
-          method: this.#request.method as Dispatcher.HttpMethod,
-          headers: this.#facts.head.headers,
-          body: this.#facts.hasBody ? this.#bodyStream() : null,
-        },
-        this,
-      );
+      const body = this.#facts.hasBody ? this.#bodyOf() : undefined;
+      this.#deps.pools.dispatch(place, { method, path, headers, body, idleMs }, this);
     } catch (error) {
       this.onResponseError(undefined, error as Error);
     }
   }
 
-  /** Not the request itself: what sends it would destroy it, and with it the connection that the answer goes to. */
-  #bodyStream(): PassThrough {
+  #bodyOf(): RequestBody {
     if (this.#body !== undefined) return this.#body;
-    const body = new PassThrough();
     this.#goOn?.();
-    const limit = this.#deps.limits.bodyBytes;
-    this.#request.on("data", (chunk: Buffer) => {
-      this.#bytesIn += chunk.length;
-      if (this.#bytesIn > limit) this.#refuse("body_too_large");
-    });
-    this.#request.pipe(body);
-    // Nobody else listens once it has been given up.
-    body.on("error", () => undefined);
-    this.#body = body;
-    return body;
+    const { bodyBytes: limitBytes, keptBodyBytes: keptBytes } = this.#deps.limits;
+    const tooLong = (): void => this.#refuse("body_too_large");
+    this.#body = new RequestBody(this.#request, { limitBytes, keptBytes, tooLong });
+    return this.#body;
   }
 
-  onRequestStart(controller: Dispatcher.DispatchController): void {
+  onRequestStart(controller: GuestControl): void {
     this.#controller = controller;
     this.#sent = true;
     if (this.#isOver) controller.abort(clientLeft);
   }
 
-  onResponseStart(
-    controller: Dispatcher.DispatchController,
-    status: number,
-    _headers: unknown,
-    message = "",
-  ): void {
+  onResponseStart(controller: GuestControl, status: number, _headers: unknown, message = ""): void {
     if (status < 200) return;
     this.#answeredMs = performance.now();
-    const raw = controller.rawHeaders as readonly (Buffer | string)[];
-    writeHead(this.#response, status, message, headersToClient(raw, this.#facts.head.requestId));
+    this.#body?.forget();
+    const { requestId } = this.#facts.head;
+    const headers = headersToClient(asHeaderList(controller.rawHeaders), requestId, this.#place?.port?.http);
+    writeHead(this.#response, status, message, headers, controller.isWhole);
   }
 
-  onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
+  onResponseData(controller: GuestControl, chunk: Buffer): void {
     this.#bytesOut += chunk.length;
     if (this.#bytesOut === chunk.length && chunk.length <= joinedBytes) {
       // Most answers are whole by the time that this turn of the parser ends: then head and body are one write.
@@ -177,10 +169,8 @@ export class Exchange implements Dispatcher.DispatchHandler {
     if (held !== undefined && !writeChunk(this.#response, held)) this.#controller?.pause();
   }
 
-  onResponseEnd(controller: Dispatcher.DispatchController): void {
-    const trailers = controller.rawTrailers as readonly (Buffer | string)[] | undefined;
-    if (trailers !== undefined && trailers !== null && trailers.length > 0)
-      addTrailers(this.#response, trailersToClient(trailers));
+  onResponseEnd(controller: GuestControl): void {
+    addTrailers(this.#response, trailersOnward(asHeaderList(controller.rawTrailers)));
     const held = this.#held;
     this.#held = undefined;
     endWith(this.#response, held?.toString("latin1") ?? "", "latin1");
@@ -195,11 +185,13 @@ export class Exchange implements Dispatcher.DispatchHandler {
     const { code = "" } = error as NodeJS.ErrnoException;
     const why = code || error.message;
     if (this.#response.headersSent) {
-      this.#end({ reason: "guest_broke", why });
+      const rstCode = error instanceof StreamReset ? error.rstCode : undefined;
+      this.#end({ reason: "guest_broke", why }, rstCode);
       return;
     }
     const early = !this.#sent && place !== undefined;
     const reason = reasonOf(code) ?? (early ? this.#deps.balancer.refusalOf(place, error) : "guest_broke");
+    if (error instanceof NotActedOn && place !== undefined) this.#ofNoAccount(place);
     if (place !== undefined && reason !== "guest_slow" && this.#mayRepeat()) {
       this.#failed = new Refused(reason, why);
       this.#place = undefined;
@@ -214,9 +206,16 @@ export class Exchange implements Dispatcher.DispatchHandler {
     this.#refuse(reason, why);
   }
 
+  /** The guest did not act on it, as one that closes its connection does: it may well take it on the next. */
+  #ofNoAccount(place: LoadedPlace): void {
+    this.#sent = false;
+    this.#refusals += 1;
+    this.#tried.delete(place.endpoint.id);
+  }
+
   #mayRepeat(): boolean {
-    if (this.#tried.size >= this.#deps.limits.attempts) return false;
-    if (this.#body?.destroyed === true || this.#body?.readableDidRead === true) return false;
+    if (this.#tried.size + this.#refusals >= this.#deps.limits.attempts) return false;
+    if (this.#body?.canRepeat === false) return false;
     return !this.#sent || (repeatable.has(this.#request.method ?? "") && !this.#facts.hasBody);
   }
 
@@ -245,12 +244,12 @@ export class Exchange implements Dispatcher.DispatchHandler {
   }
 
   /** Breaks off on both sides. */
-  #end(told: Pick<AccessEvent, "reason" | "why">): void {
+  #end(told: Pick<AccessEvent, "reason" | "why">, rstCode?: number): void {
     if (this.#isOver) return;
     this.#finish(told);
     this.#gone.abort(clientLeft);
     this.#controller?.abort(clientLeft);
-    breakOff(this.#response);
+    breakOff(this.#response, rstCode);
   }
 
   #finish(told: Pick<AccessEvent, "reason" | "why">): void {
@@ -258,7 +257,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
     this.#isOver = true;
     const place = this.#place;
     if (place !== undefined) this.#deps.balancer.release(place);
-    if (this.#body !== undefined) this.#request.unpipe(this.#body);
+    this.#body?.close();
     const { target, head, path, host, client } = this.#facts;
     const query = path.indexOf("?");
     const since = (fromMs: number, toMs: number): number => Math.round((toMs - fromMs) * 1000) / 1000;
@@ -275,12 +274,12 @@ export class Exchange implements Dispatcher.DispatchHandler {
       ...(place === undefined ? {} : { machine_id: place.endpoint.id }),
       request_id: head.requestId,
       trace_id: head.traceId,
-      attempts: this.#tried.size,
+      attempts: this.#tried.size + this.#refusals,
       ...(this.#placedMs === 0 ? {} : { wait_ms: since(this.#beganMs, this.#placedMs) }),
       ...(this.#whyWaited === undefined ? {} : { why_waited: this.#whyWaited }),
       ...(this.#answeredMs === 0 ? {} : { upstream_ms: since(this.#placedMs, this.#answeredMs) }),
       duration_ms: since(this.#beganMs, performance.now()),
-      bytes_in: this.#bytesIn,
+      bytes_in: this.#body?.bytes ?? 0,
       bytes_out: this.#bytesOut,
       ...told,
     });
@@ -290,6 +289,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
 /** What a guest did wrong; undefined where the connection failed. */
 function reasonOf(code: string): RefusalCode | undefined {
   if (code === "UND_ERR_HEADERS_TIMEOUT") return "guest_slow";
+  if (code === "STREAMS_IN_USE") return "overloaded";
   if (code.startsWith("HPE_") || code === "UND_ERR_HEADERS_OVERFLOW" || code.startsWith("ERR_"))
     return "guest_invalid";
   return undefined;

@@ -10,6 +10,8 @@ import type { RouteTable } from "./route-table.ts";
 export interface Place {
   readonly endpoint: Endpoint;
   readonly service: Service;
+  /** By which it was asked for; undefined where nothing was asked for. */
+  readonly port?: PublicPort;
 }
 
 export interface Target {
@@ -42,16 +44,18 @@ export function findTarget(table: RouteTable, { host, domain, publicPort }: Aske
   );
   if (service === undefined) return undefined;
   const route = `${name.internalPort}-${name.machineId}`;
-  return { app: endpoint.app, route, forceHttps: false, passThrough: false, places: [{ endpoint, service }] };
+  const [port] = service.ports;
+  const place = { endpoint, service, ...(port && { port }) };
+  return { app: endpoint.app, route, forceHttps: false, passThrough: false, places: [place] };
 }
 
 /** Of an app, at a public port. */
 export function appTarget(table: RouteTable, app: string, publicPort: number): Target | undefined {
-  const found: { readonly place: Place; readonly port: PublicPort }[] = [];
+  const found: (Place & { readonly port: PublicPort })[] = [];
   for (const endpoint of table.ofApp(app))
     for (const service of endpoint.services) {
       const port = service.ports.find(({ first, last }) => first <= publicPort && publicPort <= last);
-      if (port !== undefined) found.push({ place: { endpoint, service }, port });
+      if (port !== undefined) found.push({ endpoint, service, port });
     }
   const [first] = found;
   if (first === undefined) return undefined;
@@ -61,6 +65,6 @@ export function appTarget(table: RouteTable, app: string, publicPort: number): T
     // During an update both versions are there, and the stricter one counts.
     forceHttps: found.some(({ port }) => port.forceHttps),
     passThrough: !first.port.handlers.has("http") && !first.port.handlers.has("tls"),
-    places: found.map(({ place }) => place),
+    places: found,
   };
 }

@@ -6,6 +6,7 @@
  * as the same name.
  */
 import { randomBytes } from "node:crypto";
+import type { HttpOptions } from "./port-options.ts";
 
 const hopByHop = new Set([
   ...["connection", "keep-alive", "proxy-connection", "proxy-authenticate", "proxy-authorization"],
@@ -27,6 +28,8 @@ export interface ClientFacts {
   /** Public port of the listener. */
   readonly port: number;
 }
+
+export type ResponseWish = Pick<HttpOptions, "isPristine" | "removed" | "added">;
 
 export interface ForwardedHead {
   readonly headers: string[];
@@ -72,8 +75,15 @@ export function headersToGuest(raw: readonly string[], client: ClientFacts): For
   return { headers, requestId, traceId };
 }
 
-/** @param raw name, value, name, value, as bytes or as text */
-export function headersToClient(raw: readonly (Buffer | string)[], requestId: string): string[] {
+/**
+ * @param raw name, value, name, value, as bytes or as text
+ * @param wish what the service wants of its answers
+ */
+export function headersToClient(
+  raw: readonly (Buffer | string)[],
+  requestId: string,
+  wish?: ResponseWish,
+): string[] {
   const texts = raw.map((each) => (typeof each === "string" ? each : each.toString("latin1")));
   const nominated = nominatedIn(texts);
   const headers: string[] = [];
@@ -85,8 +95,15 @@ export function headersToClient(raw: readonly (Buffer | string)[], requestId: st
     hasRequestId ||= lower === "x-request-id";
     headers.push(name, texts[at + 1] ?? "");
   }
-  if (!hasRequestId) headers.push("x-request-id", requestId);
-  return headers;
+  if (!hasRequestId && wish?.isPristine !== true) headers.push("x-request-id", requestId);
+  return wish === undefined || wish.removed.size === 0 ? headers : withWish(headers, wish);
+}
+
+function withWish(headers: readonly string[], { removed, added }: ResponseWish): string[] {
+  const kept: string[] = [];
+  for (let at = 0; at < headers.length; at += 2)
+    if (!removed.has((headers[at] ?? "").toLowerCase())) kept.push(headers[at] ?? "", headers[at + 1] ?? "");
+  return [...kept, ...added];
 }
 
 /** Trailers may not frame or route a message, or say who somebody is (RFC 9110 6.5.1). */
@@ -95,7 +112,8 @@ const noTrailer = new Set([
   ...["authorization", "set-cookie", "cookie", "cache-control", "location", "www-authenticate"],
 ]);
 
-export function trailersToClient(raw: readonly (Buffer | string)[]): [string, string][] {
+/** In either direction. */
+export function trailersOnward(raw: readonly (Buffer | string)[]): [string, string][] {
   const trailers: [string, string][] = [];
   for (let at = 0; at + 1 < raw.length; at += 2) {
     const name = String(raw[at]);

@@ -22,7 +22,7 @@ export const serverOptions = (limits: IngressLimits): ServerOptions => ({
   // A body may take as long as it moves.
   requestTimeout: 0,
   keepAliveTimeout: limits.keepAliveMs,
-  connectionsCheckingInterval: Math.min(5_000, Math.max(100, limits.headersMs / 3)),
+  connectionsCheckingInterval: Math.min(5_000, Math.max(100, Math.floor(limits.headersMs / 3))),
   noDelay: true,
   // Any other protocol is not spoken here, and RFC 9110 7.8 lets a server ignore what a client would rather speak.
   shouldUpgradeCallback: (request) => request.headers.upgrade?.toLowerCase() === "websocket",

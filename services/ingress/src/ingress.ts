@@ -5,7 +5,14 @@
  * The ports of HTTP and HTTPS are shared by all apps by name; any other port belongs to one app.
  */
 import { once } from "node:events";
-import { type AddressInfo, createServer, type Server as NetServer, type Socket } from "node:net";
+import type { Server as HttpServer } from "node:http";
+import {
+  type AddressInfo,
+  type BlockList,
+  createServer,
+  type Server as NetServer,
+  type Socket,
+} from "node:net";
 import { type AppFact, factKeys } from "@hearth/machine";
 import type { AccessLog } from "./access-log.ts";
 import { idlePlace } from "./autostop.ts";
@@ -23,6 +30,7 @@ import type { IngressLimits } from "./limits.ts";
 import type { KeyAndCertificate } from "./local-ca.ts";
 import { noOtherLoads, type OtherLoads } from "./other-loads.ts";
 import { PortClaims, type PortOwner } from "./port-claims.ts";
+import { isTrusted, receiveProxied } from "./proxied-socket.ts";
 import { type RouteFacts, RouteTable } from "./route-table.ts";
 import { Targets } from "./targets.ts";
 import { TcpPorts } from "./tcp-ports.ts";
@@ -39,6 +47,8 @@ export interface IngressDeps {
   readonly limits: IngressLimits;
   readonly accessLog: AccessLog;
   readonly log: (fields: object, text: string) => void;
+  /** Sources whose connections begin with a header of the PROXY protocol; none when absent. */
+  readonly proxiedFrom?: BlockList;
   /** Makes a certificate for these names. */
   readonly issue: (names: readonly string[]) => Promise<KeyAndCertificate>;
   /** The worker that has the machine starts it. */
@@ -79,6 +89,7 @@ export class Ingress {
   readonly #servers: NetServer[] = [];
   readonly #sockets = new Set<Socket>();
   readonly #timers: NodeJS.Timeout[] = [];
+  #plain: HttpServer | undefined;
   #front: TlsFront | undefined;
   #shown: KeyAndCertificate | undefined;
   #tcpPorts: TcpPorts | undefined;
@@ -148,18 +159,23 @@ export class Ingress {
 
   async #open({ host, http, https, reserved = [] }: IngressPorts) {
     const { limits, log } = this.#deps;
-    const secure = createServer({ allowHalfOpen: true, noDelay: true }, (socket) =>
-      this.#serveSecure(socket),
-    );
+    const options = { allowHalfOpen: true, noDelay: true };
+    const secure = createServer(options, (socket) => this.#identify(socket, () => this.#serveSecure(socket)));
     const httpsPort = await this.#listen(secure, host, https);
     const listener = { publicPort: 443, httpsPort, secure: true };
     this.#front = createTlsFront({
       ...{ proxy: this.#proxy, certificates: this.#certificates, limits, log },
+      alpnOf: (name) => this.#targets.find(name, 443)?.places[0]?.port?.alpn,
       listener,
     });
     const plain = createHttpServer(this.#proxy, limits, { ...listener, publicPort: 80, secure: false });
-    plain.prependListener("connection", (socket: Socket) => void this.#admit(socket));
-    const httpPort = await this.#listen(plain, host, http);
+    this.#plain = plain;
+    // It is given its connections, and Node begins to hold these to their limits when it is told that a server listens.
+    plain.emit("listening");
+    const open = createServer(options, (socket) =>
+      this.#identify(socket, () => this.#admit(socket) && plain.emit("connection", socket)),
+    );
+    const httpPort = await this.#listen(open, host, http);
     this.#tcpPorts = new TcpPorts({
       ...{ claims: this.#claims, host, log },
       rule: {
@@ -167,8 +183,9 @@ export class Ingress {
         max: limits.tcpPorts,
         createdMs: (app) => this.#createdMs(app),
       },
-      admit: (socket) => this.#admit(socket),
-      serve: (socket, port, owner) => void this.#serveTcp(socket, port, owner),
+      admit: () => true,
+      serve: (socket, port, owner) =>
+        this.#identify(socket, () => this.#admit(socket) && this.#serveTcp(socket, port, owner)),
     });
     await this.#tcpPorts.start();
     await this.#keepCertificate();
@@ -211,8 +228,8 @@ export class Ingress {
       (server) => new Promise<void>((resolve) => server.close(() => resolve())),
     );
     await this.#tcpPorts?.stop();
-    for (const server of this.#servers)
-      (server as { closeIdleConnections?: () => void }).closeIdleConnections?.();
+    // It closes what is idle; that it does not listen is no news.
+    this.#plain?.close(() => undefined);
     this.#front?.drain();
     this.balancer.stop();
     const limit = setTimeout(() => {
@@ -294,13 +311,21 @@ export class Ingress {
       void relayConnection(this.#relayDeps, { stream: socket, socket, find, protocol: "tcp" });
       return;
     }
-    this.#front?.secure(socket, (stream) => {
+    const alpn = find()?.places[0]?.port?.alpn ?? [];
+    this.#front?.secure(socket, alpn, (stream) => {
       void relayConnection(this.#relayDeps, { stream, socket, find, protocol: "tls" });
     });
   }
 
   get #relayDeps() {
     return { balancer: this.balancer, limits: this.#deps.limits, log: this.#accessLog };
+  }
+
+  /** First of all it is found out whose the connection is; the limits go by it. */
+  #identify(socket: Socket, ready: () => unknown): void {
+    const { proxiedFrom, limits } = this.#deps;
+    if (proxiedFrom === undefined || !isTrusted(proxiedFrom, socket)) ready();
+    else receiveProxied(socket, limits, ready);
   }
 
   #admit(socket: Socket): boolean {

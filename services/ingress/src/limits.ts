@@ -27,12 +27,22 @@ export const defaultLimits = {
   /** Streams of one HTTP/2 connection, and resets of streams that a client may do in ten seconds. */
   streams: 128,
   streamResets: 200,
+  /** What is under way for a stream that the door does not read yet, and for a connection. */
+  http2WindowBytes: 256 * kib,
+  http2ConnectionWindowBytes: 1024 * kib,
+  /** MiB of state that Node holds for one connection of HTTP/2. */
+  http2SessionMib: 16,
   tlsHandshakeMs: 10_000,
   /** To a guest. A second machine is tried in the same request, so this is short. */
   connectMs: 3_000,
   /** Idle connections to guests close before most servers (Node: 5 s) would. */
   guestKeepAliveMs: 4_000,
   guestConnections: 512,
+  /** Connections of HTTP/2 to one service of a machine, and streams on each where the guest allows more. */
+  guestHttp2Connections: 16,
+  guestStreams: 256,
+  /** Of a request's body, while no guest has answered: so much can be sent again to one that says it did not act on it. */
+  keptBodyBytes: 16 * kib,
   /** Machines tried for one request. */
   attempts: 3,
   /** A machine that could not be connected to is passed over for so long. */

@@ -37,6 +37,7 @@ const ingress = new Ingress({
   replica: state.replica,
   nodeId: node.node_id,
   domain,
+  ...(config.proxiedFrom === undefined ? {} : { proxiedFrom: config.proxiedFrom }),
   limits: defaultLimits,
   accessLog: (event) => access.info(event, event.event),
   log: (fields, text) => logger.info(fields, text),

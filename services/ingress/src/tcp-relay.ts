@@ -1,18 +1,19 @@
 /**
  * A connection that is forwarded as bytes: it gets a machine as a request does, is joined with it, and half-close is
- * kept. A machine that does not take the connection is passed over while nothing was sent to it.
+ * kept.
  */
-import { connect, type Socket } from "node:net";
+import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
-import { setTimeout as delay } from "node:timers/promises";
 import type { AccessLog } from "./access-log.ts";
 import { type Balancer, Refused, type WaitReason } from "./balancer.ts";
 import type { LoadedPlace } from "./choose-place.ts";
-import { clientAddress } from "./client-address.ts";
+import { clientAddress, connectionOf } from "./client-address.ts";
+import { connectGuest } from "./connect-guest.ts";
+import { findGuest } from "./find-guest.ts";
 import { joinStreams } from "./join-streams.ts";
 import type { IngressLimits } from "./limits.ts";
+import { writeProxyHeader } from "./proxy-protocol.ts";
 import type { LoadedTarget } from "./targets.ts";
-import { connectTimeout } from "./unreachable.ts";
 
 export interface TcpRelayDeps {
   readonly balancer: Balancer;
@@ -47,10 +48,14 @@ export async function relayConnection(deps: TcpRelayDeps, asked: RelayRequest): 
     whyWaited ??= why;
   };
   try {
-    const found = await connected(deps, { find, tried, waits, signal: gone.signal });
+    const { signal } = gone;
+    const limitMs = deps.limits.connectMs;
+    const found = await findGuest(deps, { find, tried, waits, signal }, (each) =>
+      connect(each, socket, { limitMs, signal }),
+    );
     place = found.place;
     waitMs = performance.now() - beganMs;
-    const failed = await joinStreams(stream, found.guest, deps.limits.tunnelIdleMs);
+    const failed = await joinStreams(stream, found.made, deps.limits.tunnelIdleMs);
     if (failed !== undefined) told = { reason: "broken_off", why: failed.message };
   } catch (error) {
     const code = error instanceof Refused ? error.code : "guest_refused";
@@ -75,68 +80,15 @@ export async function relayConnection(deps: TcpRelayDeps, asked: RelayRequest): 
   });
 }
 
-interface Search {
-  readonly find: () => LoadedTarget | undefined;
-  readonly tried: Set<string>;
-  readonly waits: (why: WaitReason) => void;
-  readonly signal: AbortSignal;
-}
-
-async function connected(
-  { balancer, limits }: TcpRelayDeps,
-  { find, tried, waits, signal }: Search,
-): Promise<{ readonly place: LoadedPlace; readonly guest: Socket }> {
-  for (;;) {
-    const place = await balancer.acquire(find, tried, signal, waits);
-    tried.add(place.endpoint.id);
-    try {
-      return { place, guest: await connectTo(place, limits.connectMs, signal) };
-    } catch (error) {
-      balancer.avoid(place, error);
-      balancer.release(place);
-      if (tried.size >= limits.attempts || signal.aborted)
-        throw new Refused(balancer.refusalOf(place, error), (error as Error).message);
-      if (balancer.isSettling(place, error)) {
-        tried.delete(place.endpoint.id);
-        await delay(limits.settleRetryMs);
-      }
-    }
-  }
-}
-
-function connectTo(
-  { endpoint, service }: LoadedPlace,
-  limitMs: number,
-  signal: AbortSignal,
+/** The machine gets the connection; where its service wants to know whose it is, it gets that first. */
+async function connect(
+  { endpoint, service, port }: LoadedPlace,
+  socket: Socket,
+  { limitMs, signal }: { readonly limitMs: number; readonly signal: AbortSignal },
 ): Promise<Socket> {
-  return new Promise((resolve, reject) => {
-    const guest = connect({
-      host: endpoint.address,
-      port: service.internalPort,
-      allowHalfOpen: true,
-      noDelay: true,
-    });
-    const end = (error: Error): void => {
-      guest.destroy();
-      reject(error);
-    };
-    const timer = setTimeout(() => end(connectTimeout()), limitMs);
-    const abort = (): void => end(signal.reason as Error);
-    const settle = (): void => {
-      clearTimeout(timer);
-      signal.removeEventListener("abort", abort);
-    };
-    if (signal.aborted) return end(signal.reason as Error);
-    signal.addEventListener("abort", abort, { once: true });
-    guest.once("error", (error) => {
-      settle();
-      reject(error);
-    });
-    guest.once("connect", () => {
-      settle();
-      guest.removeAllListeners("error");
-      resolve(guest);
-    });
-    guest.once("close", settle);
-  });
+  const address = { address: endpoint.address, port: service.internalPort };
+  const guest = await connectGuest(address, { limitMs, signal, halfOpen: true });
+  if (port?.handlers.has("proxy_proto") === true)
+    guest.write(writeProxyHeader(port.proxyVersion, connectionOf(socket)));
+  return guest;
 }

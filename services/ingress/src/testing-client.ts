@@ -11,12 +11,12 @@ export function begin(port: number, options: RequestOptions = {}) {
   const asking = httpRequest({ port, host: "127.0.0.1", ...options, headers });
   const answer = once(asking, "response").then(([got]) => got as IncomingMessage);
   answer.catch(() => undefined);
-  return { asking, answer, text };
+  return { asking, answer };
 }
 
 export async function ask(port: number, options: RequestOptions = {}, body?: string) {
   const { asking, answer } = begin(port, options);
   asking.end(body);
   const got = await answer;
-  return { status: got.statusCode, headers: got.headers, body: await text(got) };
+  return { status: got.statusCode, headers: got.headers, body: await text(got), trailers: got.trailers };
 }

@@ -6,6 +6,7 @@ import { type AddressInfo, connect, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { AccessEvent } from "./access-log.ts";
+import { blockListOf } from "./config.ts";
 import { Ingress } from "./ingress.ts";
 import { defaultLimits, type IngressLimits } from "./limits.ts";
 import { type KeyAndCertificate, LocalCa } from "./local-ca.ts";
@@ -26,6 +27,7 @@ export async function closedPort(): Promise<number> {
 export interface DoorOptions {
   readonly issue?: (names: readonly string[]) => Promise<KeyAndCertificate>;
   readonly limits?: Partial<IngressLimits>;
+  readonly proxiedFrom?: readonly string[];
   readonly startMachine?: (id: string, nodeId: string) => Promise<void>;
   readonly stopMachine?: (id: string) => Promise<void>;
   readonly tellUsed?: (nodeId: string, machineIds: readonly string[]) => Promise<void>;
@@ -43,6 +45,7 @@ export async function startDoor(options: DoorOptions = {}) {
     replica: memory.replica,
     nodeId: "n1",
     domain: testDomain,
+    ...(options.proxiedFrom === undefined ? {} : { proxiedFrom: blockListOf(options.proxiedFrom) }),
     limits: { ...defaultLimits, drainMs: 200, settleMs: 0, ...options.limits },
     accessLog: (event) => {
       events.push(event);
@@ -104,6 +107,13 @@ export async function sendRaw(port: number, bytes: string): Promise<string> {
   socket.on("error", () => undefined);
   await once(socket, "connect");
   socket.write(bytes, "latin1");
-  await once(socket, "close", { signal: AbortSignal.timeout(10_000) });
+  await new Promise<void>((resolve, reject) => {
+    const timer = setTimeout(() => reject(new Error(`still open: ${JSON.stringify(bytes)}`)), 10_000);
+    // Not `once`: a reset is an end as well.
+    socket.once("close", () => {
+      clearTimeout(timer);
+      resolve();
+    });
+  }).finally(() => socket.destroy());
   return text;
 }

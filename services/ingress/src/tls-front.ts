@@ -33,6 +33,8 @@ export interface TlsFrontDeps {
   readonly certificates: Certificates;
   readonly limits: IngressLimits;
   readonly listener: Listener;
+  /** The protocols that the service of this name wants offered; all that are spoken here when undefined. */
+  readonly alpnOf: (name: string) => readonly string[] | undefined;
   readonly log: (fields: object, text: string) => void;
 }
 
@@ -41,23 +43,35 @@ export interface TlsFront {
   readonly server: TlsServer;
   /** What clients get that name nobody. */
   setFallback(pair: KeyAndCertificate): void;
-  /** For a port that speaks another protocol within TLS. */
-  secure(socket: Socket, ready: (stream: TLSSocket) => void): void;
+  /** For a port that speaks another protocol within TLS; none of these is offered where there are none. */
+  secure(socket: Socket, alpn: readonly string[], ready: (stream: TLSSocket) => void): void;
   /** No new request on any connection; those under way go on. */
   drain(): void;
 }
 
-const window = 1024 * 1024;
+const spoken: readonly string[] = ["h2", "http/1.1"];
+
+/** The server's first choice; without one the client gets an alert (RFC 7301 3.2). */
+const agreed = (wanted: readonly string[], offered: readonly string[]): string | undefined =>
+  wanted.find((each) => offered.includes(each));
+
 const resetWindowMs = 10_000;
 
-export function createTlsFront({ proxy, certificates, limits, listener, log }: TlsFrontDeps): TlsFront {
+export function createTlsFront({
+  proxy,
+  certificates,
+  limits,
+  listener,
+  alpnOf,
+  log,
+}: TlsFrontDeps): TlsFront {
   const http1 = createHttpServer(proxy, limits, listener);
   // It listens nowhere, and Node begins to hold connections to their limits when it is told that a server listens.
   http1.emit("listening");
   const sessions = new Set<ServerHttp2Session>();
   const http2 = createHttp2Server({
     maxHeaderListPairs: limits.headers,
-    maxSessionMemory: 16,
+    maxSessionMemory: limits.http2SessionMib,
     maxSessionInvalidFrames: 100,
     maxSessionRejectedStreams: 100,
     maxSettings: 32,
@@ -65,7 +79,7 @@ export function createTlsFront({ proxy, certificates, limits, listener, log }: T
     settings: {
       maxConcurrentStreams: limits.streams,
       maxHeaderListSize: limits.headerBytes,
-      initialWindowSize: window,
+      initialWindowSize: limits.http2WindowBytes,
       enablePush: false,
     },
   } as Parameters<typeof createHttp2Server>[0]);
@@ -80,7 +94,7 @@ export function createTlsFront({ proxy, certificates, limits, listener, log }: T
     );
   };
   const server = createTlsServer({
-    ALPNProtocols: ["h2", "http/1.1"],
+    ALPNCallback: ({ servername, protocols }) => agreed(alpnOf(servername) ?? spoken, protocols),
     minVersion: "TLSv1.2",
     handshakeTimeout: limits.tlsHandshakeMs,
     SNICallback: byName,
@@ -102,8 +116,12 @@ export function createTlsFront({ proxy, certificates, limits, listener, log }: T
       fallback = createSecureContext({ key, cert, minVersion: "TLSv1.2" });
       server.setSecureContext({ key, cert, minVersion: "TLSv1.2" });
     },
-    secure: (socket, ready) => {
-      const options = { isServer: true, SNICallback: byName, ...(fallback && { secureContext: fallback }) };
+    secure: (socket, alpn, ready) => {
+      const options = {
+        ...{ isServer: true, SNICallback: byName },
+        ...(alpn.length > 0 && { ALPNProtocols: [...alpn] }),
+        ...(fallback && { secureContext: fallback }),
+      };
       const stream = new TLSSocket(socket, options);
       const timer = setTimeout(() => socket.destroy(), limits.tlsHandshakeMs);
       stream.once("close", () => clearTimeout(timer));
@@ -127,6 +145,7 @@ function serveHttp2(
 ): void {
   server.on("session", (session) => {
     sessions.add(session);
+    session.setLocalWindowSize(limits.http2ConnectionWindowBytes);
     session.once("close", () => sessions.delete(session));
     session.setTimeout(limits.keepAliveMs, () => {
       // With streams open, what does not move is theirs to end.
@@ -137,7 +156,8 @@ function serveHttp2(
   server.on("sessionError", () => undefined);
   const resets = new WeakMap<Http2Session, { count: number; sinceMs: number }>();
   server.on("stream", (stream) => {
-    stream.setTimeout(limits.idleMs, () => stream.close());
+    // A close without an error would wait for the client to open its window.
+    stream.setTimeout(limits.idleMs, () => stream.close(constants.NGHTTP2_CANCEL));
     const { session } = stream;
     stream.once("aborted", () => {
       if (session === undefined) return;
@@ -147,7 +167,9 @@ function serveHttp2(
         last === undefined || nowMs - last.sinceMs > resetWindowMs ? { count: 0, sinceMs: nowMs } : last;
       seen.count += 1;
       resets.set(session, seen);
-      if (seen.count > limits.streamResets) session.destroy(undefined, constants.NGHTTP2_ENHANCE_YOUR_CALM);
+      // Without an error Node would send the code of a close in peace.
+      if (seen.count > limits.streamResets)
+        session.destroy(new Error("too many resets"), constants.NGHTTP2_ENHANCE_YOUR_CALM);
     });
     stream.on("error", () => undefined);
   });

@@ -3,15 +3,16 @@
  * answers instead (a 401, say) reaches the client as the answer to its request.
  */
 import { type ClientRequest as GuestRequest, request as httpRequest, type IncomingMessage } from "node:http";
+import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
-import { setTimeout as delay } from "node:timers/promises";
 import { Refused, type WaitReason } from "./balancer.ts";
 import type { LoadedPlace } from "./choose-place.ts";
+import { connectGuest } from "./connect-guest.ts";
 import type { ExchangeDeps, ExchangeFacts } from "./exchange.ts";
+import { findGuest } from "./find-guest.ts";
 import { headersToClient } from "./forward-headers.ts";
 import { joinStreams } from "./join-streams.ts";
 import { type RefusalCode, refusals, refuseSocket } from "./refusal.ts";
-import { connectTimeout } from "./unreachable.ts";
 
 export interface TunnelRequest {
   readonly request: IncomingMessage;
@@ -49,7 +50,22 @@ class Tunnel {
     let status = 0;
     let told: { reason?: string; why?: string } = {};
     try {
-      status = await this.#forward();
+      const { find } = this.#asked.facts;
+      const { signal } = this.#gone;
+      const limitMs = this.#deps.limits.connectMs;
+      const waits = (why: WaitReason): void => {
+        this.#whyWaited ??= why;
+      };
+      const { place, made } = await findGuest(
+        this.#deps,
+        { find, tried: this.#tried, waits, signal },
+        ({ endpoint: { address }, service: { internalPort: port } }) => {
+          this.#placedMs = performance.now();
+          return connectGuest({ address, port }, { limitMs, signal });
+        },
+      );
+      this.#place = place;
+      status = await this.#ask(made);
     } catch (error) {
       const code: RefusalCode = error instanceof Refused ? error.code : "guest_broke";
       const why = error instanceof Refused ? error.why : String((error as Error).message);
@@ -63,67 +79,19 @@ class Tunnel {
     this.#log(status, told);
   }
 
-  /** The status that the client was sent, when all is over. */
-  async #forward(): Promise<number> {
-    const { limits, balancer } = this.#deps;
-    for (;;) {
-      const { find } = this.#asked.facts;
-      const place = await balancer.acquire(find, this.#tried, this.#gone.signal, (why) => {
-        this.#whyWaited ??= why;
-      });
-      this.#place = place;
-      this.#placedMs = performance.now();
-      this.#tried.add(place.endpoint.id);
-      try {
-        return await this.#ask(place);
-      } catch (error) {
-        const { connected, cause } = error as { readonly connected?: boolean; readonly cause?: unknown };
-        if (connected || this.#tried.size >= limits.attempts || this.#gone.signal.aborted) throw error;
-        balancer.avoid(place, cause);
-        balancer.release(place);
-        this.#place = undefined;
-        if (balancer.isSettling(place, cause)) {
-          this.#tried.delete(place.endpoint.id);
-          await delay(limits.settleRetryMs);
-        }
-      }
-    }
-  }
-
-  async #ask(place: LoadedPlace): Promise<number> {
-    const { endpoint, service } = place;
-    const { limits, balancer } = this.#deps;
+  async #ask(guest: Socket): Promise<number> {
+    const { limits } = this.#deps;
     const { head, path } = this.#asked.facts;
     const asking = httpRequest({
-      host: endpoint.address,
-      port: service.internalPort,
+      createConnection: () => guest,
       method: "GET",
       path,
       headers: [...head.headers, "connection", "upgrade", "upgrade", "websocket"],
-      agent: false,
       signal: this.#gone.signal,
     });
-    let connected = false;
-    const late = (): void => {
-      asking.destroy(connected ? new Refused("guest_slow", "timeout") : connectTimeout());
-    };
-    asking.setTimeout(limits.connectMs, late);
-    asking.once("socket", (guest) =>
-      guest.once("connect", () => {
-        connected = true;
-        asking.setTimeout(limits.answerMs);
-      }),
-    );
+    asking.setTimeout(limits.answerMs, () => asking.destroy(new Refused("guest_slow", "timeout")));
     asking.end();
-    try {
-      return await this.#answer(asking);
-    } catch (error) {
-      const refused =
-        connected || error instanceof Refused
-          ? error
-          : new Refused(balancer.refusalOf(place, error), String(error));
-      throw Object.assign(refused as Error, { connected }, refused === error ? {} : { cause: error });
-    }
+    return await this.#answer(asking);
   }
 
   #answer(asking: GuestRequest): Promise<number> {

@@ -1,6 +1,7 @@
 /** Tells the cluster every few seconds what this node is and what it still takes. */
 import type { FactStore, NodeConfig } from "@hearth/cluster";
 import { factKeys, hearthVersion, type NodeFact } from "@hearth/machine";
+import { BackgroundLoop } from "@hearth/process";
 import type { Logger } from "@hearth/telemetry";
 import { type Admission, defaultCpuOvercommit } from "./admission.ts";
 import { pressureProblems, pressureWarnings, readPressure } from "./host-pressure.ts";
@@ -64,25 +65,22 @@ export function loadOf(
 
 export class NodeFacts {
   readonly #deps: NodeFactsDeps;
-  readonly #stopping = new AbortController();
-  #loop: Promise<void> | undefined;
+  readonly #loop = new BackgroundLoop((signal) => this.#run(signal));
 
   constructor(deps: NodeFactsDeps) {
     this.#deps = deps;
   }
 
   start(): void {
-    this.#loop ??= this.#run();
+    this.#loop.start();
   }
 
   async stop(): Promise<void> {
-    this.#stopping.abort();
-    await this.#loop;
+    await this.#loop.stop();
   }
 
-  async #run(): Promise<void> {
+  async #run(signal: AbortSignal): Promise<void> {
     const { facts, clock, everyMs, config, logger, restatement } = this.#deps;
-    const { signal } = this.#stopping;
     while (!signal.aborted) {
       await restatement
         .look()

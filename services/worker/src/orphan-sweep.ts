@@ -9,6 +9,7 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 import type { Difference, DifferenceKind, Inspection } from "@hearth/machine";
 import type { FirewallElement, NetworkExecutor } from "@hearth/network";
+import { BackgroundLoop } from "@hearth/process";
 import type { Logger } from "@hearth/telemetry";
 import { endProcess, guardProcesses, removeInterface, vmmProcesses } from "./host-leftovers.ts";
 import type { HostPaths } from "./host-paths.ts";
@@ -45,26 +46,23 @@ const removable: ReadonlySet<DifferenceKind> = new Set([
 
 export class OrphanSweep {
   readonly #deps: OrphanSweepDeps;
-  readonly #stopping = new AbortController();
+  readonly #loop = new BackgroundLoop((signal) => this.#run(signal));
   readonly #seenSince = new Map<string, number>();
-  #loop: Promise<void> | undefined;
 
   constructor(deps: OrphanSweepDeps) {
     this.#deps = deps;
   }
 
   start(): void {
-    this.#loop ??= this.#run();
+    this.#loop.start();
   }
 
   async stop(): Promise<void> {
-    this.#stopping.abort();
-    await this.#loop;
+    await this.#loop.stop();
   }
 
-  async #run(): Promise<void> {
+  async #run(signal: AbortSignal): Promise<void> {
     const { clock, everyMs, logger } = this.#deps;
-    const { signal } = this.#stopping;
     while (!signal.aborted) {
       await clock.sleep(everyMs, signal).catch(() => undefined);
       if (signal.aborted) return;

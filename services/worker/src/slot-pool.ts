@@ -7,6 +7,7 @@
  */
 import { HearthError } from "@hearth/errors";
 import { type NetworkExecutor, newSlotName, planSlotBuild, planUnclaimedTeardown } from "@hearth/network";
+import { BackgroundLoop } from "@hearth/process";
 import type { Logger } from "@hearth/telemetry";
 import { crashPoint } from "./crash-point.ts";
 import type { Ledger } from "./ledger.ts";
@@ -36,9 +37,8 @@ const tidyEveryMs = 30_000;
 
 export class SlotPool {
   readonly #deps: SlotPoolDeps;
-  readonly #stopping = new AbortController();
+  readonly #loop = new BackgroundLoop((signal) => this.#run(signal));
   readonly #making = new Map<string, Promise<void>>();
-  #loop: Promise<void> | undefined;
   #woken = Promise.withResolvers<void>();
   #draining = false;
 
@@ -47,14 +47,14 @@ export class SlotPool {
   }
 
   start(): void {
-    this.#loop ??= this.#run();
+    this.#loop.start();
   }
 
   /** Lets go: what is ready stays for the next worker. */
   async stop(): Promise<void> {
-    this.#stopping.abort();
+    const ended = this.#loop.stop();
     this.#wake();
-    await this.#loop;
+    await ended;
     await Promise.allSettled(this.#making.values());
   }
 
@@ -83,9 +83,8 @@ export class SlotPool {
     this.#wake();
   }
 
-  async #run(): Promise<void> {
+  async #run(signal: AbortSignal): Promise<void> {
     const { clock, logger } = this.#deps;
-    const { signal } = this.#stopping;
     let retryMs = firstRetryMs;
     while (!signal.aborted) {
       this.#woken = Promise.withResolvers();
@@ -108,7 +107,7 @@ export class SlotPool {
   /** Until a claim, or until it is time to look what became of the slots that are ready, and of those that would not go. */
   async #rest(): Promise<void> {
     const over = new AbortController();
-    const signal = AbortSignal.any([over.signal, this.#stopping.signal]);
+    const signal = AbortSignal.any([over.signal, this.#loop.signal]);
     const look = this.#deps.clock.sleep(tidyEveryMs, signal).catch(() => undefined);
     await Promise.race([this.#woken.promise, look]);
     over.abort();

@@ -6,10 +6,9 @@
  */
 import { connect } from "node:net";
 import type { DatabaseSync } from "node:sqlite";
-import { defaultLease, FactWatch, type Handler, Outbox, type Serving, serveStreams } from "@hearth/cluster";
+import { defaultLease, type Handler, Outbox, type Serving, serveStreams } from "@hearth/cluster";
 import { HearthError } from "@hearth/errors";
 import {
-  factPrefixes,
   type MachineAnswer,
   newInstanceId,
   parseWorkerCommand,
@@ -71,7 +70,6 @@ export class Worker {
   readonly #parts: RunParts;
   readonly #admission: Admission;
   readonly #appEgress: AppEgressFacts;
-  readonly #appFacts: FactWatch;
   readonly #commands: MachineCommands;
   readonly #guests: GuestCommands;
   readonly #nodeFacts: NodeFacts;
@@ -155,22 +153,10 @@ export class Worker {
       { ...config.capacity, cpu_overcommit: config.cpu_overcommit },
       nowMs,
     );
-    const answer = (row: MachineRow): MachineAnswer => ({
-      record: recordOf(identity, row, this.#store.events(row.machineId, publishedEvents)),
-      revision: row.revision,
-    });
     this.#appEgress = new AppEgressFacts({
-      store: this.#store,
+      ...{ bus: deps.bus, logger, store: this.#store },
       wake: (machineId) => this.#actors.get(machineId)?.wake(),
-      onThrown: (error) => {
-        this.#health.note(error);
-        logger.warn({ err: error }, "what an app says of egress could not be kept yet");
-      },
-    });
-    this.#appFacts = new FactWatch({
-      ...{ bus: deps.bus, prefix: factPrefixes.app },
-      onFact: (fact) => this.#appEgress.take(fact),
-      onError: (error) => logger.debug({ err: error }, "the feed of apps broke; it starts again"),
+      onThrown: (error) => void this.#health.note(error),
     });
     this.#commands = new MachineCommands({
       database,
@@ -178,11 +164,10 @@ export class Worker {
       store: this.#store,
       admission: this.#admission,
       slots: new SlotNumbers(this.#store, config.node_id),
-      answer,
+      answer: (row) => this.#answer(row),
       nowMs,
       newNonce: () => Buffer.from(randomBytes(8)).toString("hex"),
     });
-    this.#answer = answer;
     this.#guests = new GuestCommands((machineId) => runningMachine(this.#store, this.#live, machineId));
     this.#nodeFacts = new NodeFacts({
       config,
@@ -244,9 +229,7 @@ export class Worker {
       onHeld: () => this.#wakeAll(),
     });
     this.#orphans = new OrphanSweep({
-      nodeId: config.node_id,
-      paths,
-      network: deps.network,
+      ...{ nodeId: config.node_id, paths, network: deps.network },
       inspect: async () => {
         await restoreGuards(this.#parts);
         return await inspectNode(this.#parts, database);
@@ -257,8 +240,6 @@ export class Worker {
       graceMs: limits.orphanGraceMs,
     });
   }
-
-  readonly #answer: (row: MachineRow) => MachineAnswer;
 
   async start(): Promise<void> {
     const { bus, config, bootId } = this.#deps;
@@ -274,7 +255,10 @@ export class Worker {
       store: this.#store,
       live: (machineId) => runningMachine(this.#store, this.#live, machineId),
       log: (machineId) => this.#live.log(machineId),
-      until: (machineId, wanted, signal) => this.#until(machineId, wanted, signal),
+      until: async (machineId, wanted, signal) => {
+        await this.#watch.until(() => wanted(this.#store.get(machineId)), signal);
+        return this.#store.get(machineId);
+      },
     });
     this.#serving = [
       bus.serve(config.node_id, workerServiceName, this.#handlers()),
@@ -284,7 +268,7 @@ export class Worker {
     this.#nodeFacts.start();
     this.#orphans.start();
     this.#slots.start();
-    this.#appFacts.start();
+    this.#appEgress.start();
   }
 
   /** Lets go of the machines, which run on, and closes the database. */
@@ -296,7 +280,7 @@ export class Worker {
       this.#orphans.stop(),
       this.#health.stop(),
       this.#slots.stop(),
-      this.#appFacts.stop(),
+      this.#appEgress.stop(),
     ]);
     await Promise.all([...this.#actors.values()].map((actor) => actor.stop()));
     await this.#checks.release();
@@ -340,7 +324,7 @@ export class Worker {
         commands: this.#commands,
         guests: this.#guests,
         store: this.#store,
-        answer: this.#answer,
+        answer: (row) => this.#answer(row),
         explain: (machineId, limit) =>
           runHistory(this.#database, machineId, { limit, nowMs: this.#deps.clock.nowMs() }),
         placementOf: (machineId) => placementOf(this.#database, machineId),
@@ -370,6 +354,11 @@ export class Worker {
       this.#wakeAll();
       throw error;
     }
+  }
+
+  #answer(row: MachineRow): MachineAnswer {
+    const events = this.#store.events(row.machineId, publishedEvents);
+    return { record: recordOf(this.#parts.identity, row, events), revision: row.revision };
   }
 
   #changed(machineId: string): void {
@@ -404,15 +393,6 @@ export class Worker {
     this.#actors.set(machineId, actor);
     actor.start();
     return actor;
-  }
-
-  async #until(
-    machineId: string,
-    wanted: (row: MachineRow) => boolean,
-    signal: AbortSignal,
-  ): Promise<MachineRow> {
-    await this.#watch.until(() => wanted(this.#store.get(machineId)), signal);
-    return this.#store.get(machineId);
   }
 }
 

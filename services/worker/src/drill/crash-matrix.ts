@@ -98,7 +98,12 @@ export async function runCrashMatrix(
     for (const kill of queue) {
       if (renew !== undefined && runs > 0 && runs % runsPerNode === 0) node = await renew(node);
       runs += 1;
-      const message = await runKill(node, kill);
+      const message = await runKill(node, kill).catch(async (error: unknown) => {
+        // Not even a worker left alone comes up on it, which must not end all other runs.
+        if (renew === undefined) throw error;
+        node = await renew(node);
+        return `the node could not be used any more: ${error}`;
+      });
       const where = `${kill.operation.name} at ${kill.point} (${kill.nth}, recovery ${kill.recoveryNth})`;
       done += 1;
       options.onRun?.(`${done}/${planned.length} ${where}: ${message ?? "converged"}`);

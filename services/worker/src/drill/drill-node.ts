@@ -2,7 +2,7 @@
  * One node for drills: a real nats-server, real networks and firewall, a worker process that is killed and started
  * again, and an image service that remembers who holds what.
  */
-import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -34,8 +34,10 @@ import type { WorkerLimits } from "../worker-deps.ts";
 import { bundleDrillWorker } from "./drill-bundle.ts";
 import type { DrillOrder } from "./drill-worker.ts";
 
-const startLimitMs = 30_000;
+const startLimitMs = 60_000;
 const endToldMs = 1_000;
+const hostLookMs = 100;
+const hostLooks = 20;
 const commandLimitMs = 20_000;
 
 export type Driver = "sim" | "qemu";
@@ -47,6 +49,7 @@ export interface DrillImage {
 
 export class DrillNode {
   readonly driver: Driver;
+  readonly #early = leaveNothing(() => this[Symbol.asyncDispose]());
   readonly #dir = mkdtempSync(join(tmpdir(), "hd-"));
   readonly #network = new NetworkExecutor();
   /** Who holds the image. */
@@ -55,7 +58,6 @@ export class DrillNode {
   #made:
     | {
         program: string;
-        server: NatsServer | undefined;
         bus: Bus;
         replica: Replica;
         config: NodeConfig;
@@ -65,26 +67,26 @@ export class DrillNode {
   #child: ChildProcess | undefined;
   #boot = 1;
 
-  readonly #early: Disposable;
-
   readonly #limits: Partial<WorkerLimits>;
 
   readonly #nats: NodeConfig["nats"] | undefined;
+  #server: NatsServer | undefined;
+  #ending: Promise<void> | undefined;
 
   /** @param nats the bus of a region that the node joins; it starts a server of its own when absent */
   constructor(driver: Driver, limits: Partial<WorkerLimits> = {}, nats?: NodeConfig["nats"]) {
     this.driver = driver;
     this.#limits = limits;
     this.#nats = nats;
-    this.#early = leaveNothing(() => this[Symbol.asyncDispose]());
   }
 
   async start(makeImage: (dir: string) => DrillImage): Promise<void> {
     const login = { user: "drill", pass: randomBytes(12).toString("hex") };
+    const port = await freePort();
+    this.assertStays();
     const server =
-      this.#nats === undefined
-        ? new NatsServer({ dir: join(this.#dir, "nats"), port: await freePort(), ...login })
-        : undefined;
+      this.#nats === undefined ? new NatsServer({ dir: join(this.#dir, "nats"), port, ...login }) : undefined;
+    this.#server = server;
     await server?.start();
     const nats = this.#nats ?? { servers: [server?.url ?? ""], ...login };
     const bus = await connectBus(nats);
@@ -106,7 +108,7 @@ export class DrillNode {
     const replica = new Replica({ bus, path: join(this.#dir, "replica.sqlite") });
     replica.start();
     const serving = this.#serveImages(bus, config.node_id, image);
-    this.#made = { program, server, bus, replica, config, serving };
+    this.#made = { program, bus, replica, config, serving };
     await this.#applyNode();
     await bus.flush();
     await this.startWorker();
@@ -123,6 +125,7 @@ export class DrillNode {
 
   /** @param dieAt the visit of a crash point, counted from the start, at which the worker dies */
   async startWorker(dieAt?: number): Promise<void> {
+    this.assertStays();
     const args = [join(this.#dir, "node.json"), this.driver, agentProgram, `boot-${this.#boot}`];
     const child = spawn(
       process.execPath,
@@ -156,9 +159,14 @@ export class DrillNode {
   async order(order: DrillOrder): Promise<void> {
     const child = this.#child;
     if (child === undefined) throw new Error("no worker runs");
-    const armed = once(child, "message", { signal: AbortSignal.timeout(startLimitMs) });
+    const died = new AbortController();
+    const onExit = (): void => died.abort(new Error("the worker died"));
+    child.once("exit", onExit);
+    const limit = AbortSignal.any([died.signal, AbortSignal.timeout(startLimitMs)]);
+    const armed = once(child, "message", { signal: limit });
     child.send(order);
     await armed;
+    child.off("exit", onExit);
   }
 
   /** With the order `stamp`: each commit from now on. */
@@ -178,11 +186,8 @@ export class DrillNode {
   /** All that a restart of the host takes away: processes, slots, the run directory, the firewall. */
   async reboot(): Promise<void> {
     await this.endWorker("SIGKILL");
-    const inventory = await readHostInventory(this.config.node_id, this.paths);
-    for (const { pid } of inventory.processes) endTree(pid);
-    for (const { name } of inventory.network.namespaces) execFileSync("ip", ["netns", "del", name]);
+    await this.#clearHost(this.config.node_id);
     rmSync(this.config.run_dir, { recursive: true, force: true });
-    await this.#network.removeNode(this.config.node_id);
     await this.#applyNode();
     this.#boot += 1;
   }
@@ -236,21 +241,45 @@ export class DrillNode {
     }
   }
 
+  /** Also while runs of a drill are under way on it: they end with an error, as nothing is made on it any more. */
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.endWorker("SIGKILL");
+    this.#ending ??= this.#end();
+    await this.#ending;
+  }
+
+  async #end(): Promise<void> {
     const made = this.#made;
-    if (made !== undefined) {
-      const inventory = await readHostInventory(made.config.node_id, this.paths);
-      for (const { pid } of inventory.processes) endTree(pid);
-      for (const { name } of inventory.network.namespaces) execFileSync("ip", ["netns", "del", name]);
-      await this.#network.removeNode(made.config.node_id);
-      await made.serving[Symbol.asyncDispose]();
-      await made.replica.stop();
-      await made.bus.close();
-      await made.server?.stop();
+    try {
+      await this.endWorker("SIGKILL");
+      if (made !== undefined) await this.#clearHost(made.config.node_id);
+      await made?.serving[Symbol.asyncDispose]();
+      await made?.replica.stop();
+      await made?.bus.close();
+    } finally {
+      await this.#server?.stop();
+      rmSync(this.#dir, { recursive: true, force: true });
+      this.#early[Symbol.dispose]();
     }
-    rmSync(this.#dir, { recursive: true, force: true });
-    this.#early[Symbol.dispose]();
+  }
+
+  /** A command that a worker had begun when it was killed goes on without it, so what it makes is looked for again. */
+  async #clearHost(nodeId: string): Promise<void> {
+    for (let look = 0; look < hostLooks; look += 1) {
+      const { processes, network } = await readHostInventory(nodeId, this.paths);
+      for (const { pid } of processes) endTree(pid);
+      // What could not be removed, or went by itself meanwhile, the next look tells.
+      for (const { name } of network.namespaces) spawnSync("ip", ["netns", "del", name]);
+      for (const name of network.interfaces) spawnSync("ip", ["link", "del", name]);
+      await this.#network.removeNode(nodeId);
+      if (look > 0 && processes.length + network.namespaces.length + network.interfaces.length === 0) return;
+      await delay(hostLookMs);
+    }
+    throw new Error(`the host is not rid of the node ${nodeId}`);
+  }
+
+  /** @throws Error when it is being taken away, or is gone */
+  assertStays(): void {
+    if (this.#ending !== undefined) throw new Error("the node is being taken away");
   }
 
   #parts() {
@@ -259,6 +288,7 @@ export class DrillNode {
   }
 
   #applyNode(): Promise<void> {
+    this.assertStays();
     const { node_id: node, prefix } = this.config;
     const facts = { node, prefix: parseClusterPrefix(prefix), meshInterfaces: [], hostServices: [] };
     return this.#network.applyNode(facts);

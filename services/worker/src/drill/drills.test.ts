@@ -2,7 +2,9 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { existsSync } from "node:fs";
+import { dirname } from "node:path";
 import { after, before, describe, test } from "node:test";
+import { readHostInventory } from "../host-inventory.ts";
 import { agentProgram } from "../testing/agent-guest.ts";
 import { runChurn } from "./churn.ts";
 import { runCrashMatrix } from "./crash-matrix.ts";
@@ -47,6 +49,25 @@ describe("drills", { skip, timeout: 280_000 }, () => {
       machines.map(({ n }) => n),
       [1],
     );
+  });
+
+  test("a node that is taken away in the middle of its runs leaves nothing, and ends them", async () => {
+    const worn = new DrillNode("sim");
+    await worn.start(hostImage);
+    const { config, paths } = worn;
+    const begun = Promise.withResolvers<void>();
+    const onRun = (line: string): void => void (/^1\//.test(line) && begun.resolve());
+    const runs = runCrashMatrix([worn], { seed: 1, operations: ["create-unlaunched"], onRun });
+    const ended = assert.rejects(runs);
+    await begun.promise;
+    await worn[Symbol.asyncDispose]();
+    await ended;
+    const { processes, network } = await readHostInventory(config.node_id, paths);
+    assert.deepEqual(
+      [processes, network.namespaces, network.interfaces, network.elements],
+      [[], [], [], undefined],
+    );
+    assert.equal(existsSync(dirname(config.data_dir)), false);
   });
 
   test("a create whose steps fail, are done twice and are undone twice leaves nothing wrong", async () => {

@@ -42,6 +42,7 @@ const commit = (node: DrillNode, { id, instanceId, config }: DrillMachine, launc
   });
 
 export async function recordOf(node: DrillNode, id: string): Promise<MachineRecord | undefined> {
+  node.assertStays();
   const answer = await node.command("get", { machine_id: id }).catch(() => undefined);
   return (answer as { record: MachineRecord } | undefined)?.record;
 }
