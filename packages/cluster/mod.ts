@@ -29,7 +29,7 @@ export {
 } from "./src/nats-config.ts";
 export { NatsServer, type NatsServerOptions } from "./src/nats-server.ts";
 export { busLogin, defaultLease, type LeaseLimits, NodeConfig, readNodeConfig } from "./src/node-config.ts";
-export { type OperatorDoor, type OperatorDoorOptions, openOperatorDoor, operatorOf } from "./src/operator-door.ts";
+export { type OperatorDoor, type OperatorDoorOptions, openOperatorDoor } from "./src/operator-door.ts";
 export { Outbox, type OutboxOptions } from "./src/outbox.ts";
 export { Replica } from "./src/replica.ts";
 export type { Arrival, ReplicaOptions, StreamLoss, WaitOptions } from "./src/replica-options.ts";

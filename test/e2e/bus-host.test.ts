@@ -3,16 +3,17 @@
  * the one that comes back with its old files has no part in the bus.
  */
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
-import { connectBus, connectedServers, serverGroup, serverId } from "@hearth/cluster";
-import { type Finished, type Json, until } from "@hearth/testkit";
+import { ensureUserKey, openOperatorDoor, serverConnections, serverGroup, serverId } from "@hearth/cluster";
+import { type Finished, freePort, type Json, until } from "@hearth/testkit";
 import { type RegionHost, type RegionHosts, regionHosts } from "./region-hosts.ts";
 
 const limitMs = 90_000;
-const busPort = 4222;
+const routePort = 6222;
 
 let region: RegionHosts;
 let hosts: readonly [RegionHost, RegionHost, RegionHost, RegionHost];
@@ -38,29 +39,39 @@ const copies = (host: RegionHost, count: number) =>
     return current_copies === count && members.length === count ? true : undefined;
   });
 
-/** As the agent of a bus host sees its server: what it is connected with, and which servers decide. */
-async function serversSeenBy(host: RegionHost): Promise<{ connected: string[]; ids: readonly string[] }> {
-  await using bus = await connectBus({
-    servers: `nats://${host.address}:${busPort}`,
-    ...{ seedPath: join(host.dataDir, "credentials/operator.seed"), identity: "operator" },
+/** As the agent of `by` sees them, with the secret that it has: what each is connected with, and which decide. */
+async function serversSeenBy(by: RegionHost, among: readonly RegionHost[]) {
+  await using place = new AsyncDisposableStack();
+  const dir = mkdtempSync(join(tmpdir(), "hearth-door-"));
+  place.defer(() => rmSync(dir, { recursive: true, force: true }));
+  const seedPath = join(dir, "operator.seed");
+  const door = await openOperatorDoor({
+    ...{ dir, port: await freePort(), name: await idOf(by), seedPath, key: ensureUserKey(seedPath) },
+    cluster: {
+      ...{ name: "hearth-local", secret: secretOf(by) },
+      routes: among.map(({ address }) => `${address}:${routePort}`),
+    },
   });
-  const group = await serverGroup(bus).catch(() => undefined);
-  return { connected: await connectedServers(bus), ids: group?.ids ?? [] };
+  place.use(door);
+  const group = await serverGroup(door.bus).catch(() => undefined);
+  return { connections: await serverConnections(door.bus), ids: group?.ids ?? [] };
 }
 
 /** Only these are servers of the bus, by what each of them says. */
 async function onlyServers(of: readonly RegionHost[]): Promise<void> {
+  const [first] = of;
+  assert.ok(first);
   const ids = await Promise.all(of.map(idOf));
   await until(`${ids.join(", ")} are the servers`, limitMs, async () => {
-    for (const [index, host] of of.entries()) {
-      // It starts again with another secret.
-      const seen = await serversSeenBy(host).catch(() => undefined);
-      if (seen === undefined) return undefined;
-      const others = ids.filter((_, other) => other !== index);
-      if (seen.connected.toSorted().join() !== others.toSorted().join()) return undefined;
-      if (seen.ids.toSorted().join() !== ids.map(serverId).sort().join()) return undefined;
+    // They start again with another secret.
+    const seen = await serversSeenBy(first, of).catch(() => undefined);
+    if (seen === undefined || [...seen.connections.keys()].sort().join() !== ids.toSorted().join())
+      return undefined;
+    for (const id of ids) {
+      const others = ids.filter((other) => other !== id);
+      if (seen.connections.get(id)?.toSorted().join() !== others.toSorted().join()) return undefined;
     }
-    return true;
+    return seen.ids.toSorted().join() === ids.map(serverId).sort().join() ? true : undefined;
   });
 }
 
@@ -173,8 +184,8 @@ describe("hosts of the bus that are removed", { timeout: 600_000 }, () => {
       const says = problems.some((text: string) => text.includes("refuse this host's keys"));
       // Before it has, its server runs: then it is alone.
       if (!says && hasServer(c)) {
-        const seen = await serversSeenBy(c).catch(() => undefined);
-        assert.deepEqual(seen?.connected ?? [], [], "it has no route");
+        const seen = await serversSeenBy(c, [a, b, c]).catch(() => undefined);
+        assert.deepEqual(seen?.connections.get(gone) ?? [], [], "it has no route");
         assert.deepEqual(seen?.ids ?? [], [], "it is in no group");
       }
       return says && !hasServer(c) ? true : undefined;

@@ -5,7 +5,7 @@
  * A server that goes is not forgotten by itself: it counts for the majority until it is taken out. It is taken out by
  * the id that is computed from its name, as a leader that has started since the other went does not know the name.
  */
-import { createHash } from "node:crypto";
+import { createHash, randomBytes } from "node:crypto";
 import { connect } from "node:net";
 import { HearthError } from "@hearth/errors";
 import { type Bus, busError } from "./bus.ts";
@@ -37,6 +37,11 @@ export function serverId(name: string): string {
   return [...hash].map((byte) => digits[byte % digits.length]).join("");
 }
 
+const doorMark = "-operator-";
+
+/** Another one each time, as the servers may not have seen the end of one whose agent died. */
+export const doorName = (server: string): string => `${server}${doorMark}${randomBytes(4).toString("hex")}`;
+
 /** As the leader has it; undefined while there is none. @throws HearthError `unavailable` */
 export async function serverGroup(operator: Bus): Promise<ServerGroup | undefined> {
   const answer = await ask(operator, "$SYS.REQ.SERVER.PING.JSZ", { leader_only: true });
@@ -63,7 +68,10 @@ export async function removeServer(operator: Bus, id: string): Promise<void> {
     throw new HearthError("unavailable", { message: `The bus keeps the server: ${error?.description}.` });
 }
 
-/** By the name of each server: the names of those that it has a connection with, or the id of one that says no name. */
+/**
+ * By the name of each server of the bus: the names of those that it has a connection with, or the id of one that says no
+ * name. The doors of operators are left out: they come by themselves, with the secret, so they are not greeted by anybody.
+ */
 export async function serverConnections(operator: Bus): Promise<ReadonlyMap<string, readonly string[]>> {
   const answers: RoutesAnswer[] = [];
   try {
@@ -74,17 +82,25 @@ export async function serverConnections(operator: Bus): Promise<ReadonlyMap<stri
     throw busError(error);
   }
   const names = new Map(answers.map(({ server }) => [server.id, server.name]));
+  const isDoor = (name: string): boolean => name.includes(doorMark);
   return new Map(
-    answers.map(({ server, data }) => [
-      server.name,
-      (data?.routes ?? []).map(({ remote_id }) => names.get(remote_id) ?? remote_id),
-    ]),
+    answers
+      .filter(({ server }) => !isDoor(server.name))
+      .map(({ server, data }) => {
+        const remotes = (data?.routes ?? []).map(({ remote_id, did_solicit }) => ({
+          ...{ name: names.get(remote_id) ?? remote_id, isGreeted: did_solicit === true },
+        }));
+        const others = remotes.filter(({ name, isGreeted }) => isGreeted || !isDoor(name));
+        return [server.name, others.map(({ name }) => name)];
+      }),
   );
 }
 
 interface RoutesAnswer {
   readonly server: { readonly id: string; readonly name: string };
-  readonly data?: { readonly routes?: readonly { readonly remote_id: string }[] };
+  readonly data?: {
+    readonly routes?: readonly { readonly remote_id: string; readonly did_solicit?: boolean }[];
+  };
 }
 
 /** Has others lead what the server of that name leads, so that its end is no reason for an election. */

@@ -52,7 +52,9 @@ write_deadline: "10s"
 ping_interval: "10s"
 ping_max: 2
 ${config.operators === undefined ? renderStore(config) : renderOperators(config.operators)}${
-  config.cluster === undefined ? "" : renderCluster(config.cluster, config.operators === undefined ? address : undefined)
+  config.cluster === undefined
+    ? ""
+    : renderCluster(config.cluster, config.operators === undefined ? address : undefined)
 }`;
 }
 
@@ -63,9 +65,8 @@ const renderStore = (config: NatsServerConfig): string => `jetstream {
 }
 ${config.users === undefined ? renderLogin(config) : renderAccounts(config.users, config.keepers ?? [])}`;
 
-const renderOperators = (operators: readonly string[]): string => `system_account: $SYS
-accounts {
-  $SYS { ${keysOf(operators)} }
+const renderOperators = (operators: readonly string[]): string => `accounts {
+  "$SYS" { ${keysOf(operators)} }
 }
 `;
 

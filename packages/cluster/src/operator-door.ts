@@ -1,11 +1,12 @@
 /**
  * A way into the account that is the servers' own, for as long as it is needed: a server without a store that takes part
  * in the cluster, on this host alone, and lets in the one key. The servers of the bus themselves have no users in that
- * account. With some, a server that read its configuration again, as it does whenever a host comes or goes, had then no
- * answers any more from a server that started after that, in 3 of 8 tries (2.9.10); without any, in 0 of 12.
+ * account. With some, a server that reads its configuration again, as it does whenever a host comes or goes, may have no
+ * answers any more from a server that starts after that (rfd 0006).
  */
+import { setTimeout as delay } from "node:timers/promises";
 import { type Bus, connectBus } from "./bus.ts";
-import { serverGroup } from "./bus-servers.ts";
+import { doorName, serverGroup } from "./bus-servers.ts";
 import type { NatsCluster } from "./nats-config.ts";
 import { NatsServer, type NatsServerOptions } from "./nats-server.ts";
 
@@ -23,18 +24,18 @@ export interface OperatorDoor extends AsyncDisposable {
 }
 
 const routesLimitMs = 4_000;
+const lookEveryMs = 50;
+/** The servers would greet it at the address that it comes from, and does not listen at. */
+const quietAddress = "127.0.0.254";
 /** What nats-server takes for any port that is free. */
 const anyPort = -1;
-
-/** What the servers call the one that is opened on the host of `name`. */
-export const operatorOf = (name: string): string => `${name}-operator`;
 
 /** Resolves when it is connected with who leads. @throws HearthError `unavailable`, `deadline_exceeded` */
 export async function openOperatorDoor(options: OperatorDoorOptions): Promise<OperatorDoor> {
   const { dir, port, name, cluster, seedPath, key, environment = {} } = options;
   const server = new NatsServer({
-    ...{ dir, port, name: operatorOf(name), operators: [key], environment },
-    cluster: { ...cluster, host: "127.0.0.1", port: anyPort },
+    ...{ dir, port, name: doorName(name), operators: [key], environment },
+    cluster: { ...cluster, host: quietAddress, port: anyPort },
   });
   await using opened = new AsyncDisposableStack();
   opened.use(server);
@@ -43,7 +44,7 @@ export async function openOperatorDoor(options: OperatorDoorOptions): Promise<Op
   const endMs = performance.now() + routesLimitMs;
   // A question that nobody hears is answered at once, until the first route is there.
   while ((await serverGroup(bus).catch(() => undefined)) === undefined && performance.now() < endMs)
-    await bus.flush();
+    await delay(lookEveryMs);
   const all = opened.move();
   return { bus, [Symbol.asyncDispose]: () => all.disposeAsync() };
 }

@@ -2,14 +2,17 @@
  * Carries out what `planBusChange` says, and takes servers out of the cluster that are none of the bus any more. Looks
  * at what is there and does the next step; what fails is tried again by the next look.
  */
+import { join } from "node:path";
 import {
   type Bus,
-  connectBus,
-  connectedServers,
   FactStore,
   handOver,
+  type NatsCluster,
+  type OperatorDoor,
+  openOperatorDoor,
   type Replica,
   removeServer,
+  serverConnections,
   serverGroup,
   serverId,
   stateHealth,
@@ -19,18 +22,24 @@ import { type BusFact, factKeys, factPrefixes, type NodeKeyFact, type NodePolicy
 import { planBusChange } from "./bus-change.ts";
 import type { HostBusDeps } from "./host-bus.ts";
 import { keyPaths } from "./host-keys.ts";
+import { freePort } from "./host-prepare.ts";
 import { newRouteSecret, readNextSecret, readRouteSecret, sealFor } from "./route-secret.ts";
 
 export interface BusChangerDeps extends Pick<HostBusDeps, "settings" | "identity" | "keys" | "logger"> {
   readonly replica: Replica;
-  readonly ownServer: string;
+  /** That this host's server is one of; undefined while it is none. */
+  readonly cluster: () => NatsCluster | undefined;
 }
 
 const writeLimitMs = 5_000;
+/** After a change, so many looks in a row find nobody that is none of the bus before it is not looked any more. */
+const cleanLooks = 3;
 
 export class BusChanger {
   readonly #deps: BusChangerDeps;
-  #operator: Bus | undefined;
+  #door: { readonly operator: OperatorDoor; readonly secret: string } | undefined;
+  /** The change that was looked after, and how many looks in a row were clean. */
+  #looked = { change: "", clean: 0 };
   #problem: string | undefined;
 
   constructor(deps: BusChangerDeps) {
@@ -69,19 +78,20 @@ export class BusChanger {
     const name = this.#deps.identity.node_id;
     const health = await stateHealth(keeper);
     if (health === undefined || health.current < health.copies) return false;
-    const operator = await this.#login();
+    const operator = await this.#open();
     await handOver(keeper, operator, name);
     const [group, now] = [await serverGroup(operator), await stateHealth(keeper)];
     return group?.leader !== undefined && group.leader !== name && now?.leader !== name;
   }
 
   async handOver(keeper: Bus): Promise<void> {
-    await handOver(keeper, await this.#login(), this.#deps.identity.node_id);
+    await handOver(keeper, await this.#open(), this.#deps.identity.node_id);
   }
 
-  async stop(): Promise<void> {
-    await this.#operator?.close();
-    this.#operator = undefined;
+  async closeDoor(): Promise<void> {
+    const door = this.#door;
+    this.#door = undefined;
+    await door?.operator[Symbol.asyncDispose]();
   }
 
   #follow(
@@ -114,25 +124,39 @@ export class BusChanger {
     }
   }
 
-  /** Whoever still takes part and is not of the bus. Asks the stream, as its own copy of the fact may be old. */
+  /**
+   * Whoever still takes part and is not of the bus. Looks after a change of the secret only: whoever does not have it
+   * cannot begin to take part. Asks the stream, as its own copy of the fact may be old.
+   */
   async #expel(keeper: Bus, held: BusFact): Promise<boolean> {
     const { identity, replica, logger } = this.#deps;
+    const { members, secret_number = 1, next, state } = held;
     const removed = removedNodes(replica);
-    const isSettled = held.state === "formed" && held.next === undefined;
-    if (!isSettled || held.members.some((id) => removed.has(id))) return false;
-    const operator = await this.#login();
-    const leads = held.members[0] === identity.node_id;
+    const isSettled = state === "formed" && next === undefined && !members.some((id) => removed.has(id));
+    if (!isSettled || secret_number === 1) return false;
+    const change = `${secret_number}:${members.join()}`;
+    if (this.#looked.change !== change) this.#looked = { change, clean: 0 };
+    if (this.#looked.clean === cleanLooks) return false;
+
+    const operator = await this.#open();
+    const leads = members[0] === identity.node_id;
     const group = leads ? await serverGroup(operator) : undefined;
-    const connected = await connectedServers(operator);
-    const isForeign = ({ members }: BusFact) => ({
-      ids: (group?.ids ?? []).filter((id) => !members.map(serverId).includes(id)),
-      names: connected.filter((name) => !members.includes(name)),
+    const connected = (await serverConnections(operator)).get(identity.node_id);
+    const foreignTo = (fact: BusFact) => ({
+      ids: (group?.ids ?? []).filter((id) => !fact.members.map(serverId).includes(id)),
+      names: (connected ?? []).filter((name) => !fact.members.includes(name)),
     });
-    const seen = isForeign(held);
-    if (seen.ids.length === 0 && seen.names.length === 0) return false;
+    const seen = foreignTo(held);
+    if (seen.ids.length === 0 && seen.names.length === 0) {
+      const isHeard = connected !== undefined && (!leads || group !== undefined);
+      this.#looked.clean = isHeard ? this.#looked.clean + 1 : 0;
+      if (this.#looked.clean === cleanLooks) await this.closeDoor();
+      return false;
+    }
+    this.#looked.clean = 0;
     const now = (await this.#facts(keeper, held).read(factKeys.bus()))?.value as BusFact | undefined;
     if (now === undefined || now.state !== "formed" || now.next !== undefined) return false;
-    const { ids, names } = isForeign(now);
+    const { ids, names } = foreignTo(now);
     for (const id of ids) {
       await removeServer(operator, id);
       logger.warn({ id }, "a server was taken out of the cluster");
@@ -145,13 +169,23 @@ export class BusChanger {
     return new FactStore({ bus: keeper, replicas: members.length });
   }
 
-  async #login(): Promise<Bus> {
-    const { settings, ownServer } = this.#deps;
-    const seedPath = keyPaths(settings.dataDir).operator;
-    this.#operator ??= await connectBus({
-      ...{ servers: ownServer, seedPath, identity: "operator", name: "operator", reconnectWaitMs: 50 },
-    });
-    return this.#operator;
+  async #open(): Promise<Bus> {
+    const { settings, identity, keys, cluster } = this.#deps;
+    const now = cluster();
+    if (now === undefined)
+      throw new HearthError("unavailable", { message: "This host's server is in no cluster." });
+    if (this.#door?.secret !== now.secret) await this.closeDoor();
+    this.#door ??= {
+      secret: now.secret,
+      operator: await openOperatorDoor({
+        ...{ name: identity.node_id, cluster: now, port: await freePort(), key: keys.operator },
+        dir: join(settings.dataDir, "nats", "operator"),
+        seedPath: keyPaths(settings.dataDir).operator,
+        // By it an agent that starts finds, and ends, what one that was killed has left.
+        environment: { HEARTH_DATA_DIR: settings.dataDir },
+      }),
+    };
+    return this.#door.operator.bus;
   }
 
   /** Somebody else may have written meanwhile: then the next look decides by that. */

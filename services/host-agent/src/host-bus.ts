@@ -108,7 +108,7 @@ export class HostBus implements AsyncDisposable {
       ownServer: this.#ownServer,
       config: () => this.config(),
     });
-    this.#changer = new BusChanger({ ...deps, replica: this.#replica, ownServer: this.#ownServer });
+    this.#changer = new BusChanger({ ...deps, replica: this.#replica, cluster: () => this.config().cluster });
     this.#exclusion = new BusExclusion(deps);
   }
 
@@ -159,7 +159,6 @@ export class HostBus implements AsyncDisposable {
       port,
       users,
       keepers: [keys.keeper],
-      operators: [keys.operator],
     };
     if (server !== "member" || secret === undefined) return base;
     const cluster = { ...this.#cluster(secret), host, port: settings.routePort, routes };
@@ -224,7 +223,7 @@ export class HostBus implements AsyncDisposable {
     this.#stopping.abort();
     this.#wake();
     await this.#turns;
-    await this.#changer.stop();
+    await this.#changer.closeDoor();
     await this.#keeper.stop();
     this.#connected.reject(new HearthError("cancelled"));
     await this.#replica.stop();
@@ -320,6 +319,7 @@ export class HostBus implements AsyncDisposable {
   }
 
   async #endServer(): Promise<void> {
+    await this.#changer.closeDoor();
     if (this.#hasServer) await this.#deps.services().stopBus();
     this.#hasServer = false;
   }

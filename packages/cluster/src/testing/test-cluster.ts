@@ -20,7 +20,10 @@ export interface TestCluster extends AsyncDisposable {
   /** As an API; closed with the cluster. */
   connect(server: string): Promise<Bus>;
   /** As the agent of the server's host, with the stream and with the servers; closed with the cluster. */
-  agent(server: string, change?: Partial<NatsCluster>): Promise<{ readonly keeper: Bus; readonly operator: Bus }>;
+  agent(
+    server: string,
+    change?: Partial<NatsCluster>,
+  ): Promise<{ readonly keeper: Bus; readonly operator: Bus }>;
   /** Of a server of the cluster, or of another one that is to be one. */
   config(server: string, change?: Partial<NatsCluster>): NatsServerOptions;
   /** Where the servers find each other. */
