@@ -30,8 +30,12 @@ const nodeOf = async (host: RegionHost): Promise<Json> => (await host.doctor({ H
 const idOf = async (host: RegionHost): Promise<string> => (await nodeOf(host)).node_id;
 const secretOf = (host: RegionHost): string =>
   readFileSync(join(host.dataDir, "credentials/route.secret"), "utf8").split("\n")[0] ?? "";
-const hasServer = (host: RegionHost): boolean =>
-  host.processes().some(({ command }) => command.includes("nats-server"));
+const serversOn = (host: RegionHost): readonly number[] =>
+  host
+    .processes()
+    .filter(({ command }) => command.includes("nats-server") && !command.includes("/operator/"))
+    .map(({ pid }) => pid);
+const hasServer = (host: RegionHost): boolean => serversOn(host).length > 0;
 
 const copies = (host: RegionHost, count: number) =>
   until(`${count} copies of the state`, limitMs, async () => {
@@ -162,6 +166,7 @@ describe("hosts of the bus that are removed", { timeout: 600_000 }, () => {
     const gone = await idOf(c);
     const old = secretOf(c);
     assert.equal(secretOf(a), old);
+    const before = [a, b].flatMap(serversOn);
     await using writes = writeThrough(b, "dead");
     await writes.more(5);
     await c.kill();
@@ -175,6 +180,9 @@ describe("hosts of the bus that are removed", { timeout: 600_000 }, () => {
     assert.notEqual(now, old);
     assert.equal(secretOf(b), now);
     assert.equal(secretOf(c), old);
+    await until("no server is older than the secret", limitMs, async () =>
+      [a, b].flatMap(serversOn).some((pid) => before.includes(pid)) ? undefined : true,
+    );
     // Once more is no fault.
     done(await hearth(b, "node", "remove", gone));
 

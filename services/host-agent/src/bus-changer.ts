@@ -12,7 +12,6 @@ import {
   openOperatorDoor,
   type Replica,
   removeServer,
-  serverConnections,
   serverGroup,
   serverId,
   stateHealth,
@@ -50,14 +49,11 @@ export class BusChanger {
     return this.#problem;
   }
 
-  /**
-   * @returns whether this host's server has to start again, as it is connected with one that is none of the bus
-   * @throws HearthError when a step did not succeed
-   */
-  async tend(keeper: Bus): Promise<{ readonly startAgain: boolean }> {
+  /** @throws HearthError when a step did not succeed */
+  async tend(keeper: Bus): Promise<void> {
     const { replica, identity, settings } = this.#deps;
     const held = replica.get(factKeys.bus());
-    if (held === undefined) return { startAgain: false };
+    if (held === undefined) return;
     const fact = held.value as BusFact;
     const change = planBusChange({
       nodeId: identity.node_id,
@@ -67,10 +63,9 @@ export class BusChanger {
       nextNumber: readNextSecret(settings.dataDir)?.number,
     });
     this.#problem = change.step === "none" ? change.problem : undefined;
-    if (change.step === "none") return { startAgain: await this.#expel(keeper, fact) };
+    if (change.step === "none") return await this.#expel(keeper, fact);
     const next = this.#follow(fact, change);
     if (next !== undefined) await this.#write(keeper, next, held.revision);
-    return { startAgain: false };
   }
 
   /** Of a host that was removed: lets the others lead. @returns whether they go on without this server */
@@ -125,44 +120,37 @@ export class BusChanger {
   }
 
   /**
-   * Whoever still takes part and is not of the bus. Looks after a change of the secret only: whoever does not have it
-   * cannot begin to take part. Asks the stream, as its own copy of the fact may be old.
+   * Whoever still decides and is not of the bus. The first of the members looks, and after a change of the secret only:
+   * whoever does not have it cannot begin to take part. Asks the stream, as its own copy of the fact may be old.
    */
-  async #expel(keeper: Bus, held: BusFact): Promise<boolean> {
+  async #expel(keeper: Bus, held: BusFact): Promise<void> {
     const { identity, replica, logger } = this.#deps;
     const { members, secret_number = 1, next, state } = held;
     const removed = removedNodes(replica);
     const isSettled = state === "formed" && next === undefined && !members.some((id) => removed.has(id));
-    if (!isSettled || secret_number === 1) return false;
+    if (!isSettled || secret_number === 1 || members[0] !== identity.node_id) return;
     const change = `${secret_number}:${members.join()}`;
     if (this.#looked.change !== change) this.#looked = { change, clean: 0 };
-    if (this.#looked.clean === cleanLooks) return false;
+    if (this.#looked.clean === cleanLooks) return;
 
     const operator = await this.#open();
-    const leads = members[0] === identity.node_id;
-    const group = leads ? await serverGroup(operator) : undefined;
-    const connected = (await serverConnections(operator)).get(identity.node_id);
-    const foreignTo = (fact: BusFact) => ({
-      ids: (group?.ids ?? []).filter((id) => !fact.members.map(serverId).includes(id)),
-      names: (connected ?? []).filter((name) => !fact.members.includes(name)),
-    });
-    const seen = foreignTo(held);
-    if (seen.ids.length === 0 && seen.names.length === 0) {
-      const isHeard = connected !== undefined && (!leads || group !== undefined);
-      this.#looked.clean = isHeard ? this.#looked.clean + 1 : 0;
+    const group = await serverGroup(operator);
+    const foreignTo = (fact: BusFact) => {
+      const ids = fact.members.map(serverId);
+      return (group?.ids ?? []).filter((id) => !ids.includes(id));
+    };
+    if (foreignTo(held).length === 0) {
+      this.#looked.clean = group === undefined ? 0 : this.#looked.clean + 1;
       if (this.#looked.clean === cleanLooks) await this.closeDoor();
-      return false;
+      return;
     }
     this.#looked.clean = 0;
     const now = (await this.#facts(keeper, held).read(factKeys.bus()))?.value as BusFact | undefined;
-    if (now === undefined || now.state !== "formed" || now.next !== undefined) return false;
-    const { ids, names } = foreignTo(now);
-    for (const id of ids) {
+    if (now === undefined || now.state !== "formed" || now.next !== undefined) return;
+    for (const id of foreignTo(now)) {
       await removeServer(operator, id);
       logger.warn({ id }, "a server was taken out of the cluster");
     }
-    if (names.length > 0) logger.warn({ names }, "connected with servers that are none of the bus");
-    return names.length > 0;
   }
 
   #facts(keeper: Bus, { members }: BusFact): FactStore {

@@ -288,17 +288,30 @@ export class HostBus implements AsyncDisposable {
     await this.#keeper.tend(signal);
     const { bus } = this.#keeper;
     if (server !== "member" || bus === undefined || signal.aborted) return;
-    const { startAgain } = await this.#changer.tend(bus);
-    if (!startAgain) return;
-    await this.#changer.handOver(bus);
+    await this.#changer.tend(bus);
+    await this.#startLast(bus);
+  }
+
+  /** The one that read the new secret starts again when the others have, and lead: then no connection is older. */
+  async #startLast(bus: Bus): Promise<void> {
+    const fact = this.#fact();
+    const secret = readRouteSecret(this.#deps.settings.dataDir);
+    if (!this.#reloadedSecret || fact === undefined || fact.next !== undefined || secret === undefined)
+      return;
+    if ((await this.#whoTakes(secret, fact.members)).some((isTaken) => isTaken !== true)) return;
+    await this.#keeper.look();
+    const { health } = this.#keeper;
+    if (health === undefined || health.current < fact.members.length) return;
+    if (health.leader === this.#deps.identity.node_id) return await this.#changer.handOver(bus);
     await this.#endServer();
+    this.#reloadedSecret = false;
     await this.#bringUp();
   }
 
   /**
-   * With another secret a server starts again, as one that reads its configuration again goes on with the connections
-   * that it began, and has been seen to end without any (2.9.10). The one that the state is written through reads it
-   * again all the same: while the others start it goes on leading them, and there is no election.
+   * With another secret a server starts again, as one that reads its configuration again may go on with connections that
+   * it began, and has been seen to end without any (2.9.10). The one that the state is written through reads it again
+   * first: while the others start it goes on leading them, and there is no election.
    */
   async #bringUp(): Promise<void> {
     const services = this.#deps.services();
@@ -360,16 +373,18 @@ export class HostBus implements AsyncDisposable {
     const offered = unsealSecret(dataDir, next, node_id);
     if (offered === undefined) throw notSealed();
     if (readNextSecret(dataDir)?.number !== offered.number) keepNextSecret(dataDir, offered);
-    if (next.ready.includes(node_id) && (await this.#isInUse(offered, fact.members)))
+    // A server that has taken the new secret is cut off from those that have not heard that it counts.
+    if (next.ready.includes(node_id) && (await this.#whoTakes(offered, fact.members)).includes(true))
       keepRouteSecret(dataDir, offered);
   }
 
-  /** A server that has taken the new secret is cut off from those that have not heard that it counts. */
-  async #isInUse(offered: RouteSecret, members: readonly string[]): Promise<boolean> {
+  /** Of the servers of the other members, in no order; undefined for one that does not say. */
+  async #whoTakes(secret: RouteSecret, members: readonly string[]): Promise<(boolean | undefined)[]> {
     const { node_id } = this.#deps.identity;
     const others = this.#nodes().filter((node) => node.node_id !== node_id && members.includes(node.node_id));
-    const asked = others.map(({ bus }) => takesSecret(this.#cluster(offered), bus?.route_url ?? ""));
-    return (await Promise.all(asked)).includes(true);
+    return await Promise.all(
+      others.map(({ bus }) => takesSecret(this.#cluster(secret), bus?.route_url ?? "")),
+    );
   }
 
   #refused(error: HearthError): void {

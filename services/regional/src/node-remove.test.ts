@@ -81,4 +81,11 @@ describe("the removal of a host of the bus", () => {
     await write(factKeys.bus(), fact(["n1", "n2"]));
     assert.equal((await removal).json.bus, "left");
   });
+
+  test("takes the credentials of a host that joined and was lost before it said anything", async () => {
+    await write(factKeys.nodeKey("n5"), key("n5", 5));
+    assert.deepEqual((await remove("n5")).json, { ok: true, forgotten: [] });
+    assert.equal(region.replica.get(factKeys.nodeKey("n5")), undefined);
+    assert.equal((await remove("n6")).status, 404);
+  });
 });

@@ -1,6 +1,6 @@
 /** Nodes, and what operators want of them: cordon, drain, remove. A drain is a wish; `NodeKeeper` fulfils it. */
 import { HearthError } from "@hearth/errors";
-import type { NodePolicyFact } from "@hearth/machine";
+import { factKeys, type NodePolicyFact } from "@hearth/machine";
 import Type from "typebox";
 import type { ApiContext } from "./api-context.ts";
 import type { App } from "./http-server.ts";
@@ -104,7 +104,9 @@ export function nodeRoutes(app: App, context: ApiContext): void {
       },
     },
     async ({ params: { node }, query: { force = false } }) => {
-      if (!view.region.isRemoved(node)) knownNode(view, node);
+      // One that joined has credentials, also when its host was lost before it said anything.
+      const hasJoined = view.replica.get(factKeys.nodeKey(node)) !== undefined;
+      if (!hasJoined && !view.region.isRemoved(node)) knownNode(view, node);
       return { ok: true, ...(await removeNode(context, node, force)) };
     },
   );
