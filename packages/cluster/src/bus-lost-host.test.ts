@@ -62,3 +62,30 @@ test("a client whose server falls silent writes through another one, before twic
   assert.ok(bus.connections > connections);
   assert.ok(!bus.connection.getServer().endsWith(`:${relay.port}`));
 });
+
+test("a client that was with a server that is cut off finds the others when that one ends", {
+  timeout: 120_000,
+}, async () => {
+  await using cluster = await startTestCluster();
+  const { seedPath } = cluster.keeperLogin;
+  assert.ok(seedPath !== undefined);
+  const own = `nats://127.0.0.1:${cluster.config("s1").port}`;
+  await using bus = await connectBus({ servers: own, seedPath, identity: "keeper", reconnectWaitMs: 50 });
+  const limit = AbortSignal.timeout(60_000);
+  const until = async (what: string, isSo: () => Promise<boolean>): Promise<void> => {
+    while (!(await isSo().catch(() => false))) {
+      assert.equal(limit.aborted, false, what);
+      await bus.flush().catch(() => undefined);
+    }
+  };
+  const isWithFirst = (): boolean => `nats://${bus.connection.getServer()}` === own;
+  await cluster.servers.get("s1")?.stop();
+  await until("it is with another", async () => bus.isConnected && !isWithFirst());
+  await cluster.start("s1", { secret: "another5ec2e7" });
+  for (const other of ["s2", "s3"]) await cluster.servers.get(other)?.stop();
+  await until("it is with the one that is cut off", async () => bus.isConnected && isWithFirst());
+  for (const other of ["s2", "s3"]) await cluster.start(other);
+  await cluster.servers.get("s1")?.stop();
+  const facts = new FactStore({ bus, replicas: 3 });
+  await until("it writes", async () => (await facts.write("policy.after", 2)) !== undefined);
+});

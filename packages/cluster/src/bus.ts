@@ -105,14 +105,27 @@ export class Bus {
   }
 
   async #follow(): Promise<void> {
-    for await (const { type } of this.connection.status()) {
-      if (type === "disconnect") this.#isConnected = false;
-      if (type === "reconnect") {
+    for await (const status of this.connection.status()) {
+      if (status.type === "update") this.#keepServers(status.deleted ?? []);
+      if (status.type === "disconnect") this.#isConnected = false;
+      if (status.type === "reconnect") {
         this.#isConnected = true;
         this.#connections += 1;
       }
     }
     this.#isConnected = false;
+  }
+
+  /**
+   * The client forgets the servers that its own does not name. One that is cut off from all others, as when its host is
+   * removed, names itself only: without the others the client would dial that one for ever.
+   */
+  #keepServers(forgotten: readonly string[]): void {
+    const { connection } = this;
+    const named = connection.info?.connect_urls ?? [];
+    if (forgotten.length === 0 || named.length > 1 || connection.isClosed()) return;
+    const known = connection.getServers().map(({ listen }) => listen);
+    connection.setServers([...known, ...forgotten.filter((server) => !known.includes(server))]);
   }
 
   /** Throws what the handler threw, or `unavailable`, `deadline_exceeded`, `cancelled`, `bus_refused`. */

@@ -342,12 +342,19 @@ export class HostBus implements AsyncDisposable {
     const { bus } = this.#keeper;
     if (!this.#hasServer) return;
     const mayGo = bus === undefined || (await this.#changer.leave(bus).catch(() => false));
-    if (!mayGo && this.#keeper.silentMs < lostLimitMs) {
+    if (!mayGo && this.#keeper.silentMs < lostLimitMs && !(await this.#isCutOff())) {
       await this.#keeper.look();
       return;
     }
     this.#deps.logger.warn({}, "this host was removed from the region: its bus server is stopped");
     await this.#endServer();
+  }
+
+  /** The others go on with another secret: whoever is with this server waits for nothing. */
+  async #isCutOff(): Promise<boolean> {
+    const secret = readRouteSecret(this.#deps.settings.dataDir);
+    const { members } = this.#fact() ?? { members: [] };
+    return secret !== undefined && (await this.#whoTakes(secret, members)).includes(false);
   }
 
   async #isExcluded(): Promise<boolean> {
