@@ -2,6 +2,7 @@
 import { measureDns } from "./src/dns.ts";
 import { measureFacts } from "./src/facts.ts";
 import { measureIdleMemory } from "./src/idle-memory.ts";
+import { measureIngress } from "./src/ingress.ts";
 import { measureJournal } from "./src/journal.ts";
 import { measureLifecycle } from "./src/lifecycle.ts";
 import { measureNetwork } from "./src/network.ts";
@@ -13,6 +14,7 @@ const benches: Readonly<
 > = {
   dns: measureDns,
   facts: measureFacts,
+  ingress: measureIngress,
   journal: measureJournal,
   lifecycle: measureLifecycle,
   "idle-memory": measureIdleMemory,

@@ -15,7 +15,8 @@ runtime_tools="qemu-system-x86_64:qemu-system-x86 nats-server:nats-server nft:nf
   wg:wireguard-tools wireguard-go:wireguard-go ssh:openssh-client"
 test_tools="skopeo:skopeo umoci:umoci docker-registry:docker-registry tar2sqfs:squashfs-tools-ng faketime:faketime
   dig:bind9-dnsutils dnsperf:dnsperf knotd:knot dnsmasq:dnsmasq-base
-  curl:curl nginx:nginx script:bsdutils rsync:rsync wrk:wrk"
+  curl:curl script:bsdutils rsync:rsync pebble:pebble wrk:wrk nginx:nginx-light haproxy:haproxy
+  caddy:caddy"
 
 missing=()
 for pair in $runtime_tools $test_tools; do
@@ -33,7 +34,7 @@ if [ "${#missing[@]}" -gt 0 ]; then
     fi
     rm -f "$log"
     # Debian starts these when they are installed; Hearth runs its own, on its own ports.
-    for unit in nats-server docker-registry knot nginx; do
+    for unit in nats-server docker-registry knot nginx haproxy caddy; do
       systemctl disable --now "$unit" >/dev/null 2>&1 || true
     done
   else

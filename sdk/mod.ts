@@ -1,5 +1,11 @@
 /** The typed client of the Hearth API, for Node. */
 export { Apps, type CreateApp } from "./src/apps.ts";
+export {
+  type CertificateDetail,
+  type CertificateStatus,
+  type CertificateSummary,
+  Certificates,
+} from "./src/certificates.ts";
 export { HearthClient } from "./src/client.ts";
 export type { ExecSession, TerminalSize } from "./src/exec-session.ts";
 export { Files } from "./src/files.ts";

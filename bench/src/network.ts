@@ -2,9 +2,11 @@
  * What the network of a machine costs on one host, measured in a network namespace of its own with the members of
  * 1,000 machines in the firewall.
  *
- * claim:      (each before any slot is deleted: the kernel's work on that delays everything about interfaces) a ready slot is taken from the pool and given the identity of a machine: ledger, addresses, routes,
- *             neighbours, firewall. It is over when the VMM may be started.
+ * claim:      a ready slot is taken from the pool and given the identity of a machine: ledger, addresses, routes,
+ *             neighbours, firewall. It is over when the VMM may be started. All are claimed before any is deleted, as
+ *             the kernel's work on that delays everything about interfaces.
  * firewall:   the members of one machine are added, in one transaction; and taken away again.
+ * policy:     both again with machines that have an egress policy, when all that are present have one too.
  * throughput: one TCP stream between two guests of one network, over Hearth's slots and firewall, against the same
  *             two guests wired by hand: one interface each into the host, routes, no firewall. The guests are network
  *             namespaces, not VMs: an emulated guest is slower than any of this, and would hide it. What stands for

@@ -80,6 +80,12 @@ const entries: readonly Entry[] = [
     load: () => import("./node.ts"),
   },
   {
+    name: "certs",
+    alias: "certificates",
+    summary: "list, add, check, import and remove custom domains of an app and their certificates",
+    load: () => import("./certs.ts"),
+  },
+  {
     name: "ca",
     summary: "show the authority of the front door's certificates, and how to trust it",
     load: () => import("./ca.ts"),

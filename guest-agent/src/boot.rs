@@ -35,6 +35,7 @@ pub fn boot() -> io::Result<()> {
     furnish()?;
     groups::make();
     prefer_killing_to_crawling();
+    probe_silent_ways();
     unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &OPEN_FILES) };
     net::loopback_up()
 }
@@ -81,6 +82,13 @@ fn prefer_killing_to_crawling() {
         // A kernel that has none goes on as it did.
         let _ = fs::write(format!("/sys/kernel/mm/lru_gen/{file}"), value);
     }
+}
+
+/// Where big packets vanish and nobody says so, TCP finds out by itself what goes through (RFC 4821). It costs nothing on
+/// a way that is well, and an image may set it back.
+fn probe_silent_ways() {
+    // A kernel that has none goes on as it did.
+    let _ = fs::write("/proc/sys/net/ipv4/tcp_mtu_probing", "1");
 }
 
 /// Makes way for itself: an image may have a file or a link to nowhere in the directory's place.

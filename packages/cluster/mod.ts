@@ -8,6 +8,14 @@ export {
   type Serving,
 } from "./src/bus.ts";
 export {
+  hearLoads,
+  type LoadEntry,
+  type LoadListening,
+  type LoadReport,
+  mostLoadEntries,
+  tellLoads,
+} from "./src/bus-loads.ts";
+export {
   handOver,
   removeServer,
   type ServerGroup,

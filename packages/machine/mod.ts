@@ -1,4 +1,5 @@
 export * from "./src/autostart.ts";
+export * from "./src/certificate-facts.ts";
 export * from "./src/check-spec.ts";
 export * from "./src/config.ts";
 export * from "./src/config-schema.ts";

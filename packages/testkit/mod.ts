@@ -8,6 +8,7 @@ export {
   startFleet,
 } from "@hearth/fleet";
 export { freePort } from "./src/free-port.ts";
+export { type Pebble, type PebbleOptions, startPebble } from "./src/pebble.ts";
 export {
   demoImage,
   type Finished,

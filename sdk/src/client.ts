@@ -1,5 +1,6 @@
 import type { Inspection, MeshStatus } from "@hearth/machine";
 import { Apps } from "./apps.ts";
+import { Certificates } from "./certificates.ts";
 import { Files } from "./files.ts";
 import { Images } from "./images.ts";
 import { listIn } from "./list-in.ts";
@@ -25,6 +26,7 @@ export class HearthClient {
   readonly files: Files;
   readonly tokens: Tokens;
   readonly networks: Networks;
+  readonly certificates: Certificates;
   readonly ssh: Ssh;
   readonly #transport: Transport;
 
@@ -35,6 +37,7 @@ export class HearthClient {
     this.images = new Images(this.#transport);
     this.files = new Files(this.#transport);
     this.networks = new Networks(this.#transport);
+    this.certificates = new Certificates(this.#transport);
     this.tokens = new Tokens(this.#transport);
     this.ssh = new Ssh(this.#transport);
   }

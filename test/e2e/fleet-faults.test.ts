@@ -294,7 +294,10 @@ describe("a fleet with a clock an hour off", { timeout: 600_000 }, () => {
     }
     await until("all are on the third host", limitMs, async () =>
       runsOn(moves.id)[0] === three && runsOn(stays.id)[0] === three ? true : undefined,
-    );
+    ).catch(async (error: unknown) => {
+      const [nodes, machines] = [await call(two, "GET", "/v1/nodes"), await call(two, "GET", path)];
+      throw new Error(JSON.stringify([nodes.body, machines.body]), { cause: error });
+    });
     for (const host of [one, two])
       await eventually(one, "POST", `/v1/nodes/${fleet.region.nodeId(host)}/undrain`, {});
     await started(one, moves.id);

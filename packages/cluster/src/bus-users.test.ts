@@ -105,6 +105,10 @@ test("a node says its own facts and no other's, and the API no node's", async ()
     "app.web",
     "node-key.n1",
     "node-policy.n1",
+    "hostname.www.example.test",
+    "acme.www.example.test",
+    "acme-account.ab",
+    "certificate-secret.region",
   ])
     await assert.rejects(facts.publish(key, {}), is("bus_refused"), key);
   const api = new FactStore({ bus: region.api });

@@ -52,11 +52,12 @@ export const nodeUser = (nodeId: string, nkey: string): BusUser => ({
         "cmd.*.worker.wake",
         "cmd.*.ingress.used",
         `stream.${nodeId}.>`,
+        `load.${nodeId}`,
         `_INBOX.*.${nodeId}.>`,
         ...readState,
       ],
     },
-    subscribe: { allow: [`cmd.${nodeId}.>`, `stream.${nodeId}.>`, `_INBOX.${nodeId}.>`] },
+    subscribe: { allow: [`cmd.${nodeId}.>`, `stream.${nodeId}.>`, "load.*", `_INBOX.${nodeId}.>`] },
   },
 });
 

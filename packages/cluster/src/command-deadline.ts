@@ -11,7 +11,7 @@
  * that is how a caller begins. docs/rfd/0006.
  */
 import { randomBytes } from "node:crypto";
-import { hostBootMs } from "@hearth/process";
+import { hostBootMs, hostBootStepMs } from "@hearth/process";
 import { headers, type MsgHdrs } from "@nats-io/nats-core";
 
 const deadlineHeader = "Hearth-Deadline";
@@ -40,7 +40,8 @@ export class DeadlineKeeper {
   leftMs(command: MsgHdrs | undefined): number | undefined {
     const deadline = parse(command?.get(deadlineHeader));
     if (deadline === undefined || deadline.epoch !== this.#epoch) return undefined;
-    const leftMs = deadline.ms - this.#nowMs();
+    // The clock may be about to go on, and when it was heard it may just have done so.
+    const leftMs = deadline.ms - this.#nowMs() - hostBootStepMs;
     return leftMs > 0 ? leftMs : undefined;
   }
 

@@ -92,11 +92,36 @@ export const NodeConfig = Type.Object(
           host: Type.Optional(Type.String()),
           http: Type.Optional(port),
           https: Type.Optional(port),
+          /** That many from the start; as many as the load needs, up to a limit, when absent. */
+          processes: Type.Optional(Type.Integer({ minimum: 1, maximum: 64 })),
           /** Ports of the host that no app gets. */
           reserved: Type.Optional(Type.Array(port)),
           /** Networks of load balancers that say by the PROXY protocol whose a connection is: `address/bits`. */
           proxy_protocol_from: Type.Optional(
             Type.Array(Type.String({ pattern: "^[0-9a-fA-F:.]+/[0-9]{1,3}$" }), { maxItems: 64 }),
+          ),
+        },
+        closed,
+      ),
+    ),
+    /** Of custom domains: the host's own key to what is sealed for it, and where its API has certificates from. */
+    certificates: Type.Optional(
+      Type.Object(
+        {
+          seal_seed_path: Type.String(),
+          acme: Type.Optional(
+            Type.Object(
+              {
+                directory: Type.String({ pattern: "^https://" }),
+                email: Type.Optional(Type.String()),
+                /** PEM of who may sign for the directory; the roots of Node when absent. */
+                ca_path: Type.Optional(Type.String()),
+                /** Which challenge is tried first. */
+                challenge: Type.Optional(Type.Enum(["http-01", "tls-alpn-01"])),
+                eab: Type.Optional(Type.Object({ kid: Type.String(), key_path: Type.String() }, closed)),
+              },
+              closed,
+            ),
           ),
         },
         closed,

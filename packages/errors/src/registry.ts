@@ -156,6 +156,21 @@ export const errorRegistry = {
   registry_unavailable: entry(502, true, "The registry does not answer; try again or check the network."),
   disk_full: entry(507, true, "The disk of this node is full; free some space and try again."),
 
+  // certificates
+  hostname_taken: entry(
+    422,
+    false,
+    "The name belongs to an app already; remove it there first, or ask the operator of the region.",
+  ),
+  hostname_invalid: entry(422, false, "The name cannot be a custom domain; use a full name that you own."),
+  hostname_not_found: entry(404, false, "The app has no such custom domain; list its certificates."),
+  certificate_invalid: entry(
+    422,
+    false,
+    "The certificate or its key is not fit to be shown; send the chain and the key that belong to the name.",
+  ),
+  acme_refused: entry(502, true, "The certificate authority refused; its own words say why."),
+
   // the bus
   bus_refused: entry(
     403,

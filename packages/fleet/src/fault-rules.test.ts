@@ -9,6 +9,7 @@ test("faults are one transaction that replaces all of the table", () => {
   const script = renderFaults({
     cuts: [{ from: one, to: two }],
     losses: [{ from: two, to: one, percent: 2.5 }],
+    narrows: [{ from: one, to: two, bytes: 1_400 }],
   });
   assert.equal(
     script,
@@ -19,6 +20,7 @@ add chain bridge faults forward { type filter hook forward priority filter; poli
 add rule bridge faults forward ether type arp accept
 add rule bridge faults forward ether saddr 02:68:66:00:00:01 oifname "h2" counter drop
 add rule bridge faults forward ether saddr 02:68:66:00:00:02 oifname "h1" numgen random mod 1000 < 25 counter drop
+add rule bridge faults forward ether saddr 02:68:66:00:00:01 oifname "h2" meta l4proto udp meta length > 1400 counter drop
 `,
   );
 });

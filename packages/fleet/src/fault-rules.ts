@@ -14,15 +14,20 @@ export interface Faults {
   readonly cuts: readonly { readonly from: Port; readonly to: Port }[];
   /** Of what goes from one to the other, this share is dropped at random. 0 to 100. */
   readonly losses: readonly { readonly from: Port; readonly to: Port; readonly percent: number }[];
+  /**
+   * Of what goes from one to the other, datagrams of more than so many bytes of IP vanish, and nobody is told. TCP of
+   * the hosts themselves is left alone: its segments pass here in bunches, which say nothing of how big each one is.
+   */
+  readonly narrows: readonly { readonly from: Port; readonly to: Port; readonly bytes: number }[];
 }
 
-export const noFaults: Faults = { cuts: [], losses: [] };
+export const noFaults: Faults = { cuts: [], losses: [], narrows: [] };
 
 /** Its family and its name. */
 export const faultTable = "bridge faults";
 
 /** What `nft -f -` takes: the table is this and nothing else, in one transaction. */
-export function renderFaults({ cuts, losses }: Faults): string {
+export function renderFaults({ cuts, losses, narrows }: Faults): string {
   const rules = [
     // Else a one-way cut would cut both ways, as soon as one end has to ask where the other is.
     "ether type arp accept",
@@ -30,6 +35,9 @@ export function renderFaults({ cuts, losses }: Faults): string {
     ...losses.map(
       ({ from, to, percent }) =>
         `${between(from, to)} numgen random mod 1000 < ${Math.round(percent * 10)} counter drop`,
+    ),
+    ...narrows.map(
+      ({ from, to, bytes }) => `${between(from, to)} meta l4proto udp meta length > ${bytes} counter drop`,
     ),
   ];
   return [

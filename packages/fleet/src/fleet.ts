@@ -63,7 +63,7 @@ export class Fleet implements AsyncDisposable {
 
   /** Nothing goes from one to the other, in one direction only. */
   async cut(from: FleetHost, to: FleetHost): Promise<void> {
-    await this.#addFaults({ cuts: [{ from, to }], losses: [] });
+    await this.#addFaults({ cuts: [{ from, to }] });
   }
 
   /** Nothing goes from any host of one side to any of the other, nor back. */
@@ -74,7 +74,7 @@ export class Fleet implements AsyncDisposable {
         { from: peer, to: host },
       ]),
     );
-    await this.#addFaults({ cuts, losses: [] });
+    await this.#addFaults({ cuts });
   }
 
   /** Cuts a host off from all others; this machine still reaches it. */
@@ -87,7 +87,16 @@ export class Fleet implements AsyncDisposable {
 
   /** Of the packets from one to the other, this share is lost at random. */
   async loss(from: FleetHost, to: FleetHost, percent: number): Promise<void> {
-    await this.#addFaults({ cuts: [], losses: [{ from, to, percent }] });
+    await this.#addFaults({ losses: [{ from, to, percent }] });
+  }
+
+  /** Datagrams of more than so many bytes of IP vanish between the two, both ways, and no message says so. */
+  async narrow(one: FleetHost, other: FleetHost, bytes: number): Promise<void> {
+    const ways = [
+      { from: one, to: other, bytes },
+      { from: other, to: one, bytes },
+    ];
+    await this.#addFaults({ narrows: ways });
   }
 
   /** Each packet to the host and from it waits up to this long, half of it on average. */
@@ -119,11 +128,12 @@ export class Fleet implements AsyncDisposable {
     }
   }
 
-  async #addFaults({ cuts, losses }: Faults): Promise<void> {
+  async #addFaults({ cuts = [], losses = [], narrows = [] }: Partial<Faults>): Promise<void> {
     const { faults } = this.#underlay;
     await this.#underlay.setFaults({
       cuts: [...faults.cuts, ...cuts],
       losses: [...faults.losses, ...losses],
+      narrows: [...faults.narrows, ...narrows],
     });
   }
 }

@@ -5,6 +5,7 @@ import { basename } from "node:path";
 export interface HostProcess {
   /** As other processes of this machine know it, and not as the host does. */
   readonly pid: number;
+  /** None for a moment while it becomes another program. */
   readonly args: readonly string[];
 }
 
@@ -30,7 +31,7 @@ export function processesOf(initPid: number): HostProcess[] {
     if (!Number.isInteger(pid) || namespaceOf(pid) !== namespace) return [];
     try {
       const args = readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0").slice(0, -1);
-      return args.length === 0 ? [] : [{ pid, args }];
+      return args.length === 0 && hasEnded(pid) ? [] : [{ pid, args }];
     } catch {
       // It ended while it was looked at.
       return [];
@@ -44,6 +45,10 @@ export function isService(args: readonly string[], name: ServiceName): boolean {
   const program = args.at(-1) ?? "";
   return program.endsWith(`/services/${name}.mjs`) || program.endsWith(`/services/${name}/src/main.ts`);
 }
+
+/** And waits for its parent to hear of it. @throws when it is not there any more */
+const hasEnded = (pid: number): boolean =>
+  /^State:\s+[ZX]/m.test(readFileSync(`/proc/${pid}/status`, "utf8"));
 
 function namespaceOf(pid: number): string | undefined {
   try {

@@ -44,6 +44,14 @@ export const factKeys = {
   adminToken: (nodeId: string) => `admin-token.${nodeId}`,
   /** What the SSH gateways of the region have in common, sealed. */
   sshAuthority: () => "ssh.authority",
+  /** Which app a custom domain belongs to. A name is as many tokens as it has labels. */
+  hostname: (hostname: string) => `hostname.${hostname}`,
+  /** What becomes of its certificate by ACME. */
+  acme: (hostname: string) => `acme.${hostname}`,
+  /** By the sha256 of the directory's URL, in hex. */
+  acmeAccount: (hash: string) => `acme-account.${hash}`,
+  /** What keys of certificates are sealed with, sealed for each host. */
+  certificateSecret: () => "certificate-secret.region",
 } as const;
 
 export const factPrefixes = {
@@ -67,6 +75,8 @@ export const factPrefixes = {
   signingKey: "signing-key.",
   adminToken: "admin-token.",
   ssh: "ssh.",
+  hostname: "hostname.",
+  acme: "acme.",
 } as const;
 
 /** Of which there is at least one a machine: who keeps a copy of the state reads them from its disk. */

@@ -73,7 +73,7 @@ export interface NodeKeyFact {
   /** NKeys (public, of type user): what the services of the host, and its API, log in to the bus with. */
   readonly node_key: string;
   readonly api_key?: string;
-  /** NKey (public, of type curve), with the roles `bus` and `api`: what is meant for this host alone is sealed to it. */
+  /** NKey (public, of type curve): what is meant for this host alone is sealed to it. */
   readonly seal_key?: string;
   /** Where its bus server is reached by clients and, as `host:port`, by other servers, with the role `bus`. */
   readonly bus?: { readonly client_url: string; readonly route_url: string };

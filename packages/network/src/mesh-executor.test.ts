@@ -135,7 +135,7 @@ test("a plan is applied once, and a second look finds nothing to do", options, a
   await converge(b, await plan(b, a));
   assert.ok(answered(one, "fd12:3456:789a:2::1", 100));
   const routes = inside(one, "ip", "-6", "route");
-  assert.match(routes, /fd12:3456:789a:2::\/64 dev hwg\S+ src fd12:3456:789a:1::1 metric 1024 mtu lock 1340/);
+  assert.match(routes, /fd12:3456:789a:2::\/64 dev hwg\S+ src fd12:3456:789a:1::1 metric 1024 mtu lock 1328/);
   assert.match(routes, /unreachable fd12:3456:789a::\/48/);
 });
 
@@ -157,7 +157,7 @@ test("what is changed on the host by hand is put right", options, async () => {
   );
   assert.deepEqual(
     routes.map(({ to, mtu, isLocked }) => [to, mtu, isLocked]),
-    [["fd12:3456:789a:2::/64", 1340, true]],
+    [["fd12:3456:789a:2::/64", 1328, true]],
   );
   assert.equal(links[0]?.mtu, 1440);
   assert.ok(answered(one, "fd12:3456:789a:2::1", 100));

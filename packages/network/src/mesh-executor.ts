@@ -43,6 +43,17 @@ export class MeshExecutor {
     return (await this.#commands.run(probe, "", signal)).code === 0;
   }
 
+  /**
+   * Has the host's TCP find out by itself what goes through where big packets vanish and nobody says so (RFC 4821): no
+   * interface knows what the way between two hosts takes. One that is set to more than this stays.
+   */
+  async probeSilentWays(signal?: AbortSignal): Promise<void> {
+    const setting = "net.ipv4.tcp_mtu_probing";
+    const { stdout } = await this.#commands.run(["sysctl", "-n", setting], "", signal);
+    // Where it cannot be set, the mesh is what it was.
+    if (stdout.trim() === "0") await this.#commands.run(["sysctl", "-q", "-w", `${setting}=1`], "", signal);
+  }
+
   /** Undefined when no interface has the address. */
   async underlay(address: string, signal?: AbortSignal): Promise<Underlay | undefined> {
     const link = (await this.#links(signal)).find(({ addr_info = [] }) =>

@@ -57,7 +57,7 @@ test("the interface takes what fits in the underlay's packets, and a route no mo
   assert.deepEqual(
     plan.routes.map(({ mtu, isNarrow }) => [mtu, isNarrow]),
     [
-      [1340, true],
+      [1328, true],
       [1440, false],
     ],
   );

@@ -101,6 +101,11 @@ export interface MeshPlan {
 export const keepaliveSeconds = 10;
 /** The least that IPv6 may have to go through (RFC 8200 section 5). */
 const leastMtu = 1280;
+/**
+ * WireGuard fills packets up to whole blocks, and wireguard-go heeds only the MTU of the interface in that: what fits a
+ * route exactly would be too big outside.
+ */
+const paddingBlock = 16;
 const nameLimit = 15;
 
 /** Of all interfaces of a node's mesh; nothing else has it, no tap either. */
@@ -138,8 +143,10 @@ export function planMesh(facts: MeshFacts): MeshPlan {
       const epoch = carrier(facts, peer);
       if (epoch === undefined) return [];
       const dev = meshLinkName(node, epoch);
-      const less = Math.min(mtu, Math.max(leastMtu, peer.mtu));
-      return [{ to: hostPrefix(prefix, peer.host), dev, mtu: less, isNarrow: less < mtu }];
+      const isNarrow = peer.mtu < mtu;
+      const wholeBlocks = Math.floor(peer.mtu / paddingBlock) * paddingBlock;
+      const most = isNarrow ? Math.max(leastMtu, wholeBlocks) : mtu;
+      return [{ to: hostPrefix(prefix, peer.host), dev, mtu: most, isNarrow: most < mtu }];
     }),
   };
 }

@@ -8,7 +8,7 @@ import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { HearthError } from "@hearth/errors";
-import type { Difference } from "@hearth/machine";
+import type { Difference, EgressPolicyInput } from "@hearth/machine";
 import type { FakeMachine } from "./fake-machine.ts";
 import type { FakeMesh } from "./fake-mesh.ts";
 import { type FakeNode, newFakeNode } from "./fake-nodes.ts";
@@ -24,6 +24,8 @@ export interface FakeCall {
 
 export interface FakeState {
   readonly apps: Map<string, Map<string, FakeMachine>>;
+  /** Of apps that say something. */
+  readonly egress: Map<string, EgressPolicyInput>;
   readonly images: Map<string, { readonly sizeBytes: number }>;
   readonly calls: FakeCall[];
   /** What clients sent on sessions: start requests and controls. */
@@ -46,7 +48,7 @@ export async function startFakeApi(): Promise<FakeApi> {
   const token = "test-token";
   const directory = await mkdtemp(join(tmpdir(), "hearth-fake-"));
   const state: FakeState = {
-    ...{ apps: new Map(), images: new Map(), calls: [], sessions: [], directory },
+    ...{ apps: new Map(), egress: new Map(), images: new Map(), calls: [], sessions: [], directory },
     differences: [],
     mesh: { epoch: 1, left: 0, looks: 3 },
     nodes: new Map([["n1", newFakeNode()]]),

@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { HearthError } from "@hearth/errors";
 import type { LogEntry, MachineConfigInput } from "@hearth/machine";
 import type { FakeState } from "./fake-api.ts";
+import { fakeEgress, setFakeEgress } from "./fake-egress.ts";
 import { fakeExplanation } from "./fake-explain.ts";
 import { routeFiles } from "./fake-files.ts";
 import { fakeCordon, fakeLease, gate } from "./fake-lease.ts";
@@ -26,6 +27,7 @@ interface Exchange {
 type Handler = (exchange: Exchange) => Promise<unknown> | unknown;
 
 const streamed = Symbol("the handler wrote the answer");
+const egressPath = "/v1/apps/([^/]+)/egress";
 const machinesPath = "/v1/apps/([^/]+)/machines";
 const machinePath = `${machinesPath}/([0-9a-f]{14})`;
 
@@ -58,6 +60,13 @@ const routes: readonly (readonly [method: string, pattern: string, handler: Hand
   ["POST", "/v1/apps", createApp],
   ["GET", "/v1/apps/([^/]+)", ({ state, parts: [name = ""] }) => appMachines(state, name) && app(name)],
   ["DELETE", "/v1/apps/([^/]+)", ({ state, parts: [name = ""] }) => void state.apps.delete(name)],
+  ["GET", egressPath, ({ state, parts: [name = ""] }) => fakeEgress(state, name)],
+  [
+    "PUT",
+    egressPath,
+    async ({ state, parts: [name = ""], json }) => setFakeEgress(state, name, await json()),
+  ],
+  ["DELETE", egressPath, ({ state, parts: [name = ""] }) => setFakeEgress(state, name, {})],
   ["GET", "/v1/orgs/([^/]+)/machines", listAllMachines],
   ["GET", machinesPath, listMachines],
   ["POST", machinesPath, createMachine],

@@ -6,30 +6,17 @@
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import {
-  type Bus,
-  connectBus,
-  type NatsServerConfig,
-  Replica,
-  renderNatsConfig,
-  takesSecret,
-} from "@hearth/cluster";
+import { type Bus, connectBus, type NatsServerConfig, Replica, renderNatsConfig } from "@hearth/cluster";
 import { HearthError } from "@hearth/errors";
 import { type BusFact, factKeys, factPrefixes, type NodeKeyFact } from "@hearth/machine";
 import type { Logger } from "@hearth/telemetry";
 import { BusChanger, removedNodes } from "./bus-changer.ts";
 import { BusExclusion } from "./bus-exclusion.ts";
 import { type BusPlan, planBus } from "./bus-plan.ts";
+import { BusSecrets } from "./bus-secrets.ts";
 import { type HostKeys, keyPaths } from "./host-keys.ts";
 import type { NodeIdentity } from "./node-identity.ts";
-import {
-  keepNextSecret,
-  keepRouteSecret,
-  type RouteSecret,
-  readNextSecret,
-  readRouteSecret,
-  unsealSecret,
-} from "./route-secret.ts";
+import { readRouteSecret } from "./route-secret.ts";
 import type { ServiceSet } from "./service-set.ts";
 import type { AgentSettings } from "./settings.ts";
 import { StateKeeper } from "./state-keeper.ts";
@@ -60,10 +47,6 @@ const madeLimitMs = 2_000;
 /** So long a member is without a leader before it is asked whether something is wrong with itself. */
 const lostLimitMs = 12_000;
 
-const notSealed = (): HearthError =>
-  new HearthError("bus_unauthorized", {
-    message: "The secret of the bus servers is not sealed for this host's key; join the host again.",
-  });
 const removedProblem = (dataDir: string): string =>
   `This host was removed from the region, so its bus server is stopped and its keys are refused. To let it join again, run \`hearth down\` and remove ${dataDir}: it gets a new identity.`;
 
@@ -77,6 +60,7 @@ export class HostBus implements AsyncDisposable {
   #wake: () => void = () => undefined;
   readonly #changer: BusChanger;
   readonly #exclusion: BusExclusion;
+  readonly #secrets: BusSecrets;
   #rendered = "";
   #secret: string | undefined;
   #reloadedSecret = false;
@@ -110,6 +94,7 @@ export class HostBus implements AsyncDisposable {
     });
     this.#changer = new BusChanger({ ...deps, replica: this.#replica, cluster: () => this.config().cluster });
     this.#exclusion = new BusExclusion(deps);
+    this.#secrets = new BusSecrets({ ...deps, nodes: () => this.#nodes() });
   }
 
   /** What this host has in mind of the state, also while the bus is down. Open it before anything is asked. */
@@ -161,7 +146,7 @@ export class HostBus implements AsyncDisposable {
       keepers: [keys.keeper],
     };
     if (server !== "member" || secret === undefined) return base;
-    const cluster = { ...this.#cluster(secret), host, port: settings.routePort, routes };
+    const cluster = { ...this.#secrets.cluster(secret), host, port: settings.routePort, routes };
     return { ...base, store: "cluster", cluster };
   }
 
@@ -252,10 +237,6 @@ export class HostBus implements AsyncDisposable {
     return removedNodes(this.#replica).has(this.#deps.identity.node_id);
   }
 
-  #cluster({ text }: RouteSecret): { readonly name: string; readonly secret: string } {
-    return { name: `hearth-${this.#deps.identity.region}`, secret: text };
-  }
-
   #fact(): BusFact | undefined {
     return this.#replica.get(factKeys.bus())?.value as BusFact | undefined;
   }
@@ -283,7 +264,8 @@ export class HostBus implements AsyncDisposable {
     if (this.#isRemoved) return await this.#leave();
     if (server === "none") return;
     if (server === "member" && (await this.#isExcluded())) return await this.#endServer();
-    await this.#takeSecret();
+    const fact = this.#fact();
+    if (fact !== undefined) await this.#secrets.take(fact);
     await this.#bringUp();
     await this.#keeper.tend(signal);
     const { bus } = this.#keeper;
@@ -298,7 +280,7 @@ export class HostBus implements AsyncDisposable {
     const secret = readRouteSecret(this.#deps.settings.dataDir);
     if (!this.#reloadedSecret || fact === undefined || fact.next !== undefined || secret === undefined)
       return;
-    if ((await this.#whoTakes(secret, fact.members)).some((isTaken) => isTaken !== true)) return;
+    if ((await this.#secrets.whoTakes(secret, fact.members)).some((isTaken) => isTaken !== true)) return;
     await this.#keeper.look();
     const { health } = this.#keeper;
     if (health === undefined || health.current < fact.members.length) return;
@@ -354,44 +336,13 @@ export class HostBus implements AsyncDisposable {
   async #isCutOff(): Promise<boolean> {
     const secret = readRouteSecret(this.#deps.settings.dataDir);
     const { members } = this.#fact() ?? { members: [] };
-    return secret !== undefined && (await this.#whoTakes(secret, members)).includes(false);
+    return secret !== undefined && (await this.#secrets.whoTakes(secret, members)).includes(false);
   }
 
   async #isExcluded(): Promise<boolean> {
     const others = this.plan().servers.filter((url) => url !== this.#ownServer);
     const isSilent = this.#keeper.silentMs > lostLimitMs;
     return await this.#exclusion.look({ servers: others, isSilent });
-  }
-
-  /** A member was sent the secret of the servers in a fact that it alone can read. */
-  async #takeSecret(): Promise<void> {
-    const { dataDir } = this.#deps.settings;
-    const { node_id } = this.#deps.identity;
-    const fact = this.#fact();
-    if (fact === undefined) return;
-    const number = readRouteSecret(dataDir)?.number ?? 0;
-    if (number < (fact.secret_number ?? 1)) {
-      const secret = unsealSecret(dataDir, fact, node_id);
-      if (secret !== undefined) keepRouteSecret(dataDir, secret);
-      else if (fact.members.includes(node_id)) throw notSealed();
-    }
-    const { next } = fact;
-    if (next === undefined || next.secret_number <= number || !next.members.includes(node_id)) return;
-    const offered = unsealSecret(dataDir, next, node_id);
-    if (offered === undefined) throw notSealed();
-    if (readNextSecret(dataDir)?.number !== offered.number) keepNextSecret(dataDir, offered);
-    // A server that has taken the new secret is cut off from those that have not heard that it counts.
-    if (next.ready.includes(node_id) && (await this.#whoTakes(offered, fact.members)).includes(true))
-      keepRouteSecret(dataDir, offered);
-  }
-
-  /** Of the servers of the other members, in no order; undefined for one that does not say. */
-  async #whoTakes(secret: RouteSecret, members: readonly string[]): Promise<(boolean | undefined)[]> {
-    const { node_id } = this.#deps.identity;
-    const others = this.#nodes().filter((node) => node.node_id !== node_id && members.includes(node.node_id));
-    return await Promise.all(
-      others.map(({ bus }) => takesSecret(this.#cluster(secret), bus?.route_url ?? "")),
-    );
   }
 
   #refused(error: HearthError): void {

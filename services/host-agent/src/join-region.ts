@@ -62,7 +62,7 @@ export async function joinRegion(settings: AgentSettings, { token: text }: JoinW
     node_key: keys.node,
     ...(token.roles.includes("api") ? { api_key: keys.api, api_port: settings.apiPort } : {}),
     ...(token.roles.includes("bus") ? { bus_port: settings.busPort, route_port: settings.routePort } : {}),
-    ...(token.roles.includes("api") || token.roles.includes("bus") ? { seal_key: keys.seal } : {}),
+    seal_key: keys.seal,
     version: hearthVersion,
     now_ms: Date.now(),
     ...(settings.address === undefined ? {} : { address: settings.address }),

@@ -46,6 +46,7 @@ export class MeshLinks {
   /** Has the link be there, at once or soon; may be called each time that it is found missing. */
   async make(name: string, signal: AbortSignal): Promise<void> {
     const { executor } = this.#deps;
+    if (this.#driver === undefined) await executor.probeSilentWays(signal);
     this.#driver ??= (await executor.hasKernelWireguard(signal)) ? "kernel" : "wireguard-go";
     if (this.#driver === "kernel") await executor.makeKernelLink(name, signal);
     else this.#keep(name);

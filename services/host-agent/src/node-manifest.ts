@@ -48,10 +48,15 @@ export function planManifest({ settings, identity, host, kvm, busServers }: Mani
       domain: settings.domain,
       http: settings.httpPort,
       https: settings.httpsPort,
+      ...(settings.ingressProcesses === undefined ? {} : { processes: settings.ingressProcesses }),
       reserved: [settings.busPort, settings.routePort, settings.sshPort],
       ...(settings.proxyProtocolFrom === undefined
         ? {}
         : { proxy_protocol_from: [...settings.proxyProtocolFrom] }),
+    },
+    certificates: {
+      seal_seed_path: keys.seal,
+      ...(settings.acme === undefined ? {} : { acme: settings.acme }),
     },
     nameservers: [resolver],
     // An operator may have the host ask the same resolver as its guests, which would then ask itself.

@@ -7,6 +7,7 @@ import { join, resolve } from "node:path";
 import { HearthError } from "@hearth/errors";
 import type { NodeLabels } from "@hearth/machine";
 import { canonicalIp } from "@hearth/network";
+import { type AcmeSettings, acmeEnvironment, readAcmeSettings } from "./acme-settings.ts";
 import { labelsText, readCpuOvercommit, readLabels } from "./placement-settings.ts";
 
 export interface AgentSettings {
@@ -38,6 +39,10 @@ export interface AgentSettings {
   readonly domain: string;
   /** Networks of load balancers that say by the PROXY protocol whose a connection is. */
   readonly proxyProtocolFrom?: readonly string[];
+  /** Of the front door, from the start; by load when absent. */
+  readonly ingressProcesses?: number;
+  /** Certificates of custom domains are each host's own when absent. */
+  readonly acme?: AcmeSettings;
   readonly assetsDir: string;
   /** The folder of `services/`. */
   readonly servicesDir: string;
@@ -75,9 +80,12 @@ export function readSettings(
   const address = readAddress(options.address ?? (env.HEARTH_ADDRESS || undefined));
   const labels = options.labels ?? (env.HEARTH_LABELS || undefined);
   const cpuOvercommit = readCpuOvercommit(env.HEARTH_CPU_OVERCOMMIT);
+  const ingressProcesses = readIngressProcesses(env);
+  const acme = readAcmeSettings(env);
   return Object.freeze({
     ...(labels === undefined ? {} : { labels: readLabels(labels) }),
     ...(cpuOvercommit === undefined ? {} : { cpuOvercommit }),
+    ...(ingressProcesses === undefined ? {} : { ingressProcesses }),
     dataDir: resolve(options.dataDir ?? env.HEARTH_DATA_DIR ?? "/var/lib/hearth"),
     runDir,
     apiHost: "127.0.0.1",
@@ -89,6 +97,7 @@ export function readSettings(
     httpsPort: readPort("HEARTH_HTTPS_PORT", env) ?? 443,
     domain: readDomain(env),
     ...readProxyProtocolFrom(env),
+    ...(acme === undefined ? {} : { acme }),
     meshPort: readPort("HEARTH_MESH_PORT", env, 65_534) ?? 51_820,
     ...(address === undefined ? {} : { address }),
     ...(region === undefined ? {} : { region }),
@@ -111,10 +120,12 @@ export function settingsEnvironment(settings: AgentSettings): Record<string, str
     HEARTH_HTTPS_PORT: String(settings.httpsPort),
     HEARTH_DOMAIN: settings.domain,
     HEARTH_PROXY_PROTOCOL_FROM: settings.proxyProtocolFrom?.join(",") ?? "",
+    ...acmeEnvironment(settings.acme),
     HEARTH_MESH_PORT: String(settings.meshPort),
     ...(settings.address === undefined ? {} : { HEARTH_ADDRESS: settings.address }),
     ...(settings.region === undefined ? {} : { HEARTH_REGION: settings.region }),
     ...(settings.labels === undefined ? {} : { HEARTH_LABELS: labelsText(settings.labels) }),
+    HEARTH_INGRESS_PROCESSES: String(settings.ingressProcesses ?? ""),
     HEARTH_CPU_OVERCOMMIT: String(settings.cpuOvercommit ?? ""),
     HEARTH_ASSETS: settings.assetsDir,
     HEARTH_SERVICES: settings.servicesDir,
@@ -168,6 +179,14 @@ function readProxyProtocolFrom(env: NodeJS.ProcessEnv): Pick<AgentSettings, "pro
       return `${address}/${length}`;
     });
   return sources.length === 0 ? {} : { proxyProtocolFrom: sources };
+}
+
+function readIngressProcesses(env: NodeJS.ProcessEnv): number | undefined {
+  const text = env.HEARTH_INGRESS_PROCESSES;
+  if (text === undefined || text === "") return undefined;
+  const count = Number(text);
+  if (/^\d+$/.test(text) && count >= 1 && count <= 64) return count;
+  throw invalid("HEARTH_INGRESS_PROCESSES", `"${text}" is no number of processes from 1 to 64`);
 }
 
 function readPort(name: string, env: NodeJS.ProcessEnv, last = 65_535): number | undefined {

@@ -1,5 +1,6 @@
 /** What the front door of a node is told, out of the node's file of settings. */
 import { BlockList, isIPv6 } from "node:net";
+import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { type NodeConfig, readNodeConfig } from "@hearth/cluster";
 
@@ -17,7 +18,14 @@ export interface IngressConfig {
   readonly reserved: readonly number[];
   /** Whose connections begin with a header of the PROXY protocol. */
   readonly proxiedFrom?: BlockList;
+  /** Processes of the front door: so many at most, and from the start when an operator has said so. */
+  readonly processes: { readonly most: number; readonly isFixed: boolean };
+  /** Of the host's own key, to which the secret of certificates is sealed. */
+  readonly sealSeedPath: string | undefined;
 }
+
+/** Where each takes a core; more doors than that are more copies of the routes for little. */
+const mostByLoad = 4;
 
 /** curl and browsers take names below `localhost` for this host, so that it works before anybody has set up names. */
 export const defaultDomain = "hearth.localhost";
@@ -25,15 +33,26 @@ export const defaultDomain = "hearth.localhost";
 /** @throws HearthError `invalid_argument` */
 export function readIngressConfig(env: NodeJS.ProcessEnv): IngressConfig {
   const node = readNodeConfig(env.HEARTH_NODE_CONFIG);
-  const { ingress = {} } = node;
-  const { domain = defaultDomain, host = "::", http = 80, https = 443, reserved = [] } = ingress;
-  const { proxy_protocol_from: sources = [] } = ingress;
+  const {
+    domain = defaultDomain,
+    host = "::",
+    http = 80,
+    https = 443,
+    reserved = [],
+    processes,
+    proxy_protocol_from: sources = [],
+  } = node.ingress ?? {};
   return Object.freeze({
     ...{ node, domain, host, http, https },
     directory: join(node.data_dir, "ingress"),
     socketPath: join(node.run_dir, "ingress.sock"),
     reserved: [node.api.port, ...reserved],
     ...(sources.length === 0 ? {} : { proxiedFrom: blockListOf(sources) }),
+    processes: {
+      most: processes ?? Math.min(availableParallelism(), mostByLoad),
+      isFixed: processes !== undefined,
+    },
+    sealSeedPath: node.certificates?.seal_seed_path,
   });
 }
 

@@ -2,42 +2,43 @@
  * The front door of one host: listeners, routes and what is between them. `start` opens the listeners, `stop` lets what
  * is under way end within its limit.
  *
- * The ports of HTTP and HTTPS are shared by all apps by name; any other port belongs to one app.
+ * The ports of HTTP and HTTPS are shared by all apps by name; any other port belongs to one app. One process of a host
+ * has the listeners and counts what they take. It may hand a connection over to another process, whose front door
+ * begins by `serve` and has none.
  */
-import { once } from "node:events";
 import type { Server as HttpServer } from "node:http";
-import {
-  type AddressInfo,
-  type BlockList,
-  createServer,
-  type Server as NetServer,
-  type Socket,
-} from "node:net";
+import type { BlockList, Socket } from "node:net";
 import { type AppFact, factKeys } from "@hearth/machine";
-import type { AccessLog } from "./access-log.ts";
-import { idlePlace } from "./autostop.ts";
-import { Balancer } from "./balancer.ts";
-import { Certificates } from "./certificates.ts";
-import type { Load } from "./choose-place.ts";
-import { ConnectionLimit } from "./connection-limit.ts";
-import { DoorMetrics, type DoorSnapshot } from "./door-metrics.ts";
-import type { Endpoint } from "./endpoint.ts";
-import { FarUse } from "./far-use.ts";
-import { GuestPools } from "./guest-pools.ts";
-import { HttpProxy } from "./http-proxy.ts";
-import { createHttpServer } from "./http-server.ts";
+import { Autostop } from "./choosing/autostop.ts";
+import { Balancer } from "./choosing/balancer.ts";
+import type { Load } from "./choosing/choose-place.ts";
+import { FarUse } from "./choosing/far-use.ts";
+import { noOtherLoads, type OtherLoads } from "./choosing/other-loads.ts";
+import { Waker } from "./choosing/waker.ts";
+import type { Arrival } from "./doors/door-messages.ts";
+import { GuestPools } from "./guests/guest-pools.ts";
+import { HttpProxy } from "./http/http-proxy.ts";
+import { createHttpServer } from "./http/http-server.ts";
 import type { IngressLimits } from "./limits.ts";
-import type { KeyAndCertificate } from "./local-ca.ts";
-import { noOtherLoads, type OtherLoads } from "./other-loads.ts";
-import { PortClaims, type PortOwner } from "./port-claims.ts";
-import { isTrusted, receiveProxied } from "./proxied-socket.ts";
-import { type RouteFacts, RouteTable } from "./route-table.ts";
-import { Targets } from "./targets.ts";
-import { TcpPorts } from "./tcp-ports.ts";
-import { relayConnection } from "./tcp-relay.ts";
-import { serveTlsDoor } from "./tls-door.ts";
-import { createTlsFront, type TlsFront } from "./tls-front.ts";
-import { Waker } from "./waker.ts";
+import { type IngressPorts, Listeners, type ListenersDeps } from "./listeners.ts";
+import { CustomDomains } from "./routes/custom-domains.ts";
+import type { Endpoint } from "./routes/endpoint.ts";
+import { PortClaims } from "./routes/port-claims.ts";
+import { type RouteFacts, RouteTable } from "./routes/route-table.ts";
+import { Targets } from "./routes/targets.ts";
+import { clientAddress } from "./tcp/client-address.ts";
+import { ConnectionLimit } from "./tcp/connection-limit.ts";
+import { isTrusted, receiveProxied } from "./tcp/proxied-socket.ts";
+import { relayConnection } from "./tcp/tcp-relay.ts";
+import type { AccessLog } from "./telemetry/access-log.ts";
+import { DoorMetrics, type DoorSnapshot } from "./telemetry/door-metrics.ts";
+import { Certificates } from "./tls/certificates.ts";
+import { Challenges } from "./tls/challenges.ts";
+import { domainCertificate } from "./tls/domain-certificates.ts";
+import type { KeyAndCertificate } from "./tls/local-ca.ts";
+import { alertTo } from "./tls/tls-alert.ts";
+import { serveTlsDoor } from "./tls/tls-door.ts";
+import { createTlsFront, type TlsFront } from "./tls/tls-front.ts";
 
 export interface IngressDeps {
   /** Already started. */
@@ -51,29 +52,37 @@ export interface IngressDeps {
   readonly proxiedFrom?: BlockList;
   /** Makes a certificate for these names. */
   readonly issue: (names: readonly string[]) => Promise<KeyAndCertificate>;
+  /** Opens a private key of cluster state, which was sealed for this purpose; nothing is opened when absent. */
+  readonly openKey?: (purpose: string, sealed: string) => string | undefined;
   /** The worker that has the machine starts it. */
   readonly startMachine: (machine: Pick<Endpoint, "id" | "nodeId">) => Promise<void>;
   /** The worker of this host stops a machine. */
   readonly stopMachine: (machineId: string) => Promise<void>;
   /** The door of another host is told which of its machines are in use from here. */
   readonly tellUsed: (nodeId: string, machineIds: readonly string[]) => Promise<void>;
+  /** What others have at machines; nothing when absent. */
   readonly otherLoads?: OtherLoads;
-}
-
-export interface IngressPorts {
-  readonly host: string;
-  /** 0 takes any. */
-  readonly http: number;
-  readonly https: number;
-  /** Ports of the host that no app gets. */
-  readonly reserved?: readonly number[];
+  /** Told of each change of what this process has at a service of a machine. */
+  readonly loadChanged?: (machineId: string, internalPort: number, active: number) => void;
+  /** Before this host stops a machine, and when it was not stopped. */
+  readonly draining?: (machineId: string, isDraining: boolean) => void;
+  /** Gives a connection to another process; this one serves all when absent. */
+  readonly handOver?: ListenersDeps["handOver"];
+  /** 48 bytes, the same for all processes of a host: any of them takes up a session of TLS. Its own when absent. */
+  readonly ticketKeys?: Buffer;
 }
 
 const sweepMs = 10_000;
+const alerts = {
+  known: undefined,
+  missing: "certificate_unobtainable",
+  unknown: "unrecognized_name",
+} as const;
 
 export class Ingress {
   readonly table: RouteTable;
   readonly balancer: Balancer;
+  readonly challenges: Challenges;
   readonly #deps: IngressDeps;
   readonly #pools: GuestPools;
   readonly #metrics: DoorMetrics;
@@ -83,16 +92,18 @@ export class Ingress {
   readonly #proxy: HttpProxy;
   readonly #certificates: Certificates;
   readonly #claims: PortClaims;
-  readonly #connections: ConnectionLimit;
+  readonly #listeners: Listeners;
+  /** Of clients that another speaks for. */
+  readonly #proxied: ConnectionLimit;
   readonly #others: OtherLoads;
   readonly #farUse: FarUse;
-  readonly #servers: NetServer[] = [];
+  readonly #autostop: Autostop;
   readonly #sockets = new Set<Socket>();
   readonly #timers: NodeJS.Timeout[] = [];
+  #emptied: (() => void) | undefined;
   #plain: HttpServer | undefined;
   #front: TlsFront | undefined;
   #shown: KeyAndCertificate | undefined;
-  #tcpPorts: TcpPorts | undefined;
 
   constructor(deps: IngressDeps) {
     const { replica, nodeId, domain, limits } = deps;
@@ -112,10 +123,14 @@ export class Ingress {
     });
     // The order counts: what waits is tried again when all the rest knows of the change.
     this.table.watch((app) => waker.changed(app, (id) => this.table.machine(id)?.state));
-    this.#targets = new Targets(this.table, domain);
+    const domains = new CustomDomains(replica);
+    const { openKey = () => undefined } = deps;
+    this.challenges = new Challenges(replica, openKey);
+    this.#targets = new Targets(this.table, domain, domains);
     this.#others = deps.otherLoads ?? noOtherLoads;
     this.balancer = new Balancer({
       ...{ table: this.table, nodeId, limits, others: this.#others },
+      ...(deps.loadChanged === undefined ? {} : { loadChanged: deps.loadChanged }),
       wake: (target) => waker.wake(target),
       placesOf: (app) => this.#targets.placesOf(app),
     });
@@ -132,67 +147,102 @@ export class Ingress {
     this.table.watchMachines(({ before, after }) => {
       if (before?.state === "ready" && after?.state !== "ready") this.#pools.retire(before.address);
     });
-    this.#connections = new ConnectionLimit(limits);
+    this.#listeners = new Listeners({
+      ...{ claims: this.#claims, limits, log: deps.log },
+      ...(deps.handOver === undefined ? {} : { handOver: deps.handOver }),
+      createdMs: (app) => this.#createdMs(app),
+      isProxied: (socket) => this.#isProxied(socket),
+      serve: (socket, arrival) => this.take(socket, arrival),
+    });
+    this.#proxied = new ConnectionLimit(limits);
+    this.#autostop = new Autostop({
+      ...{ nodeId, table: this.table, targets: this.#targets, others: this.#others },
+      ...{ idleMs: limits.autostopMs, stop: deps.stopMachine, log: deps.log },
+      ...(deps.draining === undefined ? {} : { draining: deps.draining }),
+    });
     this.#proxy = new HttpProxy({
       balancer: this.balancer,
       pools: this.#pools,
       limits,
       log: this.#accessLog,
       targets: this.#targets,
+      proofFor: (host, path) => this.challenges.textFor(host, path),
     });
     this.#certificates = new Certificates({
       domain,
       issue: deps.issue,
+      ofCustom: (name) => {
+        const claim = domains.claimOf(name);
+        return claim && domainCertificate(claim, { replica, openKey, nowMs: Date.now });
+      },
       nowMs: Date.now,
     });
   }
 
   /** @throws what `listen` throws when a port cannot be had; then it may be tried again */
   async start(ports: IngressPorts): Promise<{ readonly http: number; readonly https: number }> {
-    try {
-      return await this.#open(ports);
-    } catch (error) {
-      for (const server of this.#servers.splice(0)) server.close();
-      throw error;
-    }
+    const { limits } = this.#deps;
+    const open = await this.#listeners.open(ports);
+    await this.serve(open.https);
+    await this.#listeners.openAppPorts(ports, [open.http, open.https]);
+    this.#every(limits.autostopCheckMs, () => void this.#autostop.look());
+    this.#every(limits.tellUsedMs, () => void this.#farUse.tell());
+    return open;
   }
 
-  async #open({ host, http, https, reserved = [] }: IngressPorts) {
-    const { limits, log } = this.#deps;
-    const options = { allowHalfOpen: true, noDelay: true };
-    const secure = createServer(options, (socket) => this.#identify(socket, () => this.#serveSecure(socket)));
-    const httpsPort = await this.#listen(secure, host, https);
+  /** Without listeners: for connections that `take` is given. */
+  async serve(httpsPort: number): Promise<void> {
+    const { limits, log, ticketKeys } = this.#deps;
     const listener = { publicPort: 443, httpsPort, secure: true };
     this.#front = createTlsFront({
       ...{ proxy: this.#proxy, certificates: this.#certificates, limits, log },
       alpnOf: (name) => this.#targets.find(name, 443)?.places[0]?.port?.alpn,
+      ...(ticketKeys === undefined ? {} : { ticketKeys }),
       listener,
     });
-    const plain = createHttpServer(this.#proxy, limits, { ...listener, publicPort: 80, secure: false });
-    this.#plain = plain;
+    this.#plain = createHttpServer(this.#proxy, limits, { ...listener, publicPort: 80, secure: false });
     // It is given its connections, and Node begins to hold these to their limits when it is told that a server listens.
-    plain.emit("listening");
-    const open = createServer(options, (socket) =>
-      this.#identify(socket, () => this.#admit(socket) && plain.emit("connection", socket)),
-    );
-    const httpPort = await this.#listen(open, host, http);
-    this.#tcpPorts = new TcpPorts({
-      ...{ claims: this.#claims, host, log },
-      rule: {
-        reserved: new Set([...reserved, httpPort, httpsPort]),
-        max: limits.tcpPorts,
-        createdMs: (app) => this.#createdMs(app),
-      },
-      admit: () => true,
-      serve: (socket, port, owner) =>
-        this.#identify(socket, () => this.#admit(socket) && this.#serveTcp(socket, port, owner)),
-    });
-    await this.#tcpPorts.start();
+    this.#plain.emit("listening");
     await this.#keepCertificate();
     this.#every(sweepMs, () => this.#sweep());
-    this.#every(limits.autostopCheckMs, () => void this.#stopIdle());
-    this.#every(limits.tellUsedMs, () => void this.#farUse.tell());
-    return { http: httpPort, https: httpsPort };
+  }
+
+  /** Serves a connection that another process has admitted. */
+  take(socket: Socket, arrival: Arrival): void {
+    this.#sockets.add(socket);
+    socket.once("close", () => {
+      this.#sockets.delete(socket);
+      if (this.#sockets.size === 0) this.#emptied?.();
+    });
+    if (!this.#isProxied(socket)) {
+      this.#serve(socket, arrival);
+      return;
+    }
+    receiveProxied(socket, this.#deps.limits, () => {
+      const over = this.#proxied.admit(socket, clientAddress(socket));
+      if (over === undefined) return;
+      socket.once("close", over);
+      this.#serve(socket, arrival);
+    });
+  }
+
+  /** Another machine is to be found for new requests; that of another process of this host. */
+  setDraining(machineId: string, isDraining: boolean): void {
+    for (const load of this.#loadsOf(machineId)) load.draining = isDraining;
+  }
+
+  /** What others have at a service has changed: it was busy, and may have room again. */
+  othersChanged(machineId: string, internalPort: number): void {
+    const machine = this.table.machine(machineId);
+    if (machine === undefined) return;
+    // Of another host's machine as well: that host is told of what any process of this one had for it.
+    this.#targets.loadOf(machineId, internalPort).busyMs = performance.now();
+    this.balancer.retry(machine.app);
+  }
+
+  /** Those that this process serves. */
+  get connections(): number {
+    return this.#sockets.size;
   }
 
   /** What this process has at a machine. */
@@ -207,27 +257,24 @@ export class Ingress {
 
   /** What this process has counted since it began, and what it has now. */
   metrics(): DoorSnapshot {
-    const gauges = { open_connections: this.#sockets.size, routed_machines: this.table.size };
+    const gauges = { open_connections: this.#listeners.connections, routed_machines: this.table.size };
     return this.#metrics.snapshot(gauges, this.balancer.waiting());
   }
 
   /** Sentences about what does not work now. */
   problems(): string[] {
-    return this.#tcpPorts?.problems() ?? [];
+    return this.#listeners.problems();
   }
 
   /** Resolves when the ports of apps are as the routes want them at this moment. */
   async portsSettled(): Promise<void> {
-    await this.#tcpPorts?.look();
+    await this.#listeners.look();
   }
 
   /** No new connection; requests under way have `drainMs`. */
   async stop(): Promise<void> {
     for (const timer of this.#timers) clearInterval(timer);
-    const closed = this.#servers.map(
-      (server) => new Promise<void>((resolve) => server.close(() => resolve())),
-    );
-    await this.#tcpPorts?.stop();
+    const closed = this.#listeners.close();
     // It closes what is idle; that it does not listen is no news.
     this.#plain?.close(() => undefined);
     this.#front?.drain();
@@ -235,13 +282,22 @@ export class Ingress {
     const limit = setTimeout(() => {
       for (const socket of this.#sockets) socket.destroy();
     }, this.#deps.limits.drainMs);
-    await Promise.all(closed);
+    const emptied = new Promise<void>((resolve) => {
+      this.#emptied = resolve;
+      if (this.#sockets.size === 0) resolve();
+    });
+    await Promise.all([closed, emptied]);
     clearTimeout(limit);
     await this.#pools.stop();
   }
 
   #every(ms: number, work: () => void): void {
     this.#timers.push(setInterval(work, ms).unref());
+  }
+
+  #loadsOf(machineId: string): Load[] {
+    const services = this.table.machine(machineId)?.services ?? [];
+    return services.map(({ internalPort }) => this.#targets.loadOf(machineId, internalPort));
   }
 
   #createdMs(app: string): number {
@@ -252,7 +308,7 @@ export class Ingress {
   #sweep(): void {
     this.#pools.sweep();
     this.#targets.forgetLoads(performance.now() - this.#deps.limits.autostopMs);
-    void this.#tcpPorts?.look();
+    void this.#listeners.look();
     void this.#keepCertificate();
   }
 
@@ -268,47 +324,48 @@ export class Ingress {
     }
   }
 
-  /** One machine of each app at most, so that each stop is judged by what is left. */
-  async #stopIdle(): Promise<void> {
-    const { nodeId, limits, stopMachine, log } = this.#deps;
-    for (const app of this.table.apps()) {
-      const places = this.#targets.placesOf(app);
-      const rule = { nodeId, nowMs: performance.now(), idleMs: limits.autostopMs, others: this.#others };
-      const idle = idlePlace(places, rule);
-      if (idle === undefined) continue;
-      const { id } = idle.endpoint;
-      const own = places.filter(({ endpoint }) => endpoint.id === id);
-      for (const { load } of own) load.draining = true;
-      log({ event: "autostop", app, machine_id: id }, "stopping a machine that nobody needs");
-      await stopMachine(id).catch((error: unknown) =>
-        log({ err: error, machine_id: id }, "it was not stopped"),
-      );
-      for (const { load } of own) {
-        load.draining = false;
-        load.busyMs = performance.now();
-      }
-    }
+  #isProxied(socket: Socket): boolean {
+    const { proxiedFrom } = this.#deps;
+    return proxiedFrom !== undefined && isTrusted(proxiedFrom, socket);
+  }
+
+  #serve(socket: Socket, arrival: Arrival): void {
+    if (arrival.kind === "http") {
+      this.#plain?.emit("connection", socket);
+      socket.resume();
+    } else if (arrival.kind === "https") this.#serveSecure(socket);
+    else this.#serveTcp(socket, arrival);
   }
 
   #serveSecure(socket: Socket): void {
-    if (!this.#admit(socket)) return;
     const find = (name: string) => () => this.#targets.find(name, 443);
     serveTlsDoor(socket, {
       limits: this.#deps.limits,
-      anyPassThrough: () => this.#claims.anyPassThrough,
-      passesThrough: (name) => find(name)()?.passThrough === true,
+      alertFor: (name) => alerts[this.#certificates.stateOf(name)],
+      passesThrough: (name) => this.#claims.anyPassThrough && find(name)()?.passThrough === true,
       relay: (stream, name) => {
         const asked = { stream, socket, find: find(name), protocol: "tls-passthrough" } as const;
         void relayConnection(this.#relayDeps, asked);
       },
+      prove: (stream, name) => this.#prove(stream, name),
       terminate: (stream) => this.#front?.server.emit("connection", stream),
     });
   }
 
-  #serveTcp(socket: Socket, port: number, { app, tls }: PortOwner): void {
+  #prove(socket: Socket, name: string): void {
+    const proof = this.challenges.contextFor(name);
+    const { log, limits } = this.#deps;
+    log({ event: "acme_proof", name, shown: proof !== undefined }, "an authority asked for a proof");
+    if (proof === undefined) alertTo(socket, "no_application_protocol", limits.lingerMs);
+    else this.#front?.prove(socket, proof);
+  }
+
+  #serveTcp(socket: Socket, { port, app, tls }: Extract<Arrival, { readonly kind: "tcp" }>): void {
     const find = () => this.#targets.ofApp(app, port);
     if (!tls) {
       void relayConnection(this.#relayDeps, { stream: socket, socket, find, protocol: "tcp" });
+      // While there is no machine yet, so that a client that leaves is noticed.
+      socket.read(0);
       return;
     }
     const alpn = find()?.places[0]?.port?.alpn ?? [];
@@ -319,26 +376,5 @@ export class Ingress {
 
   get #relayDeps() {
     return { balancer: this.balancer, limits: this.#deps.limits, log: this.#accessLog };
-  }
-
-  /** First of all it is found out whose the connection is; the limits go by it. */
-  #identify(socket: Socket, ready: () => unknown): void {
-    const { proxiedFrom, limits } = this.#deps;
-    if (proxiedFrom === undefined || !isTrusted(proxiedFrom, socket)) ready();
-    else receiveProxied(socket, limits, ready);
-  }
-
-  #admit(socket: Socket): boolean {
-    if (!this.#connections.admit(socket)) return false;
-    this.#sockets.add(socket);
-    socket.once("close", () => this.#sockets.delete(socket));
-    return true;
-  }
-
-  async #listen(server: NetServer, host: string, port: number): Promise<number> {
-    server.listen({ host, port, backlog: 4_096 });
-    await once(server, "listening");
-    this.#servers.push(server);
-    return (server.address() as AddressInfo).port;
   }
 }

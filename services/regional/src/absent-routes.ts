@@ -15,8 +15,6 @@ const absent: readonly (readonly [what: string, methods: readonly string[], path
   ["Secret keys", ["GET", "POST", "DELETE"], "/v1/apps/:app/secretkeys/*"],
   ["Public addresses", ["GET", "POST"], "/v1/apps/:app/ip_assignments"],
   ["Public addresses", ["DELETE"], "/v1/apps/:app/ip_assignments/*"],
-  ["Certificates", ["GET"], "/v1/apps/:app/certificates"],
-  ["Certificates", ["GET", "POST", "DELETE"], "/v1/apps/:app/certificates/*"],
   ["Tokens of other systems", ["POST"], "/v1/tokens/*"],
   ["Asking for a placement", ["POST"], "/v1/platform/placements"],
   ["GraphQL", ["POST"], "/graphql"],

@@ -2,6 +2,7 @@
 import type { Bus, FactStore } from "@hearth/cluster";
 import type { Logger } from "@hearth/telemetry";
 import type { AccessGate } from "./access-gate.ts";
+import type { Certificates } from "./certificates.ts";
 import type { ClusterView } from "./cluster-view.ts";
 import type { ImageCheck } from "./image-check.ts";
 import type { Region } from "./join.ts";
@@ -27,6 +28,7 @@ export interface ApiContext {
   readonly sessions: SessionSockets;
   /** Absent where no gateway was set up. */
   readonly ssh: SshKeeper | undefined;
+  readonly certificates: Certificates;
   /** The OpenAPI document of all routes. */
   readonly openApi: () => Promise<object>;
   readonly nowMs: () => number;

@@ -7,6 +7,7 @@ import { type EgressPolicyInput, factKeys, parseEgressPolicy } from "@hearth/mac
 import type { ApiContext } from "./api-context.ts";
 import { newEgress } from "./app-egress.ts";
 import type { StoredApp } from "./cluster-view.ts";
+import { releaseAll } from "./hostnames.ts";
 import { untilMachine } from "./machine-access.ts";
 import { ensureNetwork, isStill, networkGoes } from "./networks.ts";
 import { writeFact } from "./write-fact.ts";
@@ -51,7 +52,7 @@ export async function createApp(context: ApiContext, wanted: NewApp): Promise<St
 /** @throws HearthError `conflict` while machines exist, unless `force`, which destroys them */
 export async function deleteApp(context: ApiContext, name: string, force: boolean): Promise<void> {
   const { view } = context;
-  view.app(name);
+  const app = view.app(name);
   const machines = view.machineSummaries(name).filter(({ state }) => state !== "destroyed");
   if (machines.length > 0 && !force) {
     throw new HearthError("conflict", {
@@ -63,6 +64,7 @@ export async function deleteApp(context: ApiContext, name: string, force: boolea
   for (const { key } of view.replica.list(factKeys.machineName(name, "")))
     await writeFact(context, { key, value: undefined });
   await writeFact(context, { key: factKeys.app(name), value: undefined });
+  await releaseAll(context, app);
 }
 
 async function destroyed(context: ApiContext, id: string): Promise<void> {

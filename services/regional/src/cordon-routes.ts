@@ -1,7 +1,4 @@
-/**
- * Cordon and uncordon. The flag is kept and shown. Nothing honours it yet, as there is no ingress and there are no
- * private names in this version; both are to pass a cordoned machine over.
- */
+/** Cordon and uncordon: a machine that is marked runs on, and front doors and private names pass it over. */
 import type { ApiContext } from "./api-context.ts";
 import type { App } from "./http-server.ts";
 import { LeaseHeaders, leaseNonce } from "./lease-header.ts";

@@ -9,6 +9,7 @@ import { type Bus, connectBus, FactStore, NatsServer, Replica, type StreamHandle
 import { factKeys, perMachinePrefixes } from "@hearth/machine";
 import { createLogger } from "@hearth/telemetry";
 import type FlyAdmin from "fly-admin/dist/client.js";
+import type { CertificateSettings } from "./certificates.ts";
 import { FakeImages } from "./fake-images.ts";
 import { FakeWorker } from "./fake-worker.ts";
 import { sha256 } from "./operator-tokens.ts";
@@ -31,6 +32,8 @@ export interface RegionOptions {
   readonly silentMs?: () => number;
   readonly sessionLimits?: Partial<SessionLimits>;
   readonly recheckMs?: number;
+  /** Of the API of each host. */
+  readonly certificates?: (nodeId: string) => CertificateSettings;
 }
 
 export interface NodeOptions {
@@ -89,6 +92,7 @@ export async function startRegion(options: RegionOptions = {}): Promise<TestRegi
     nowMs: () => Date.now() + (options.skewMs?.() ?? 0),
     monotonicMs: options.monotonicMs ?? (() => options.silentMs?.() ?? 0),
     randomBytes,
+    ...(options.certificates === undefined ? {} : { certificateSettings: options.certificates("node1") }),
     ...(options.sessionLimits === undefined ? {} : { sessionLimits: options.sessionLimits }),
     ...(options.recheckMs === undefined ? {} : { recheckMs: options.recheckMs }),
     logger: createLogger("regional", {}, { destination: { write: (line) => logs.push(JSON.parse(line)) } }),
@@ -128,6 +132,7 @@ export async function startRegion(options: RegionOptions = {}): Promise<TestRegi
       nowMs: () => Date.now() + (options.skewMs?.() ?? 0),
       monotonicMs: options.monotonicMs ?? (() => 0),
       randomBytes,
+      ...(options.certificates === undefined ? {} : { certificateSettings: options.certificates(nodeId) }),
       logger: createLogger("regional", {}, { level: "silent" }),
     });
     const started = await other.start({ host: "127.0.0.1", port: 0 });

@@ -218,7 +218,7 @@ function keyFact(request: JoinRequest, granted: Granted): NodeKeyFact {
     ...(isApi && api_key !== undefined
       ? { api_key, api_url: `http://${at(request.api_port ?? defaultPorts.api)}` }
       : {}),
-    ...((isApi || isBus) && seal_key !== undefined ? { seal_key } : {}),
+    ...(seal_key === undefined ? {} : { seal_key }),
     ...(isBus && seal_key !== undefined
       ? {
           bus: {

@@ -48,6 +48,12 @@ const api = new RegionalApi({
           sealSeedPath: node.ssh.seal_seed_path,
         },
       }),
+  certificateSettings: {
+    sealSeedPath: node.certificates?.seal_seed_path,
+    domain: node.ingress?.domain,
+    acme: node.certificates?.acme,
+    resolvers: node.dns?.upstreams,
+  },
   nowMs: Date.now,
   randomBytes,
   logger,

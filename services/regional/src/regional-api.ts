@@ -10,6 +10,7 @@ import { AccessGate } from "./access-gate.ts";
 import { type AnnounceDeps, announce } from "./announce.ts";
 import type { ApiContext } from "./api-context.ts";
 import { Authenticator } from "./auth.ts";
+import { type CertificateSettings, Certificates } from "./certificates.ts";
 import { ClusterView } from "./cluster-view.ts";
 import { type App, createHttpServer } from "./http-server.ts";
 import { sweepClaims } from "./idempotency.ts";
@@ -45,6 +46,8 @@ export interface RegionalApiDeps {
   readonly monotonicMs?: () => number;
   /** Of the SSH gateway of this host; without it no certificates are issued. */
   readonly sshSettings?: SshSettings;
+  /** Without it custom domains have the certificates of their hosts, and none can be uploaded. */
+  readonly certificateSettings?: CertificateSettings;
   readonly sessionLimits?: Partial<SessionLimits>;
   readonly keeperLimits?: Partial<KeeperLimits>;
   /** How often sessions are held against the end of their tokens. */
@@ -96,6 +99,7 @@ export class RegionalApi {
       sessions,
       ssh:
         deps.sshSettings === undefined ? undefined : new SshKeeper({ ...deps, settings: deps.sshSettings }),
+      certificates: new Certificates({ ...deps, view, settings: deps.certificateSettings ?? {} }),
       gate,
       tokens,
       issuer: new TokenIssuer({ ...this.#announcement, tokens, randomBytes }),
@@ -124,6 +128,7 @@ export class RegionalApi {
     this.#keeper.start();
     this.#context.gate.start();
     this.#context.ssh?.start();
+    this.#context.certificates.start();
     this.#announcing = announce(this.#announcement, this.#stopping.signal);
     this.#sweeping = setInterval(() => {
       Promise.all([sweepClaims(this.#context), this.#context.issuer.sweep()]).catch((error: unknown) =>
@@ -140,6 +145,7 @@ export class RegionalApi {
     await this.#keeper.stop();
     this.#stopping.abort();
     await this.#context.ssh?.stop();
+    await this.#context.certificates.stop();
     this.#context.gate.stop();
     this.#context.images.stop();
     await this.#app.close();

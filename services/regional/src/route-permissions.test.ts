@@ -20,6 +20,7 @@ import { TokenVerifier } from "./token-verify.ts";
 
 const network = "/v1/orgs/:org/networks/:network";
 const machine = "/v1/apps/:app/machines/:id";
+const certificates = "/v1/apps/:app/certificates";
 /** The lowest level that may, and the routes. */
 const expected: readonly (readonly [TokenLevel | "own", readonly string[]])[] = [
   ["own", ["POST /v1/tokens", "GET /v1/tokens", "GET /v1/tokens/current", "DELETE /v1/tokens/:token"]],
@@ -30,6 +31,7 @@ const expected: readonly (readonly [TokenLevel | "own", readonly string[]])[] = 
       ...["GET /v1/orgs/:org/networks", `GET ${network}`],
       ...["GET /v1/nodes", "GET /v1/nodes/:node", "GET /v1/images", "GET /v1/platform/regions"],
       ...["GET /v1/mesh", "GET /v1/apps/:app/egress"],
+      ...[`GET ${certificates}`, `GET ${certificates}/:hostname`],
       ...["", "/wait", "/events", "/versions", "/ps", "/lease", "/metadata", "/metadata/:key"].map(
         (path) => `GET ${machine}${path}`,
       ),
@@ -54,6 +56,8 @@ const expected: readonly (readonly [TokenLevel | "own", readonly string[]])[] = 
       ...["POST /v1/apps/:app/deploy_token", "DELETE /v1/images"],
       ...["PUT /v1/apps/:app/egress", "DELETE /v1/apps/:app/egress"],
       ...["POST /v1/images/pull", "POST /v1/images/import"],
+      ...["/acme", "/custom", "/:hostname/check"].map((path) => `POST ${certificates}${path}`),
+      ...["", "/acme", "/custom"].map((path) => `DELETE ${certificates}/:hostname${path}`),
       ...[
         "",
         "/start",
@@ -175,7 +179,8 @@ for (const level of tokenLevelNames)
           const namesApp = name.includes(":app") && !isHidden;
           const namesMachine = name.includes(":id");
           const isSeen = scope === "region" || scope === "org" || target === "web";
-          const isWide = scope !== "machine" || namesMachine || name.startsWith("GET ");
+          const isRead = name.startsWith("GET ") && !name.includes("/certificates");
+          const isWide = scope !== "machine" || namesMachine || isRead;
           let status = 200;
           if (!hasVerb) status = 403;
           else if (ofRegion.test(name)) status = scope === "region" ? 200 : 403;

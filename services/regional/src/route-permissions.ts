@@ -35,6 +35,7 @@ const network = `${networks}/:network`;
 const pair = `${network}/pairs/:other`;
 const machine = `${app}/machines/:id`;
 const files = `${machine}/files`;
+const certificates = `${app}/certificates`;
 
 type Row = readonly [verb: RoutePermission["verb"], target: RouteTarget, ...routes: string[]];
 const rows: readonly Row[] = [
@@ -58,6 +59,12 @@ const rows: readonly Row[] = [
   ["read", "appSeen", `GET ${app}`, `GET ${app}/egress`, `GET ${app}/machines`],
   ["deploy", "app", `PUT ${app}/egress`, `DELETE ${app}/egress`],
   ["deploy", "app", `DELETE ${app}`, `POST ${app}/machines`, `POST ${app}/deploy_token`],
+  ["read", "app", `GET ${certificates}`, `GET ${certificates}/:hostname`],
+  [
+    ...(["deploy", "app"] as const),
+    ...[`POST ${certificates}/acme`, `POST ${certificates}/custom`, `POST ${certificates}/:hostname/check`],
+    ...["", "/acme", "/custom"].map((part) => `DELETE ${certificates}/:hostname${part}`),
+  ],
   [
     ...(["read", "machine"] as const),
     ...["", "/wait", "/events", "/versions", "/ps", "/lease", "/metadata", "/metadata/:key"].map(

@@ -3,6 +3,7 @@ import { absentRoutes } from "./absent-routes.ts";
 import type { ApiContext } from "./api-context.ts";
 import { appEgressRoutes } from "./app-egress-routes.ts";
 import { appsRoutes } from "./apps-routes.ts";
+import { certificateRoutes } from "./certificate-routes.ts";
 import { cordonRoutes } from "./cordon-routes.ts";
 import { execRoutes } from "./exec-routes.ts";
 import { explainRoutes } from "./explain-routes.ts";
@@ -29,6 +30,7 @@ import { waitRoutes } from "./wait-routes.ts";
 
 const all = [
   appsRoutes,
+  certificateRoutes,
   appEgressRoutes,
   networksRoutes,
   machinesRoutes,

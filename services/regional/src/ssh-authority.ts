@@ -5,12 +5,12 @@
  */
 import { mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
-import { type FactStore, type Replica, seal, unseal } from "@hearth/cluster";
+import type { FactStore, Replica } from "@hearth/cluster";
 import { HearthError } from "@hearth/errors";
-import { factKeys, factPrefixes, type NodeKeyFact, type SshAuthorityFact } from "@hearth/machine";
+import { factKeys } from "@hearth/machine";
 import { authorityOf, newAuthoritySecret, type SshAuthority } from "@hearth/ssh-keys";
 import type { Logger } from "@hearth/telemetry";
-import { writeFact } from "./write-fact.ts";
+import { agreedSecret } from "./shared-secret.ts";
 
 export interface SshSettings {
   readonly port: number;
@@ -81,44 +81,15 @@ export class SshKeeper {
     }
   }
 
-  /** Undefined while another host has it and has not sealed it for this one. */
-  async #agreed(): Promise<string | undefined> {
-    const { replica, nodeId, settings } = this.#deps;
-    // Before this copy is level with the region nobody knows that there is no secret.
-    if (!replica.isSettled) return undefined;
-    const known = replica.get(factKeys.sshAuthority());
-    const fact = known?.value as SshAuthorityFact | undefined;
-    const own = fact?.secrets[nodeId];
-    const secret =
-      own !== undefined
-        ? unseal(settings.sealSeedPath, own.sealed, own.by)
-        : fact === undefined
-          ? (readIfThere(settings.secretPath) ?? newAuthoritySecret())
-          : undefined;
-    if (secret === undefined) return undefined;
-    const mySealKey = this.#sealKeys().get(nodeId);
-    const missing = [...this.#sealKeys()].filter(([id]) => fact?.secrets[id] === undefined);
-    if (missing.length === 0) return secret;
-    if (mySealKey === undefined) return undefined;
-    const added = missing.map(([id, key]) => {
-      return [id, { sealed: seal(settings.sealSeedPath, secret, key), by: mySealKey }] as const;
+  #agreed(): Promise<string | undefined> {
+    const { settings } = this.#deps;
+    return agreedSecret({
+      ...this.#deps,
+      sealSeedPath: settings.sealSeedPath,
+      key: factKeys.sshAuthority(),
+      isFor: ({ roles }) => roles.includes("api"),
+      first: () => readIfThere(settings.secretPath) ?? newAuthoritySecret(),
     });
-    const value: SshAuthorityFact = { secrets: { ...fact?.secrets, ...Object.fromEntries(added) } };
-    await writeFact(
-      { view: { replica }, facts: this.#deps.facts },
-      { key: factKeys.sshAuthority(), value, expectedRevision: known?.revision ?? 0 },
-    );
-    return secret;
-  }
-
-  /** By node, of those that have an API. */
-  #sealKeys(): Map<string, string> {
-    const nodes = this.#deps.replica.list(factPrefixes.nodeKey).map(({ value }) => value as NodeKeyFact);
-    return new Map(
-      nodes.flatMap(({ node_id, roles, seal_key }) =>
-        roles.includes("api") && seal_key !== undefined ? [[node_id, seal_key] as const] : [],
-      ),
-    );
   }
 
   #keep(secret: string): void {

@@ -6,9 +6,9 @@ import { HearthError } from "@hearth/errors";
 import { canApply, nextState } from "@hearth/machine";
 import Type from "typebox";
 import Value from "typebox/value";
-import type { RunEngine } from "./run-engine.ts";
-import type { RunParts } from "./run-parts.ts";
-import { type SlotPool, slotKind } from "./slot-pool.ts";
+import type { RunEngine } from "./journal/run-engine.ts";
+import type { RunParts } from "./runs/run-parts.ts";
+import { type SlotPool, slotKind } from "./slots/slot-pool.ts";
 
 /** The request of the command `stop-all`, which only the host's own agent sends. */
 export const StopAll = Type.Object(

@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { HearthError } from "@hearth/errors";
-import { databaseError, databaseFault } from "./database-fault.ts";
+import { databaseError, databaseFault } from "./journal/database-fault.ts";
 
 /**
  * Two workers of one directory would both act on its machines. The lock is one of a file by the kernel, through

@@ -5,11 +5,11 @@
  */
 import { HearthError } from "@hearth/errors";
 import type { MachineExit } from "@hearth/machine";
-import { crashPoint } from "./crash-point.ts";
-import { endProcess, vmmProcesses } from "./host-leftovers.ts";
-import type { MachineRow } from "./machine-row.ts";
-import type { RunEngine } from "./run-engine.ts";
-import type { RunParts } from "./run-parts.ts";
+import { endProcess, vmmProcesses } from "./host/host-leftovers.ts";
+import { crashPoint } from "./journal/crash-point.ts";
+import type { RunEngine } from "./journal/run-engine.ts";
+import type { MachineRow } from "./machines/machine-row.ts";
+import type { RunParts } from "./runs/run-parts.ts";
 
 export interface TakeOverDeps {
   readonly parts: RunParts;

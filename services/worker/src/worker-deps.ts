@@ -4,9 +4,9 @@ import type { HearthError } from "@hearth/errors";
 import type { NetworkExecutor } from "@hearth/network";
 import type { Logger } from "@hearth/telemetry";
 import type { Vmm } from "@hearth/vmm";
-import type { Connect } from "./check-probe.ts";
-import type { ImagesClient } from "./images-client.ts";
-import { defaultStepLimits, type StepLimits } from "./step-limits.ts";
+import type { Connect } from "./checks/check-probe.ts";
+import type { ImagesClient } from "./runs/images-client.ts";
+import { defaultStepLimits, type StepLimits } from "./runs/step-limits.ts";
 
 export interface Clock {
   nowMs(): number;

@@ -1,9 +1,9 @@
 /** The one place where a command of a worker becomes a call: every name, exhaustively. */
 import type { Inspection, MachineAnswer, MachineRun, PlacementReport, WorkerCommand } from "@hearth/machine";
-import type { GuestCommands } from "./guest-commands.ts";
-import type { MachineCommands } from "./machine-commands.ts";
-import type { MachineRow } from "./machine-row.ts";
-import type { MachineStore } from "./machine-store.ts";
+import type { GuestCommands } from "./guest/guest-commands.ts";
+import type { MachineCommands } from "./machines/machine-commands.ts";
+import type { MachineRow } from "./machines/machine-row.ts";
+import type { MachineStore } from "./machines/machine-store.ts";
 
 export interface DispatchDeps {
   readonly commands: MachineCommands;

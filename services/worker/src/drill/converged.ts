@@ -1,8 +1,8 @@
 /** What every drill asks of a node: which points an operation visits, and whether all is as it must be after it. */
 import { join } from "node:path";
 import type { MachineRecord } from "@hearth/machine";
-import { look } from "../inspector.ts";
-import { slotOwners } from "../slot-pool.ts";
+import { look } from "../host/inspector.ts";
+import { slotOwners } from "../slots/slot-pool.ts";
 import { type DrillNode, eventually, readLines } from "./drill-node.ts";
 import { type DrillMachine, newDrillMachine, type Operation, recordOf } from "./operations.ts";
 

@@ -21,11 +21,11 @@ import {
 } from "@hearth/machine";
 import { NetworkExecutor, parseClusterPrefix } from "@hearth/network";
 import { leaveNothing, untilAborted } from "@hearth/process";
-import { readHostInventory } from "../host-inventory.ts";
-import { HostPaths } from "../host-paths.ts";
-import { inspectHost } from "../inspector.ts";
-import type { MachineRow } from "../machine-row.ts";
-import { heldSlotPlan } from "../slot-identity.ts";
+import { readHostInventory } from "../host/host-inventory.ts";
+import { HostPaths } from "../host/host-paths.ts";
+import { inspectHost } from "../host/inspector.ts";
+import type { MachineRow } from "../machines/machine-row.ts";
+import { heldSlotPlan } from "../slots/slot-identity.ts";
 import { agentProgram } from "../testing/agent-guest.ts";
 import { busyboxRootfs } from "../testing/busybox-rootfs.ts";
 import { endTree } from "../testing/end-tree.ts";

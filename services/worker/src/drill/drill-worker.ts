@@ -7,7 +7,7 @@ import { appendFileSync } from "node:fs";
 import { readNodeConfig } from "@hearth/cluster";
 import { HearthError, type HearthErrorCode } from "@hearth/errors";
 import { QemuVmm } from "@hearth/vmm";
-import { armCrashPoints } from "../crash-point.ts";
+import { armCrashPoints } from "../journal/crash-point.ts";
 import { ProcessVmm } from "../testing/process-vmm.ts";
 import { runWorker } from "../worker-process.ts";
 

@@ -4,7 +4,7 @@ import { execFileSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import { dirname } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { readHostInventory } from "../host-inventory.ts";
+import { readHostInventory } from "../host/host-inventory.ts";
 import { agentProgram } from "../testing/agent-guest.ts";
 import { runChurn } from "./churn.ts";
 import { runCrashMatrix } from "./crash-matrix.ts";

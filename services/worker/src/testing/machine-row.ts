@@ -1,6 +1,6 @@
 /** A row for tests of pure functions. */
 import type { InstanceId, MachineId } from "@hearth/machine";
-import type { MachineRow } from "../machine-row.ts";
+import type { MachineRow } from "../machines/machine-row.ts";
 
 export const machineRow = (changes: Partial<MachineRow> = {}): MachineRow => ({
   machineId: "00000000000001" as MachineId,

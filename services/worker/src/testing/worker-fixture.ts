@@ -29,8 +29,8 @@ import {
 import type { FirewallElement } from "@hearth/network";
 import { createLogger } from "@hearth/telemetry";
 import { type SimGuestFactory, SimHost } from "@hearth/vmm";
-import { openWorkerDatabase } from "../database-open.ts";
-import type { ImagesClient } from "../images-client.ts";
+import { openWorkerDatabase } from "../journal/database-open.ts";
+import type { ImagesClient } from "../runs/images-client.ts";
 import { Worker } from "../worker.ts";
 import type { WorkerDeps } from "../worker-deps.ts";
 import { agentGuests, SocketSimVmm } from "./agent-guest.ts";

@@ -1,0 +1,297 @@
+/**
+ * One request on its way to a guest and back.
+ *
+ * Bodies are streamed in both directions, and each side is read only as fast as the other takes it. It is tried at
+ * another machine while that is safe: nothing was sent, or the method may be repeated and nothing was answered. After
+ * the first byte of an answer there is no way but on, or to break the connection off, so that nobody takes half of an
+ * answer for a whole one.
+ */
+
+import { type Balancer, Refused, type WaitReason } from "../choosing/balancer.ts";
+import type { LoadedPlace } from "../choosing/choose-place.ts";
+import type { GuestPools } from "../guests/guest-pools.ts";
+import {
+  asHeaderList,
+  type GuestControl,
+  type GuestHandler,
+  NotActedOn,
+  StreamReset,
+} from "../guests/guest-request.ts";
+import type { IngressLimits } from "../limits.ts";
+import type { LoadedTarget } from "../routes/targets.ts";
+import type { AccessEvent, AccessLog } from "../telemetry/access-log.ts";
+import { type ForwardedHead, headersToClient, trailersOnward } from "./forward-headers.ts";
+import { type ClientRequest, type ClientResponse, type RefusalCode, refusalHead } from "./refusal.ts";
+import { RequestBody } from "./request-body.ts";
+import { addTrailers, breakOff, endWith, lingerAfter, setIdle, writeChunk, writeHead } from "./response.ts";
+
+export interface ExchangeDeps {
+  readonly balancer: Balancer;
+  readonly pools: GuestPools;
+  readonly limits: IngressLimits;
+  readonly log: AccessLog;
+}
+
+export interface ExchangeFacts {
+  readonly find: () => LoadedTarget | undefined;
+  readonly target: LoadedTarget;
+  readonly head: ForwardedHead;
+  readonly path: string;
+  readonly host: string;
+  readonly client: string;
+  readonly hasBody: boolean;
+}
+
+const repeatable = new Set(["GET", "HEAD", "OPTIONS"]);
+/** Above this, copying costs more than a second write. */
+const joinedBytes = 16 * 1024;
+const clientLeft = new Error("The client went away.");
+
+export class Exchange implements GuestHandler {
+  readonly #deps: ExchangeDeps;
+  readonly #request: ClientRequest;
+  readonly #response: ClientResponse;
+  readonly #facts: ExchangeFacts;
+  readonly #tried = new Set<string>();
+  readonly #gone = new AbortController();
+  readonly #beganMs = performance.now();
+  readonly #goOn: (() => void) | undefined;
+  #body: RequestBody | undefined;
+  #refusals = 0;
+  #place: LoadedPlace | undefined;
+  #failed: Refused | undefined;
+  #placedMs = 0;
+  #answeredMs = 0;
+  #sent = false;
+  #controller: GuestControl | undefined;
+  #whyWaited: WaitReason | undefined;
+  #bytesOut = 0;
+  #held: Buffer | undefined;
+  #isOver = false;
+
+  constructor(
+    deps: ExchangeDeps,
+    request: ClientRequest,
+    response: ClientResponse,
+    facts: ExchangeFacts,
+    goOn?: () => void,
+  ) {
+    this.#goOn = goOn;
+    this.#deps = deps;
+    this.#request = request;
+    this.#response = response;
+    this.#facts = facts;
+  }
+
+  start(): void {
+    this.#response.on("drain", () => this.#controller?.resume());
+    // A stream of HTTP/2 that its client has reset looks finished, so what counts is whether the answer was given.
+    this.#response.on("close", () => this.#end({ reason: "client_left" }));
+    this.#findPlace();
+  }
+
+  #findPlace(): void {
+    try {
+      const { find } = this.#facts;
+      const place = this.#deps.balancer.acquire(find, this.#tried, this.#gone.signal, (why) => {
+        this.#whyWaited ??= why;
+      });
+      if (!(place instanceof Promise)) {
+        this.#sendTo(place);
+        return;
+      }
+      place.then(
+        (late) => (this.#isOver ? this.#deps.balancer.release(late) : this.#sendTo(late)),
+        (error: unknown) => this.#refuseWith(error),
+      );
+    } catch (error) {
+      this.#refuseWith(error);
+    }
+  }
+
+  #sendTo(place: LoadedPlace): void {
+    this.#place = place;
+    this.#placedMs = performance.now();
+    this.#sent = false;
+    this.#tried.add(place.endpoint.id);
+    const { path, head } = this.#facts;
+    const { headers } = head;
+    const method = this.#request.method ?? "";
+    const { limits } = this.#deps;
+    const { idleMs = limits.idleMs } = place.port?.http ?? {};
+    if (idleMs !== limits.idleMs) setIdle(this.#response, idleMs);
+    try {
+      const body = this.#facts.hasBody ? this.#bodyOf() : undefined;
+      this.#deps.pools.dispatch(place, { method, path, headers, body, idleMs }, this);
+    } catch (error) {
+      this.onResponseError(undefined, error as Error);
+    }
+  }
+
+  #bodyOf(): RequestBody {
+    if (this.#body !== undefined) return this.#body;
+    this.#goOn?.();
+    const { bodyBytes: limitBytes, keptBodyBytes: keptBytes } = this.#deps.limits;
+    const tooLong = (): void => this.#refuse("body_too_large");
+    this.#body = new RequestBody(this.#request, { limitBytes, keptBytes, tooLong });
+    return this.#body;
+  }
+
+  onRequestStart(controller: GuestControl): void {
+    this.#controller = controller;
+    this.#sent = true;
+    if (this.#isOver) controller.abort(clientLeft);
+  }
+
+  onResponseStart(controller: GuestControl, status: number, _headers: unknown, message = ""): void {
+    if (status < 200) return;
+    this.#answeredMs = performance.now();
+    this.#body?.forget();
+    const { requestId } = this.#facts.head;
+    const headers = headersToClient(asHeaderList(controller.rawHeaders), requestId, this.#place?.port?.http);
+    writeHead(this.#response, status, message, headers, controller.isWhole);
+  }
+
+  onResponseData(controller: GuestControl, chunk: Buffer): void {
+    this.#bytesOut += chunk.length;
+    if (this.#bytesOut === chunk.length && chunk.length <= joinedBytes) {
+      // Most answers are whole by the time that this turn of the parser ends: then head and body are one write.
+      this.#held = chunk;
+      process.nextTick(() => this.#writeHeld());
+      return;
+    }
+    this.#writeHeld();
+    if (!writeChunk(this.#response, chunk)) controller.pause();
+  }
+
+  #writeHeld(): void {
+    const held = this.#held;
+    this.#held = undefined;
+    if (held !== undefined && !writeChunk(this.#response, held)) this.#controller?.pause();
+  }
+
+  onResponseEnd(controller: GuestControl): void {
+    addTrailers(this.#response, trailersOnward(asHeaderList(controller.rawTrailers)));
+    const held = this.#held;
+    this.#held = undefined;
+    endWith(this.#response, held?.toString("latin1") ?? "", "latin1");
+    this.#finish({});
+    lingerAfter(this.#request, this.#response, this.#deps.limits.lingerMs);
+  }
+
+  onResponseError(_controller: unknown, error: Error): void {
+    if (this.#isOver) return;
+    const place = this.#place;
+    if (place !== undefined && !this.#sent) this.#deps.balancer.avoid(place, error);
+    const { code = "" } = error as NodeJS.ErrnoException;
+    const why = code || error.message;
+    if (this.#response.headersSent) {
+      const rstCode = error instanceof StreamReset ? error.rstCode : undefined;
+      this.#end({ reason: "guest_broke", why }, rstCode);
+      return;
+    }
+    const early = !this.#sent && place !== undefined;
+    const reason = reasonOf(code) ?? (early ? this.#deps.balancer.refusalOf(place, error) : "guest_broke");
+    if (error instanceof NotActedOn && place !== undefined) this.#ofNoAccount(place);
+    if (place !== undefined && reason !== "guest_slow" && this.#mayRepeat()) {
+      this.#failed = new Refused(reason, why);
+      this.#place = undefined;
+      this.#deps.balancer.release(place);
+      if (this.#sent || !this.#deps.balancer.isSettling(place, error)) this.#findPlace();
+      else {
+        this.#tried.delete(place.endpoint.id);
+        setTimeout(() => this.#isOver || this.#findPlace(), this.#deps.limits.settleRetryMs);
+      }
+      return;
+    }
+    this.#refuse(reason, why);
+  }
+
+  /** The guest did not act on it, as one that closes its connection does: it may well take it on the next. */
+  #ofNoAccount(place: LoadedPlace): void {
+    this.#sent = false;
+    this.#refusals += 1;
+    this.#tried.delete(place.endpoint.id);
+  }
+
+  #mayRepeat(): boolean {
+    if (this.#tried.size + this.#refusals >= this.#deps.limits.attempts) return false;
+    if (this.#body?.canRepeat === false) return false;
+    return !this.#sent || (repeatable.has(this.#request.method ?? "") && !this.#facts.hasBody);
+  }
+
+  #refuseWith(error: unknown): void {
+    // Where there is no other machine to try, what the last one did is the reason, unless its host was lost over it.
+    const isLost = error instanceof Refused && error.code === "unreachable";
+    const told = isLost ? error : (this.#failed ?? error);
+    if (told instanceof Refused) this.#refuse(told.code, told.why);
+    else this.#refuse("guest_broke", String(error));
+  }
+
+  #refuse(code: RefusalCode, why?: string): void {
+    if (this.#isOver) return;
+    const { status, headers, body } = refusalHead(code);
+    const told = { reason: code, ...(why === undefined ? {} : { why }) };
+    if (this.#response.headersSent) {
+      this.#end(told);
+      return;
+    }
+    headers.push("x-request-id", this.#facts.head.requestId);
+    writeHead(this.#response, status, "", headers);
+    endWith(this.#response, this.#request.method === "HEAD" ? "" : body);
+    this.#finish(told);
+    this.#controller?.abort(clientLeft);
+    lingerAfter(this.#request, this.#response, this.#deps.limits.lingerMs);
+  }
+
+  /** Breaks off on both sides. */
+  #end(told: Pick<AccessEvent, "reason" | "why">, rstCode?: number): void {
+    if (this.#isOver) return;
+    this.#finish(told);
+    this.#gone.abort(clientLeft);
+    this.#controller?.abort(clientLeft);
+    breakOff(this.#response, rstCode);
+  }
+
+  #finish(told: Pick<AccessEvent, "reason" | "why">): void {
+    if (this.#isOver) return;
+    this.#isOver = true;
+    const place = this.#place;
+    if (place !== undefined) this.#deps.balancer.release(place);
+    this.#body?.close();
+    const { target, head, path, host, client } = this.#facts;
+    const query = path.indexOf("?");
+    const since = (fromMs: number, toMs: number): number => Math.round((toMs - fromMs) * 1000) / 1000;
+    this.#deps.log({
+      event: "request",
+      status: this.#response.headersSent ? this.#response.statusCode : 0,
+      client,
+      protocol: this.#request.httpVersion,
+      host,
+      method: this.#request.method ?? "",
+      path: query < 0 ? path : path.slice(0, query),
+      app: target.app,
+      route: target.route,
+      ...(place === undefined ? {} : { machine_id: place.endpoint.id }),
+      request_id: head.requestId,
+      trace_id: head.traceId,
+      attempts: this.#tried.size + this.#refusals,
+      ...(this.#placedMs === 0 ? {} : { wait_ms: since(this.#beganMs, this.#placedMs) }),
+      ...(this.#whyWaited === undefined ? {} : { why_waited: this.#whyWaited }),
+      ...(this.#answeredMs === 0 ? {} : { upstream_ms: since(this.#placedMs, this.#answeredMs) }),
+      duration_ms: since(this.#beganMs, performance.now()),
+      bytes_in: this.#body?.bytes ?? 0,
+      bytes_out: this.#bytesOut,
+      ...told,
+    });
+  }
+}
+
+/** What a guest did wrong; undefined where the connection failed. */
+function reasonOf(code: string): RefusalCode | undefined {
+  if (code === "UND_ERR_HEADERS_TIMEOUT") return "guest_slow";
+  if (code === "STREAMS_IN_USE") return "overloaded";
+  if (code.startsWith("HPE_") || code === "UND_ERR_HEADERS_OVERFLOW" || code.startsWith("ERR_"))
+    return "guest_invalid";
+  return undefined;
+}

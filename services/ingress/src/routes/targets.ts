@@ -1,0 +1,110 @@
+/**
+ * Targets by name, each with what this process has at its machines. A target is found once and kept until one of its
+ * app's machines changes; a name that nothing has is looked up each time, as anybody can ask for any.
+ */
+import type { Load, LoadedPlace } from "../choosing/choose-place.ts";
+import type { CustomDomains } from "./custom-domains.ts";
+import { appTarget, findTarget, type Place, type Target } from "./find-target.ts";
+import type { RouteTable } from "./route-table.ts";
+
+export interface LoadedTarget extends Omit<Target, "places"> {
+  readonly places: readonly LoadedPlace[];
+}
+
+const maxKept = 20_000;
+
+export class Targets {
+  readonly #table: RouteTable;
+  readonly #domain: string;
+  readonly #domains: Pick<CustomDomains, "appOf" | "watch"> | undefined;
+  readonly #kept = new Map<string, LoadedTarget>();
+  readonly #keysOfApp = new Map<string, Set<string>>();
+  readonly #loads = new Map<string, Load>();
+
+  constructor(table: RouteTable, domain: string, domains?: Pick<CustomDomains, "appOf" | "watch">) {
+    this.#table = table;
+    this.#domain = domain;
+    this.#domains = domains;
+    table.watch((app) => this.#forget(app));
+    domains?.watch((app) => this.#forget(app));
+  }
+
+  find(host: string, publicPort: number): LoadedTarget | undefined {
+    const appOf = (name: string) => this.#domains?.appOf(name);
+    const asked = { host, domain: this.#domain, publicPort, appOf };
+    return this.#keep(`${publicPort} ${host}`, () => findTarget(this.#table, asked));
+  }
+
+  /** What an app has at a port of its own. */
+  ofApp(app: string, publicPort: number): LoadedTarget | undefined {
+    return this.#keep(`${publicPort}/${app}`, () => appTarget(this.#table, app, publicPort));
+  }
+
+  /** All services of all machines of the app. */
+  placesOf(app: string): LoadedPlace[] {
+    return [...this.#table.ofApp(app)].flatMap((endpoint) =>
+      endpoint.services.map((service) => ({
+        endpoint,
+        service,
+        load: this.loadOf(endpoint.id, service.internalPort),
+      })),
+    );
+  }
+
+  loadOf(machineId: string, internalPort: number): Load {
+    const key = `${machineId}:${internalPort}`;
+    const known = this.#loads.get(key);
+    if (known !== undefined) return known;
+    const load: Load = {
+      active: 0,
+      avoidUntilMs: 0,
+      busyMs: performance.now(),
+      readyMs: undefined,
+      draining: false,
+    };
+    this.#loads.set(key, load);
+    return load;
+  }
+
+  /** Of all machines that this process had to do with. */
+  *loads(): Iterable<{ readonly machineId: string; readonly load: Readonly<Load> }> {
+    for (const [key, load] of this.#loads) yield { machineId: key.slice(0, key.indexOf(":")), load };
+  }
+
+  /** Of machines that are no more, or were at work for nobody for a while and count as new. */
+  forgetLoads(olderThanMs: number): void {
+    for (const [key, load] of this.#loads) {
+      const gone = this.#table.machine(key.slice(0, key.indexOf(":"))) === undefined;
+      if (gone && load.active === 0 && load.busyMs < olderThanMs) this.#loads.delete(key);
+    }
+  }
+
+  #loadAt({ endpoint, service }: Place): Load {
+    const load = this.loadOf(endpoint.id, service.internalPort);
+    if (endpoint.state !== "ready") load.readyMs = undefined;
+    else load.readyMs ??= performance.now();
+    return load;
+  }
+
+  #keep(key: string, find: () => Target | undefined): LoadedTarget | undefined {
+    const kept = this.#kept.get(key);
+    if (kept !== undefined) return kept;
+    const found = find();
+    if (found === undefined) return undefined;
+    const places = found.places.map((place) => ({ ...place, load: this.#loadAt(place) }));
+    const target = { ...found, places };
+    if (this.#kept.size >= maxKept) {
+      this.#kept.clear();
+      this.#keysOfApp.clear();
+    }
+    this.#kept.set(key, target);
+    const keys = this.#keysOfApp.get(found.app) ?? new Set();
+    this.#keysOfApp.set(found.app, keys.add(key));
+    return target;
+  }
+
+  #forget(app: string): void {
+    for (const key of this.#keysOfApp.get(app) ?? []) this.#kept.delete(key);
+    this.#keysOfApp.delete(app);
+  }
+}
