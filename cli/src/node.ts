@@ -72,12 +72,19 @@ export function define(command: Command, context: Context): void {
     .option("-f, --force", "its host is gone for good: forget the machines that it had")
     .addOption(jsonOption())
     .action(async (node: string, { force = false }: { readonly force?: boolean }, own: Command) => {
-      const { forgotten } = await context.client().removeNode(node, { force });
-      if (isJson(own)) return printJson({ removed: node, forgotten });
+      const { forgotten, bus } = await context.client().removeNode(node, { force });
+      if (isJson(own)) return printJson({ removed: node, forgotten, ...(bus && { bus }) });
       printLine(node);
+      if (bus !== undefined) note(busExit[bus]);
       if (forgotten.length > 0) note(`Forgotten: ${forgotten.join(", ")}`);
     });
 }
+
+const busExit = {
+  left: "Its server of the bus is out: the others have another secret.",
+  leaving:
+    "Not all of the other servers of the bus have a new secret yet, so the node's server may still take part; they go on by themselves. `hearth doctor` on their hosts says what they wait for.",
+} as const;
 
 /** Also when it stands before the subcommand. */
 const isJson = (command: Command): boolean => command.optsWithGlobals<Json>().json === true;

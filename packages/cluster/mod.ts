@@ -15,6 +15,15 @@ export {
   mostLoadEntries,
   tellLoads,
 } from "./src/bus-loads.ts";
+export {
+  handOver,
+  removeServer,
+  type ServerGroup,
+  serverConnections,
+  serverGroup,
+  serverId,
+  takesSecret,
+} from "./src/bus-servers.ts";
 export { BusStream, type BusStreamLimits, maxMessageBytes, windowBytes } from "./src/bus-stream.ts";
 export { apiIdentity, apiUser, type BusUser, nodeUser, type Permissions } from "./src/bus-users.ts";
 export { ensureSealKey, ensureUserKey, seal, unseal } from "./src/credentials.ts";
@@ -28,6 +37,7 @@ export {
 } from "./src/nats-config.ts";
 export { NatsServer, type NatsServerOptions } from "./src/nats-server.ts";
 export { busLogin, defaultLease, type LeaseLimits, NodeConfig, readNodeConfig } from "./src/node-config.ts";
+export { type OperatorDoor, type OperatorDoorOptions, openOperatorDoor } from "./src/operator-door.ts";
 export { Outbox, type OutboxOptions } from "./src/outbox.ts";
 export { Replica } from "./src/replica.ts";
 export type { Arrival, ReplicaOptions, StreamLoss, WaitOptions } from "./src/replica-options.ts";

@@ -64,7 +64,7 @@ export class HearthClient {
     nodeId: string,
     { force = false }: { readonly force?: boolean } = {},
     signal?: AbortSignal,
-  ): Promise<{ readonly forgotten: readonly string[] }> {
+  ): Promise<{ readonly forgotten: readonly string[]; readonly bus?: "left" | "leaving" }> {
     const query = force ? { force: "true" } : {};
     return await this.#transport.json({ method: "DELETE", path: nodePath(nodeId), query, signal });
   }

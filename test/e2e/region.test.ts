@@ -101,7 +101,12 @@ describe("a region of hosts", { timeout: 280_000 }, () => {
         const isDirectory = statSync(path).isDirectory();
         assert.equal(statSync(path).mode & 0o777, isDirectory ? 0o700 : 0o600, path);
         if (isDirectory) continue;
-        secrets.push(readFileSync(path, "utf8").trim());
+        // The secret of the servers has its number on a line of its own.
+        secrets.push(
+          ...readFileSync(path, "utf8")
+            .split("\n")
+            .filter((line) => line.length > 16),
+        );
       }
     }
     const said = hosts.flatMap((host) => host.processes().map(({ command }) => command)).join("\n");

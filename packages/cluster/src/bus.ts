@@ -73,6 +73,7 @@ const mostRefused = 2;
 const handlerGraceMs = 250;
 /** Of a client that is new; one that was connected tries for ever. */
 const firstConnectLimitMs = 10_000;
+const pingEveryMs = 2_000;
 
 export class Bus {
   /** The connection itself, for the siblings in this package. */
@@ -104,14 +105,27 @@ export class Bus {
   }
 
   async #follow(): Promise<void> {
-    for await (const { type } of this.connection.status()) {
-      if (type === "disconnect") this.#isConnected = false;
-      if (type === "reconnect") {
+    for await (const status of this.connection.status()) {
+      if (status.type === "update") this.#keepServers(status.deleted ?? []);
+      if (status.type === "disconnect") this.#isConnected = false;
+      if (status.type === "reconnect") {
         this.#isConnected = true;
         this.#connections += 1;
       }
     }
     this.#isConnected = false;
+  }
+
+  /**
+   * The client forgets the servers that its own does not name. One that is cut off from all others, as when its host is
+   * removed, names itself only: without the others the client would dial that one for ever.
+   */
+  #keepServers(forgotten: readonly string[]): void {
+    const { connection } = this;
+    const named = connection.info?.connect_urls ?? [];
+    if (forgotten.length === 0 || named.length > 1 || connection.isClosed()) return;
+    const known = connection.getServers().map(({ listen }) => listen);
+    connection.setServers([...known, ...forgotten.filter((server) => !known.includes(server))]);
   }
 
   /** Throws what the handler threw, or `unavailable`, `deadline_exceeded`, `cancelled`, `bus_refused`. */
@@ -248,7 +262,8 @@ export async function connectBus(options: BusOptions): Promise<Bus> {
     reconnectJitter: 100,
     // The first is the nearest.
     noRandomize: true,
-    pingInterval: 10_000,
+    // A host that loses its power says nothing: without a word for 4 to 6 s, the client looks for another server.
+    pingInterval: pingEveryMs,
     maxPingOut: 2,
     ignoreAuthErrorAbort: true,
     ...(options.name === undefined ? {} : { name: options.name }),
@@ -279,13 +294,19 @@ async function assertKnown(settings: ConnectionOptions): Promise<void> {
   await tried.close();
 }
 
-/** A key that is taken back between that and this would have the client try for ever. */
+/**
+ * A key that is taken back between that and this would have the client try for ever. And a client that loses its first
+ * server would try that one again before any other, for as long as a host without power lets it wait.
+ */
 async function connectInTime(settings: ConnectionOptions): Promise<NatsConnection> {
   const endMs = performance.now() + firstConnectLimitMs;
   let isOpen = false;
-  const reconnectToServer = (): null => {
+  let isFirstLoss = true;
+  const reconnectToServer: ConnectionOptions["reconnectToServer"] = ([, another]) => {
     if (!isOpen && performance.now() > endMs) throw new Error("no server of the bus let this client in");
-    return null; // the one that the client would take
+    if (!isOpen || !isFirstLoss) return null; // the one that the client would take
+    isFirstLoss = false;
+    return another ?? null;
   };
   const connection = await connect({ ...settings, reconnectToServer });
   isOpen = true;

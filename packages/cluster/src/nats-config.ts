@@ -20,6 +20,8 @@ export interface NatsServerConfig {
   readonly users?: readonly BusUser[];
   /** Public keys of those who keep the state stream: the agents of bus hosts. */
   readonly keepers?: readonly string[];
+  /** Public keys of those who change who the servers are. Then it is a server for them alone: see operator-door.ts. */
+  readonly operators?: readonly string[];
   readonly cluster?: NatsCluster;
 }
 
@@ -36,7 +38,7 @@ export interface NatsCluster {
 /** Largest message that Hearth sends; also the server's `max_payload`. */
 export const maxPayloadBytes = 1024 * 1024;
 
-const routeUser = "route";
+export const routeUser = "route";
 
 // A JSON string is a valid quoted string of the NATS configuration language, escapes included.
 const quote = (text: string): string => JSON.stringify(text);
@@ -49,15 +51,24 @@ ${config.name === undefined ? "" : `server_name: ${quote(config.name)}\n`}max_pa
 write_deadline: "10s"
 ping_interval: "10s"
 ping_max: 2
-jetstream {
+${config.operators === undefined ? renderStore(config) : renderOperators(config.operators)}${
+  config.cluster === undefined
+    ? ""
+    : renderCluster(config.cluster, config.operators === undefined ? address : undefined)
+}`;
+}
+
+const renderStore = (config: NatsServerConfig): string => `jetstream {
   store_dir: ${quote(join(config.dir, config.store ?? "jetstream"))}
   max_memory_store: 67108864
   max_file_store: ${config.maxFileStoreBytes ?? 1024 * 1024 * 1024}
 }
-${config.users === undefined ? renderLogin(config) : renderAccounts(config.users, config.keepers ?? [])}${
-  config.cluster === undefined ? "" : renderCluster(config.cluster, address)
-}`;
+${config.users === undefined ? renderLogin(config) : renderAccounts(config.users, config.keepers ?? [])}`;
+
+const renderOperators = (operators: readonly string[]): string => `accounts {
+  "$SYS" { ${keysOf(operators)} }
 }
+`;
 
 const renderLogin = ({ user = "", pass = "" }: NatsServerConfig): string => `authorization {
   user: ${quote(user)}
@@ -65,10 +76,13 @@ const renderLogin = ({ user = "", pass = "" }: NatsServerConfig): string => `aut
 }
 `;
 
+const keysOf = (nkeys: readonly string[]): string =>
+  `users: [${nkeys.map((nkey) => `{ nkey: ${quote(nkey)} }`).join(", ")}]`;
+
 const renderAccounts = (users: readonly BusUser[], keepers: readonly string[]): string => `accounts {
   STATE {
     jetstream: enabled
-    users: [${keepers.map((nkey) => `{ nkey: ${quote(nkey)} }`).join(", ")}]
+    ${keysOf(keepers)}
     exports: [
       { service: ${quote(`${statePrefix}>`)} }
       { service: "$JS.API.>", response_type: stream }
@@ -93,15 +107,14 @@ const renderPermissions = ({ publish, subscribe }: Permissions): string => {
   return `{ publish: { allow: ${list(publish.allow)}${deny} }, subscribe: { allow: ${list(subscribe.allow)} } }`;
 };
 
-/** Clients are told the addresses of all servers, so that they find another when theirs is gone. */
+/** Clients are told the addresses of all servers that are for them, so that they find another when theirs is gone. */
 const renderCluster = (
   cluster: NatsCluster,
-  clientAddress: string,
-): string => `client_advertise: ${quote(clientAddress)}
-cluster {
+  clientAddress: string | undefined,
+): string => `${clientAddress === undefined ? "" : `client_advertise: ${quote(clientAddress)}\n`}cluster {
   name: ${quote(cluster.name)}
   listen: ${quote(`${cluster.host}:${cluster.port}`)}
-  connect_retries: 30
+  ${clientAddress === undefined ? "no_advertise: true" : "connect_retries: 30"}
   authorization { user: ${routeUser}, password: ${quote(cluster.secret)}, timeout: 5 }
   routes: ${list(cluster.routes.map((route) => `nats-route://${routeUser}:${cluster.secret}@${route}`))}
 }

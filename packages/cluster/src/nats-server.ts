@@ -16,6 +16,8 @@ export interface NatsServerOptions extends NatsServerConfig {
   readonly binary?: string;
   readonly startTimeoutMs?: number;
   readonly stopTimeoutMs?: number;
+  /** Of its process, beside this one's. */
+  readonly environment?: Readonly<Record<string, string>>;
   /** Each line that the server logs. */
   readonly onLog?: (line: string) => void;
 }
@@ -56,6 +58,7 @@ export class NatsServer {
     await writeFile(path, renderNatsConfig(this.#options), { mode: 0o600 });
     const child = spawn(this.#options.binary ?? "nats-server", ["-c", path], {
       stdio: ["ignore", "ignore", "pipe"],
+      env: { ...process.env, ...this.#options.environment },
     });
     this.#child = child;
     this.#exited = new Promise((resolve) => {

@@ -34,13 +34,17 @@ export async function stateHealth(bus: Bus): Promise<StateHealth | undefined> {
   return { copies: info.config.num_replicas, current, ...(leader === undefined ? {} : { leader }) };
 }
 
-/** Makes the stream when there is none, and sets its copies. @throws HearthError as `stateHealth` */
+/**
+ * Makes the stream when there is none, and has it get more copies, where it has fewer. Fewer it gets with the servers
+ * that go: whoever told it to have fewer could not say which.
+ * @throws HearthError as `stateHealth`
+ */
 export async function keepStateStream(bus: Bus, copies: number): Promise<void> {
   try {
     const manager = await jetstreamManager(bus.connection, { timeout: askLimitMs });
     await ensureStateStream(manager, copies);
     const { config } = await manager.streams.info(stateStream);
-    if (config.num_replicas !== copies)
+    if (config.num_replicas < copies)
       await manager.streams.update(stateStream, { ...config, num_replicas: copies });
   } catch (error) {
     throw factError(error);

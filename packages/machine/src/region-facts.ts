@@ -85,18 +85,31 @@ export interface NodeKeyFact {
   readonly joined_at_ms: number;
 }
 
-/** Written by the agent of the first host. Without it that host's server is the bus. */
+/** Written by agents of bus hosts, by compare-and-set. Without it the first host's server is the bus. */
 export interface BusFact {
   /**
    * forming: the members bring up their servers, and the first host's still is the bus.
    * formed: the state has moved to them.
    */
   readonly state: "forming" | "formed";
-  /** Node ids, the first host first. */
+  /** Node ids, the first host first while it is one. */
   readonly members: readonly string[];
   /** By node id: what servers know each other by, sealed to the node's `seal_key` by `sealed_by`. */
   readonly secrets: Readonly<Record<string, string>>;
   readonly sealed_by: string;
+  /** Grows with each secret; 1 when it does not say. */
+  readonly secret_number?: number;
+  /** What is to be in place of the above, once all who are members now and then say that they have the secret. */
+  readonly next?: BusOffer;
+}
+
+export interface BusOffer {
+  readonly members: readonly string[];
+  readonly secrets: Readonly<Record<string, string>>;
+  readonly sealed_by: string;
+  readonly secret_number: number;
+  /** Who has it on disk. */
+  readonly ready: readonly string[];
 }
 
 /** Owned by the API: the one secret of all SSH gateways, sealed for each host that has one. */

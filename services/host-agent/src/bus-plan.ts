@@ -13,8 +13,10 @@ import { type NodeIdentity, rolesOf } from "./node-identity.ts";
 export interface BusKnowledge {
   readonly identity: NodeIdentity;
   readonly keys: HostKeys;
-  /** Of all nodes that this host's copy of the state has. */
+  /** Of all nodes that this host's copy of the state has, and that were not removed. */
   readonly nodes: readonly NodeKeyFact[];
+  /** Whether this host itself was removed from its region. */
+  readonly isRemoved: boolean;
   readonly bus: BusFact | undefined;
   /** Where this host's own server is reached from here. */
   readonly ownServer: string;
@@ -36,19 +38,20 @@ export interface BusPlan {
 export const clusterSize = 3;
 
 export function planBus(known: BusKnowledge): BusPlan {
-  const { identity, nodes, bus, ownServer, isMoved } = known;
+  const { identity, nodes, bus, ownServer, isMoved, isRemoved } = known;
   const isFirst = identity.joined === undefined;
   const isMember = bus?.members.includes(identity.node_id) === true;
   const members = (bus?.members ?? []).flatMap((id) => nodes.find(({ node_id }) => node_id === id) ?? []);
-  const server = !rolesOf(identity).includes("bus")
-    ? "none"
-    : isFirst
-      ? isMoved
-        ? "member"
-        : "alone"
-      : isMember
-        ? "member"
-        : "none";
+  const server =
+    isRemoved || !rolesOf(identity).includes("bus")
+      ? "none"
+      : isFirst
+        ? isMoved
+          ? "member"
+          : "alone"
+        : isMember
+          ? "member"
+          : "none";
   const others = members.filter(({ node_id }) => node_id !== identity.node_id).map(clientUrl);
   const isFormed = bus?.state === "formed";
   const near = server === "alone" || (server === "member" && (isFormed || isFirst)) ? [ownServer] : [];

@@ -10,10 +10,13 @@ import { type Bus, connectBus, type NatsServerConfig, Replica, renderNatsConfig 
 import { HearthError } from "@hearth/errors";
 import { type BusFact, factKeys, factPrefixes, type NodeKeyFact } from "@hearth/machine";
 import type { Logger } from "@hearth/telemetry";
+import { BusChanger, removedNodes } from "./bus-changer.ts";
+import { BusExclusion } from "./bus-exclusion.ts";
 import { type BusPlan, planBus } from "./bus-plan.ts";
-import { type HostKeys, keepRouteSecret, keyPaths, readRouteSecret } from "./host-keys.ts";
+import { BusSecrets } from "./bus-secrets.ts";
+import { type HostKeys, keyPaths } from "./host-keys.ts";
 import type { NodeIdentity } from "./node-identity.ts";
-import { unsealSecret } from "./route-secret.ts";
+import { readRouteSecret } from "./route-secret.ts";
 import type { ServiceSet } from "./service-set.ts";
 import type { AgentSettings } from "./settings.ts";
 import { StateKeeper } from "./state-keeper.ts";
@@ -41,6 +44,11 @@ export interface BusStatus {
 
 const turnMs = 2_000;
 const madeLimitMs = 2_000;
+/** So long a member is without a leader before it is asked whether something is wrong with itself. */
+const lostLimitMs = 12_000;
+
+const removedProblem = (dataDir: string): string =>
+  `This host was removed from the region, so its bus server is stopped and its keys are refused. To let it join again, run \`hearth down\` and remove ${dataDir}: it gets a new identity.`;
 
 export class HostBus implements AsyncDisposable {
   readonly #deps: HostBusDeps;
@@ -50,7 +58,13 @@ export class HostBus implements AsyncDisposable {
   readonly #connected = Promise.withResolvers<Bus>();
   #bus: Bus | undefined;
   #wake: () => void = () => undefined;
+  readonly #changer: BusChanger;
+  readonly #exclusion: BusExclusion;
+  readonly #secrets: BusSecrets;
   #rendered = "";
+  #secret: string | undefined;
+  #reloadedSecret = false;
+  #hasServer = false;
   #turns: Promise<void> | undefined;
   #problem: string | undefined;
   #settle: () => void = () => undefined;
@@ -78,6 +92,9 @@ export class HostBus implements AsyncDisposable {
       ownServer: this.#ownServer,
       config: () => this.config(),
     });
+    this.#changer = new BusChanger({ ...deps, replica: this.#replica, cluster: () => this.config().cluster });
+    this.#exclusion = new BusExclusion(deps);
+    this.#secrets = new BusSecrets({ ...deps, nodes: () => this.#nodes() });
   }
 
   /** What this host has in mind of the state, also while the bus is down. Open it before anything is asked. */
@@ -111,6 +128,7 @@ export class HostBus implements AsyncDisposable {
       bus: this.#fact(),
       ownServer: this.#ownServer,
       isMoved,
+      isRemoved: this.#isRemoved,
     });
   }
 
@@ -128,7 +146,7 @@ export class HostBus implements AsyncDisposable {
       keepers: [keys.keeper],
     };
     if (server !== "member" || secret === undefined) return base;
-    const cluster = { name: `hearth-${identity.region}`, host, port: settings.routePort, routes, secret };
+    const cluster = { ...this.#secrets.cluster(secret), host, port: settings.routePort, routes };
     return { ...base, store: "cluster", cluster };
   }
 
@@ -136,6 +154,7 @@ export class HostBus implements AsyncDisposable {
     const { logger } = this.#deps;
     this.#replica.watch(factPrefixes.nodeKey, () => this.#wake());
     this.#replica.watch(factPrefixes.bus, () => this.#wake());
+    this.#replica.watch(factPrefixes.nodePolicy, () => this.#wake());
     this.#turns = this.#run();
     void this.#connect();
     logger.info({ ...this.status() }, "the bus");
@@ -179,13 +198,17 @@ export class HostBus implements AsyncDisposable {
 
   /** Sentences about what does not work now. */
   problems(): string[] {
-    return [this.#problem, this.#keeper.problem].filter((problem) => problem !== undefined);
+    if (this.#isRemoved) return [removedProblem(this.#deps.settings.dataDir)];
+    return [this.#problem, this.#keeper.problem, this.#changer.problem, this.#exclusion.problem].filter(
+      (problem) => problem !== undefined,
+    );
   }
 
   async stop(): Promise<void> {
     this.#stopping.abort();
     this.#wake();
     await this.#turns;
+    await this.#changer.closeDoor();
     await this.#keeper.stop();
     this.#connected.reject(new HearthError("cancelled"));
     await this.#replica.stop();
@@ -203,7 +226,15 @@ export class HostBus implements AsyncDisposable {
   }
 
   #nodes(): NodeKeyFact[] {
-    return this.#replica.list(factPrefixes.nodeKey).map(({ value }) => value as NodeKeyFact);
+    const removed = removedNodes(this.#replica);
+    return this.#replica
+      .list(factPrefixes.nodeKey)
+      .map(({ value }) => value as NodeKeyFact)
+      .filter(({ node_id }) => !removed.has(node_id));
+  }
+
+  get #isRemoved(): boolean {
+    return removedNodes(this.#replica).has(this.#deps.identity.node_id);
   }
 
   #fact(): BusFact | undefined {
@@ -230,28 +261,88 @@ export class HostBus implements AsyncDisposable {
 
   async #turn(signal: AbortSignal): Promise<void> {
     const { server } = this.plan();
+    if (this.#isRemoved) return await this.#leave();
     if (server === "none") return;
-    this.#takeSecret();
-    const services = this.#deps.services();
-    const text = renderNatsConfig(this.config());
-    services.startBus();
-    if (this.#rendered !== "" && this.#rendered !== text) services.reloadBus();
-    this.#rendered = text;
+    if (server === "member" && (await this.#isExcluded())) return await this.#endServer();
+    const fact = this.#fact();
+    if (fact !== undefined) await this.#secrets.take(fact);
+    await this.#bringUp();
     await this.#keeper.tend(signal);
+    const { bus } = this.#keeper;
+    if (server !== "member" || bus === undefined || signal.aborted) return;
+    await this.#changer.tend(bus);
+    await this.#startLast(bus);
   }
 
-  /** A member was sent the secret of the servers in a fact that it alone can read. */
-  #takeSecret(): void {
-    const { settings, identity } = this.#deps;
+  /** The one that read the new secret starts again when the others have, and lead: then no connection is older. */
+  async #startLast(bus: Bus): Promise<void> {
     const fact = this.#fact();
-    if (fact === undefined || readRouteSecret(settings.dataDir) !== undefined) return;
-    const secret = unsealSecret(settings.dataDir, fact, identity.node_id);
-    if (secret !== undefined) keepRouteSecret(settings.dataDir, secret);
-    else if (fact.members.includes(identity.node_id)) {
-      throw new HearthError("bus_unauthorized", {
-        message: "The secret of the bus servers is not sealed for this host's key; join the host again.",
-      });
+    const secret = readRouteSecret(this.#deps.settings.dataDir);
+    if (!this.#reloadedSecret || fact === undefined || fact.next !== undefined || secret === undefined)
+      return;
+    if ((await this.#secrets.whoTakes(secret, fact.members)).some((isTaken) => isTaken !== true)) return;
+    await this.#keeper.look();
+    const { health } = this.#keeper;
+    if (health === undefined || health.current < fact.members.length) return;
+    if (health.leader === this.#deps.identity.node_id) return await this.#changer.handOver(bus);
+    await this.#endServer();
+    this.#reloadedSecret = false;
+    await this.#bringUp();
+  }
+
+  /**
+   * With another secret a server starts again, as one that reads its configuration again may go on with connections that
+   * it began, and has been seen to end without any (2.9.10). The one that the state is written through reads it again
+   * first: while the others start it goes on leading them, and there is no election.
+   */
+  async #bringUp(): Promise<void> {
+    const services = this.#deps.services();
+    const config = this.config();
+    const text = renderNatsConfig(config);
+    const secret = config.cluster?.secret;
+    const isOther = this.#secret !== undefined && this.#secret !== secret;
+    const leads = this.#keeper.health?.leader === this.#deps.identity.node_id;
+    const isLost = this.#reloadedSecret && this.#keeper.silentMs > lostLimitMs;
+    if (isLost || (isOther && !leads)) await this.#endServer();
+    if (isOther) this.#reloadedSecret = leads;
+    if (isLost) this.#reloadedSecret = false;
+    services.startBus();
+    if (this.#hasServer && this.#rendered !== text) services.reloadBus();
+    this.#hasServer = true;
+    this.#rendered = text;
+    this.#secret = secret;
+  }
+
+  async #endServer(): Promise<void> {
+    await this.#changer.closeDoor();
+    if (this.#hasServer) await this.#deps.services().stopBus();
+    this.#hasServer = false;
+  }
+
+  /** When the others go on without this server, or it is of no use to anybody any more. */
+  async #leave(): Promise<void> {
+    const { bus } = this.#keeper;
+    if (!this.#hasServer) return;
+    const mayGo = bus === undefined || (await this.#changer.leave(bus).catch(() => false));
+    if (!mayGo && this.#keeper.silentMs < lostLimitMs && !(await this.#isCutOff())) {
+      await this.#keeper.look();
+      return;
     }
+    this.#deps.logger.warn({}, "this host was removed from the region: its bus server is stopped");
+    await this.#endServer();
+  }
+
+  /** The others go on with another secret: whoever is with this server waits for nothing. */
+  async #isCutOff(): Promise<boolean> {
+    const secret = readRouteSecret(this.#deps.settings.dataDir);
+    const { members } = this.#fact() ?? { members: [] };
+    return secret !== undefined && (await this.#secrets.whoTakes(secret, members)).includes(false);
+  }
+
+  async #isExcluded(): Promise<boolean> {
+    const others = this.plan().servers.filter((url) => url !== this.#ownServer);
+    const isSilent = this.#keeper.silentMs > lostLimitMs;
+    return await this.#exclusion.look({ servers: others, isSilent });
   }
 
   #refused(error: HearthError): void {

@@ -1,14 +1,15 @@
 /** The keys of a host: made once, each for who needs it, in files that root alone may read. */
-import { randomBytes } from "node:crypto";
 import { join } from "node:path";
 import { ensureSealKey, ensureUserKey } from "@hearth/cluster";
-import { makeDirectory, readIfThere, writeWhole } from "./node-identity.ts";
+import { makeDirectory } from "./node-identity.ts";
 
 export interface HostKeys {
   /** Public keys. */
   readonly node: string;
   readonly api: string;
   readonly keeper: string;
+  /** With which the agent says who the servers of the bus are. */
+  readonly operator: string;
   readonly seal: string;
 }
 
@@ -19,9 +20,11 @@ export const keyPaths = (dataDir: string) => ({
   api: join(directoryOf(dataDir), "api.seed"),
   /** The agent's own, with which it keeps the state stream on a host of the bus. */
   keeper: join(directoryOf(dataDir), "keeper.seed"),
+  operator: join(directoryOf(dataDir), "operator.seed"),
   seal: join(directoryOf(dataDir), "seal.seed"),
-  /** What the servers of the bus know each other by. */
+  /** What the servers of the bus know each other by, and what they will. */
   route: join(directoryOf(dataDir), "route.secret"),
+  nextRoute: join(directoryOf(dataDir), "route.next"),
 });
 
 /** All of them, whatever the host is to be: what it may be is for its region to say. */
@@ -32,21 +35,7 @@ export function ensureHostKeys(dataDir: string): HostKeys {
     node: ensureUserKey(paths.node),
     api: ensureUserKey(paths.api),
     keeper: ensureUserKey(paths.keeper),
+    operator: ensureUserKey(paths.operator),
     seal: ensureSealKey(paths.seal),
   };
-}
-
-export const readRouteSecret = (dataDir: string): string | undefined =>
-  readIfThere(keyPaths(dataDir).route)?.trim();
-
-export function ensureRouteSecret(dataDir: string): string {
-  const known = readRouteSecret(dataDir);
-  if (known !== undefined) return known;
-  const secret = randomBytes(32).toString("hex");
-  keepRouteSecret(dataDir, secret);
-  return secret;
-}
-
-export function keepRouteSecret(dataDir: string, secret: string): void {
-  writeWhole(keyPaths(dataDir).route, `${secret}\n`, 0o600);
 }

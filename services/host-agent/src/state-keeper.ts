@@ -25,12 +25,19 @@ import {
 } from "@hearth/cluster";
 import { HearthError } from "@hearth/errors";
 import { type BusFact, factKeys, factPrefixes, hearthVersion, type NodeKeyFact } from "@hearth/machine";
+import { removedNodes } from "./bus-changer.ts";
 import { candidates, clusterSize } from "./bus-plan.ts";
 import type { HostBusDeps } from "./host-bus.ts";
 import { keyPaths } from "./host-keys.ts";
 import { freePort } from "./host-prepare.ts";
 import { rolesOf, writeWhole } from "./node-identity.ts";
-import { sealedFact } from "./route-secret.ts";
+import {
+  ensureRouteSecret,
+  keepRouteSecret,
+  newRouteSecret,
+  type RouteSecret,
+  sealFor,
+} from "./route-secret.ts";
 
 export interface StateKeeperDeps extends HostBusDeps {
   readonly replica: Replica;
@@ -78,6 +85,16 @@ export class StateKeeper {
     return this.#problem;
   }
 
+  /** As the agent keeps the stream; undefined until this host's server has let it in. */
+  get bus(): Bus | undefined {
+    return this.#bus;
+  }
+
+  /** Since the stream was last heard of through this host's server. */
+  get silentMs(): number {
+    return performance.now() - this.#seenMs;
+  }
+
   /** @throws HearthError when it could not do what is to be done; the next turn tries again */
   async tend(signal: AbortSignal): Promise<void> {
     const bus = this.#bus;
@@ -89,9 +106,18 @@ export class StateKeeper {
     }
     if (this.#deps.identity.joined === undefined) await this.#lead(bus);
     this.#health = await stateHealth(bus);
+    const { state, members = [] } = this.#fact ?? {};
     if (this.#health !== undefined) this.#seenMs = performance.now();
-    else if (this.#fact?.state === "formed" && performance.now() - this.#seenMs > standInMs)
-      await keepStateStream(bus, clusterSize);
+    const isMissing = this.#health === undefined && this.silentMs > standInMs;
+    const isShort = this.#health !== undefined && this.#health.copies < members.length;
+    if (state === "formed" && (isMissing || isShort)) await keepStateStream(bus, members.length);
+  }
+
+  /** Only at the stream, and what is wrong with it is not this host's to mend. */
+  async look(): Promise<void> {
+    if (this.#bus === undefined) return;
+    this.#health = await stateHealth(this.#bus).catch(() => undefined);
+    if (this.#health !== undefined) this.#seenMs = performance.now();
   }
 
   async stop(): Promise<void> {
@@ -115,7 +141,7 @@ export class StateKeeper {
 
   async #lead(bus: Bus): Promise<void> {
     const { isMoved } = this;
-    const copies = isMoved ? clusterSize : 1;
+    const copies = isMoved ? (this.#fact?.members.length ?? clusterSize) : 1;
     if (isMoved && existsSync(`${this.#snapshotPath}.json`)) {
       if (await restoreState(bus, this.#snapshotPath, copies))
         this.#deps.logger.info("the state is in the cluster");
@@ -170,13 +196,20 @@ export class StateKeeper {
   /** Begins a cluster when there are hosts for it, and moves there when all of them answer. */
   async #form(facts: FactStore): Promise<void> {
     const { replica, identity: self, settings, keys, logger } = this.#deps;
-    const nodes = replica.list(factPrefixes.nodeKey).map(({ value }) => value as NodeKeyFact);
+    const removed = removedNodes(replica);
+    const nodes = replica
+      .list(factPrefixes.nodeKey)
+      .map(({ value }) => value as NodeKeyFact)
+      .filter(({ node_id }) => !removed.has(node_id));
     const members = candidates(self, nodes);
     this.#problem = undefined;
     if (members.length < clusterSize) return;
     const ids = members.map(({ node_id }) => node_id).join();
     if (this.#fact?.members.join() !== ids)
-      await this.#publish(facts, factKeys.bus(), sealedFact(settings.dataDir, keys, members));
+      await this.#publish(facts, factKeys.bus(), {
+        state: "forming",
+        ...sealFor({ dataDir: settings.dataDir, keys }, this.#formingSecret(members), members),
+      });
     for (const { node_id, bus } of members)
       if (node_id !== self.node_id && !(await answers(bus?.route_url ?? ""))) {
         this.#problem = `The bus waits for the server of ${node_id} at ${bus?.route_url} before it becomes a cluster of ${clusterSize}.`;
@@ -184,6 +217,17 @@ export class StateKeeper {
       }
     logger.info({ members: ids }, "the state moves to a cluster");
     await this.#move();
+  }
+
+  /** Another one than a host has that was to be a member and is not to be one any more. */
+  #formingSecret(members: readonly NodeKeyFact[]): RouteSecret {
+    const { dataDir } = this.#deps.settings;
+    const known = ensureRouteSecret(dataDir);
+    const before = this.#fact?.members ?? [];
+    if (before.every((id) => members.some(({ node_id }) => node_id === id))) return known;
+    const secret = newRouteSecret(known.number + 1);
+    keepRouteSecret(dataDir, secret);
+    return secret;
   }
 
   async #move(): Promise<void> {

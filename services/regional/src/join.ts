@@ -98,6 +98,11 @@ function judgeToken(context: ApiContext, key: string, nodeId: string): JoinFact 
 }
 
 function judgeHost(context: ApiContext, request: JoinRequest): void {
+  if (context.view.region.isRemoved(request.node_id))
+    throw new HearthError("node_id_taken", {
+      message: `Node ${request.node_id} was removed from this region for good. Run \`hearth down\` on its host and remove the data directory: it gets another identity.`,
+      details: { node_id: request.node_id },
+    });
   const versions = nodeKeys(context).map(({ version }) => version);
   const newest = [hearthVersion, ...versions].reduce((a, b) => (compareVersions(a, b) < 0 ? b : a));
   if (compareVersions(request.version, newest) < 0) {

@@ -1,11 +1,12 @@
 /** Nodes, and what operators want of them: cordon, drain, remove. A drain is a wish; `NodeKeeper` fulfils it. */
 import { HearthError } from "@hearth/errors";
-import type { NodePolicyFact } from "@hearth/machine";
+import { factKeys, type NodePolicyFact } from "@hearth/machine";
 import Type from "typebox";
 import type { ApiContext } from "./api-context.ts";
 import type { App } from "./http-server.ts";
 import { knownNode } from "./node-drain.ts";
 import { removeNode } from "./node-remove.ts";
+import { busExits } from "./node-remove-bus.ts";
 import { describeMoves, describeNode, NodeAnswer, NodeDetail } from "./node-status.ts";
 import { decidePolicy } from "./region-writes.ts";
 import { answers, closed, opt } from "./schemas.ts";
@@ -85,17 +86,28 @@ export function nodeRoutes(app: App, context: ApiContext): void {
         tags: ["platform"],
         summary: "Take a node out of the region, with its credentials",
         description:
-          "Refused while it has machines. `force` forgets the machines of a node whose host is gone for good; those with restart_elsewhere have to be elsewhere before.",
+          "Refused while it has machines, and when the bus would stop without it. `force` forgets the machines of a node whose host is gone for good; those with restart_elsewhere have to be elsewhere before.",
         params: NodeParams,
         querystring: Type.Object({ force: opt(Type.Boolean()) }, closed),
         response: answers({
-          200: Type.Object({ ok: Type.Boolean(), forgotten: Type.Array(Type.String()) }),
+          200: Type.Object({
+            ok: Type.Boolean(),
+            forgotten: Type.Array(Type.String()),
+            bus: Type.Optional(
+              Type.Enum([...busExits], {
+                description:
+                  "Of a node that ran a server of the bus: whether the others already go on without it, with another secret.",
+              }),
+            ),
+          }),
         }),
       },
     },
     async ({ params: { node }, query: { force = false } }) => {
-      if (!view.region.isRemoved(node)) knownNode(view, node);
-      return { ok: true, forgotten: await removeNode(context, node, force) };
+      // One that joined has credentials, also when its host was lost before it said anything.
+      const hasJoined = view.replica.get(factKeys.nodeKey(node)) !== undefined;
+      if (!hasJoined && !view.region.isRemoved(node)) knownNode(view, node);
+      return { ok: true, ...(await removeNode(context, node, force)) };
     },
   );
 }
