@@ -1,17 +1,17 @@
 /** What routes work with. Made once by RegionalApi from its dependencies. */
 import type { Bus, FactStore } from "@hearth/cluster";
 import type { Logger } from "@hearth/telemetry";
-import type { AccessGate } from "./access-gate.ts";
-import type { Certificates } from "./certificates.ts";
-import type { ClusterView } from "./cluster-view.ts";
-import type { ImageCheck } from "./image-check.ts";
-import type { Region } from "./join.ts";
-import type { MachineAccess } from "./machine-access.ts";
-import type { SessionSockets } from "./session-sockets.ts";
-import type { SshKeeper } from "./ssh-authority.ts";
-import type { TokenIndex } from "./token-index.ts";
-import type { TokenIssuer } from "./token-issue.ts";
-import type { WorkerClient } from "./worker-client.ts";
+import type { Certificates } from "./certificates/certificates.ts";
+import type { AccessGate } from "./http/access-gate.ts";
+import type { MachineAccess } from "./machines/machine-access.ts";
+import type { Region } from "./nodes/join.ts";
+import type { ImageCheck } from "./placement/image-check.ts";
+import type { SessionSockets } from "./sessions/session-sockets.ts";
+import type { SshKeeper } from "./sessions/ssh-authority.ts";
+import type { ClusterView } from "./state/cluster-view.ts";
+import type { WorkerClient } from "./state/worker-client.ts";
+import type { TokenIndex } from "./tokens/token-index.ts";
+import type { TokenIssuer } from "./tokens/token-issue.ts";
 
 export interface ApiContext {
   /** Throws `unavailable` while there is no connection; so does `facts`. */

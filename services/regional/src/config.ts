@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { type NodeConfig, readNodeConfig } from "@hearth/cluster";
 import { HearthError } from "@hearth/errors";
-import { sha256 } from "./operator-tokens.ts";
+import { sha256 } from "./tokens/operator-tokens.ts";
 
 export interface RegionalConfig {
   readonly node: NodeConfig;

@@ -7,7 +7,7 @@ import { releaseStartupMemory, stopSignal, untilAborted } from "@hearth/process"
 import { createLogger } from "@hearth/telemetry";
 import { readRegionalConfig } from "./config.ts";
 import { RegionalApi } from "./regional-api.ts";
-import { readSigningKey } from "./signing-key.ts";
+import { readSigningKey } from "./tokens/signing-key.ts";
 
 const stopLimitMs = 4_000;
 

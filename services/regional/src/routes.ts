@@ -1,32 +1,33 @@
 /** All routes of the API, in one list. */
-import { absentRoutes } from "./absent-routes.ts";
+
 import type { ApiContext } from "./api-context.ts";
-import { appEgressRoutes } from "./app-egress-routes.ts";
-import { appsRoutes } from "./apps-routes.ts";
-import { certificateRoutes } from "./certificate-routes.ts";
-import { cordonRoutes } from "./cordon-routes.ts";
-import { execRoutes } from "./exec-routes.ts";
-import { explainRoutes } from "./explain-routes.ts";
-import { filesRoutes } from "./files-routes.ts";
-import type { App } from "./http-server.ts";
-import { imagesRoutes } from "./images-routes.ts";
-import { inspectRoutes } from "./inspect-routes.ts";
-import { inspectionRoutes } from "./inspection-routes.ts";
-import { joinRoutes } from "./join-routes.ts";
-import { leaseRoutes } from "./lease-routes.ts";
-import { lifecycleRoutes } from "./lifecycle-routes.ts";
-import { logsRoutes } from "./logs-routes.ts";
-import { machinesRoutes } from "./machines-routes.ts";
-import { meshRoutes } from "./mesh-routes.ts";
-import { metadataRoutes } from "./metadata-routes.ts";
-import { networksRoutes } from "./networks-routes.ts";
-import { nodeRoutes } from "./node-routes.ts";
-import { openApiRoutes } from "./openapi-routes.ts";
-import { platformRoutes } from "./platform-routes.ts";
-import { sessionRoutes } from "./session-routes.ts";
-import { sshRoutes } from "./ssh-routes.ts";
-import { tokensRoutes } from "./tokens-routes.ts";
-import { waitRoutes } from "./wait-routes.ts";
+import { appEgressRoutes } from "./apps/app-egress-routes.ts";
+import { appsRoutes } from "./apps/apps-routes.ts";
+import { networksRoutes } from "./apps/networks-routes.ts";
+import { certificateRoutes } from "./certificates/certificate-routes.ts";
+import { absentRoutes } from "./http/absent-routes.ts";
+import type { App } from "./http/http-server.ts";
+import { openApiRoutes } from "./http/openapi-routes.ts";
+import { platformRoutes } from "./http/platform-routes.ts";
+import { cordonRoutes } from "./machines/cordon-routes.ts";
+import { explainRoutes } from "./machines/explain-routes.ts";
+import { imagesRoutes } from "./machines/images-routes.ts";
+import { inspectRoutes } from "./machines/inspect-routes.ts";
+import { leaseRoutes } from "./machines/lease-routes.ts";
+import { lifecycleRoutes } from "./machines/lifecycle-routes.ts";
+import { machinesRoutes } from "./machines/machines-routes.ts";
+import { metadataRoutes } from "./machines/metadata-routes.ts";
+import { waitRoutes } from "./machines/wait-routes.ts";
+import { inspectionRoutes } from "./nodes/inspection-routes.ts";
+import { joinRoutes } from "./nodes/join-routes.ts";
+import { meshRoutes } from "./nodes/mesh-routes.ts";
+import { nodeRoutes } from "./nodes/node-routes.ts";
+import { execRoutes } from "./sessions/exec-routes.ts";
+import { filesRoutes } from "./sessions/files-routes.ts";
+import { logsRoutes } from "./sessions/logs-routes.ts";
+import { sessionRoutes } from "./sessions/session-routes.ts";
+import { sshRoutes } from "./sessions/ssh-routes.ts";
+import { tokensRoutes } from "./tokens/tokens-routes.ts";
 
 const all = [
   appsRoutes,
