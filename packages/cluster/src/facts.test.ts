@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
+import { cp, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { test } from "node:test";
@@ -109,3 +110,49 @@ test("a row committed by a process that was killed is sent by the next one, a ro
   const lost = await stored(bus, "machine.lost").catch(() => undefined);
   assert.equal(lost, undefined);
 });
+
+for (const [what, spoil] of [
+  ["deleted", undefined],
+  ["set back to an earlier state", "copy"],
+] as const)
+  test(`what is published after the store was ${what} does not hide what it has lost`, async () => {
+    await using nats = await startTestServer();
+    await using bus = await nats.connect();
+    const facts = new FactStore({ bus, timeoutMs: 500 });
+    const others = new FactStore({ bus, timeoutMs: 500 });
+    // A server that has just started answers nobody for a moment.
+    const sent = async (act: () => Promise<unknown>): Promise<void> => {
+      const limit = AbortSignal.timeout(20_000);
+      for (;;)
+        try {
+          await act();
+          return;
+        } catch (error) {
+          if (limit.aborted) throw error;
+        }
+    };
+    const store = join(nats.dir, "jetstream");
+    await facts.publish("machine.n1.early", 1);
+    await nats.server.stop("SIGKILL");
+    if (spoil !== undefined) await cp(store, `${nats.dir}/copy`, { recursive: true });
+    await nats.server.start();
+    await sent(() => facts.publish("machine.n1.late", 1));
+    assert.equal(await facts.isIntact(), true);
+    await nats.server.stop("SIGKILL");
+    await rm(store, { recursive: true });
+    if (spoil !== undefined) await cp(`${nats.dir}/copy`, store, { recursive: true });
+    // Under way while the bus is away, as the next of an outbox is.
+    const waiting = facts.publish("machine.n1.next", 1);
+    await nats.server.start();
+    await waiting.catch(() => undefined);
+    // Others have brought the stream beyond where it was.
+    for (const name of ["a", "b", "c", "d", "e"]) await sent(() => others.write(`app.${name}`, 1));
+    await sent(() => facts.publish("machine.n1.later", 1));
+    await facts.publish("node.n1", 1);
+    assert.equal(await facts.isIntact(), false);
+    assert.equal(await facts.isIntact(), false, "until all is said again");
+    facts.noteRestated();
+    assert.equal(await facts.isIntact(), true);
+    await facts.publish("machine.n1.late", 1);
+    assert.equal(await facts.isIntact(), true);
+  });

@@ -62,6 +62,10 @@ export class FactStore {
   readonly #timeoutMs: number;
   #client: JetStreamClient | undefined;
   #lastPublished: Written | undefined;
+  /** The bus's connection on which that was known to be in the stream. */
+  #seenOn = 0;
+  #looking: Promise<void> | undefined;
+  #isLost = false;
 
   constructor(options: FactStoreOptions) {
     this.#options = options;
@@ -83,10 +87,20 @@ export class FactStore {
   }
 
   /**
-   * Whether the newest of what this process published without a condition is still in the stream: what a stream loses
-   * is missing from its end, so all before it is there too. True when it has published nothing.
+   * Whether what this process published without a condition is still in the stream; from a loss until `noteRestated` it is
+   * not. The newest of it is looked for: what a stream loses is missing from its end, so all before it is there too. True
+   * when it has published nothing.
+   *
+   * What was published after a loss would hide it. So over a new connection, behind which may be a stream that has lost
+   * something, nothing is published before it was looked, and what was under way while the connection changed proves
+   * nothing.
    */
   async isIntact(): Promise<boolean> {
+    if (!this.#isLost && !(await this.#isThere())) this.#isLost = true;
+    return !this.#isLost;
+  }
+
+  async #isThere(): Promise<boolean> {
     for (let look = 1; ; look += 1) {
       const last = this.#lastPublished;
       if (last === undefined) return true;
@@ -97,6 +111,29 @@ export class FactStore {
       if (!isUnderWay || look === 3) return false;
       await this.#options.bus.flush();
     }
+  }
+
+  /** All that is so will be said again: what was lost is made up for. */
+  noteRestated(): void {
+    this.#isLost = false;
+    this.#lastPublished = undefined;
+  }
+
+  /** @throws HearthError when it cannot be looked; then nothing may be published */
+  async #lookFirst(): Promise<void> {
+    const { bus } = this.#options;
+    while (this.#seenOn !== bus.connections) {
+      this.#looking ??= this.#look().finally(() => {
+        this.#looking = undefined;
+      });
+      await this.#looking;
+    }
+  }
+
+  async #look(): Promise<void> {
+    const { connections } = this.#options.bus;
+    await this.isIntact();
+    this.#seenOn = connections;
   }
 
   async #newest(key: string): Promise<StoredVersion | undefined> {
@@ -149,8 +186,16 @@ export class FactStore {
   }
 
   async #publish(key: string, text: string | undefined, options: PublishOptions): Promise<number> {
+    await this.#lookFirst();
+    const { bus } = this.#options;
+    const { connections } = bus;
+    const beganAt = this.#isLost ? 0 : (this.#lastPublished?.revision ?? 0);
     const written = await this.#write(key, text, options);
-    if (!written.isDuplicate) this.#lastPublished = written;
+    if (written.isDuplicate || connections !== bus.connections) return written.revision;
+    // A stream that is behind what it was has lost something, also without a new connection.
+    if (written.revision <= beganAt) this.#isLost = true;
+    if (!this.#isLost && written.revision > (this.#lastPublished?.revision ?? 0))
+      this.#lastPublished = written;
     return written.revision;
   }
 

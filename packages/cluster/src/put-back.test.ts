@@ -131,6 +131,7 @@ test("a copy puts back only what it may write, and what is nobody's stays readab
   assert.equal(copy.replica.list("machine.").length, 2);
   assert.equal(await copy.facts.isIntact(), false);
   const { stream, revision } = await copy.facts.position();
+  copy.facts.noteRestated();
   const seen: string[] = [];
   using _watch = copy.replica.watch("machine.", ({ key, value }) => seen.push(`${key} ${value}`));
   await copy.facts.publish("machine.n1.kept", 2);

@@ -17,7 +17,10 @@ export interface Clock {
 export interface WorkerDeps {
   readonly config: NodeConfig;
   readonly bus: Bus;
-  readonly facts: Pick<FactStore, "publish" | "delete" | "read" | "compareAndSet" | "isIntact" | "position">;
+  readonly facts: Pick<
+    FactStore,
+    "publish" | "delete" | "read" | "compareAndSet" | "isIntact" | "position" | "noteRestated"
+  >;
   readonly makeVmm: () => Vmm;
   readonly network: Pick<
     NetworkExecutor,

@@ -45,8 +45,8 @@ export class PendingMachines {
         if (!isPutBack) this.#take(fact);
       });
     }
-    replica.watch(factPrefixes.machine, ({ key, value }) => {
-      if (value === undefined) return;
+    // Its worker's last word is one too: of a short life it may be the only one that is heard.
+    replica.watch(factPrefixes.machine, ({ key }) => {
       for (const promise of this.#keys.get(key.slice(key.lastIndexOf(".") + 1)) ?? []) this.#drop(promise);
     });
   }

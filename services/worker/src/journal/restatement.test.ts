@@ -10,6 +10,9 @@ function setUp() {
     facts: {
       isIntact: async () => bus.isIntact,
       position: async () => ({ stream: "s", revision: bus.revision }),
+      noteRestated: () => {
+        bus.isIntact = true;
+      },
     },
     outbox: {
       get mark() {

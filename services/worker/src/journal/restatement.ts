@@ -12,7 +12,7 @@ import type { NodeFact } from "@hearth/machine";
 import type { Logger } from "@hearth/telemetry";
 
 export interface RestatementDeps {
-  readonly facts: Pick<FactStore, "isIntact" | "position">;
+  readonly facts: Pick<FactStore, "isIntact" | "position" | "noteRestated">;
   readonly outbox: Pick<Outbox, "mark" | "isSent">;
   /** Publishes each machine through the outbox. */
   readonly republish: () => void;
@@ -45,6 +45,7 @@ export class Restatement {
         logger.error({ stream, revision }, "the stream had lost facts of this node; all are said again");
       this.#restated = undefined;
       republish();
+      facts.noteRestated();
       this.#isFirst = false;
       this.#underWay = { from: { stream, revision: revision + 1 }, mark: outbox.mark };
     }
