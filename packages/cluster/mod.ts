@@ -49,5 +49,6 @@ export {
   type StateHealth,
   saveState,
   stateHealth,
+  takesWrites,
 } from "./src/state-keeper.ts";
 export { openStream, type StreamHandler, type StreamTarget, serveStreams } from "./src/stream-open.ts";

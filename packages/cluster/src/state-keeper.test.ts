@@ -12,8 +12,8 @@ import { FactStore } from "./facts.ts";
 import type { NatsServerConfig } from "./nats-config.ts";
 import { NatsServer } from "./nats-server.ts";
 import { Replica } from "./replica.ts";
-import { keepStateStream, restoreState, saveState, stateHealth } from "./state-keeper.ts";
-import { freePort } from "./test-server.ts";
+import { keepStateStream, restoreState, saveState, stateHealth, takesWrites } from "./state-keeper.ts";
+import { freePort, startTestServer } from "./test-server.ts";
 
 const limitMs = 60_000;
 
@@ -139,4 +139,17 @@ test("a region grows from one server to three with every revision, and loses any
     for (const server of servers.values()) await server.stop("SIGKILL");
     await rm(dir, { recursive: true, force: true });
   }
+});
+
+test("whether writes are answered is tried by one that changes nothing", async () => {
+  await using nats = await startTestServer();
+  await using bus = await nats.connect();
+  const facts = new FactStore({ bus });
+  await facts.publish("node.n1", { n: 1 });
+  assert.equal(await takesWrites(bus, "node.n1", 5_000), true);
+  assert.equal(await takesWrites(bus, "node.n2", 5_000), true);
+  assert.deepEqual((await facts.read("node.n1"))?.value, { n: 1 });
+  assert.equal(await facts.read("node.n2"), undefined);
+  await nats.server.stop("SIGKILL");
+  assert.equal(await takesWrites(bus, "node.n1", 300), false);
 });

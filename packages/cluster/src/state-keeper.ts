@@ -7,10 +7,11 @@
 import { createReadStream } from "node:fs";
 import { open, readFile, rename, writeFile } from "node:fs/promises";
 import { HearthError } from "@hearth/errors";
-import { JetStreamApiError, jetstreamManager, type StreamInfo } from "@nats-io/jetstream";
+import { JetStreamApiError, jetstream, jetstreamManager, type StreamInfo } from "@nats-io/jetstream";
 import { createInbox, type Msg } from "@nats-io/nats-core";
 import type { Bus } from "./bus.ts";
-import { ensureStateStream, factError, stateStream } from "./facts.ts";
+import { ensureStateStream, factError, statePrefix, stateStream } from "./facts.ts";
+import { assertKey } from "./subjects.ts";
 
 const askLimitMs = 5_000;
 const chunkBytes = 128 * 1024;
@@ -48,6 +49,22 @@ export async function keepStateStream(bus: Bus, copies: number): Promise<void> {
       await manager.streams.update(stateStream, { ...config, num_replicas: copies });
   } catch (error) {
     throw factError(error);
+  }
+}
+
+/**
+ * Whether a write of this key reaches the stream through this client's server, and its answer comes back. It is one that
+ * is refused, so nothing is written.
+ */
+export async function takesWrites(bus: Bus, key: string, limitMs: number): Promise<boolean> {
+  try {
+    await jetstream(bus.connection, { timeout: limitMs }).publish(statePrefix + assertKey(key), "", {
+      timeout: limitMs,
+      expect: { lastSubjectSequence: Number.MAX_SAFE_INTEGER },
+    });
+    return true;
+  } catch (error) {
+    return error instanceof JetStreamApiError;
   }
 }
 

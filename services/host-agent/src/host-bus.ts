@@ -14,6 +14,7 @@ import { BusChanger, removedNodes } from "./bus-changer.ts";
 import { BusExclusion } from "./bus-exclusion.ts";
 import { type BusPlan, planBus } from "./bus-plan.ts";
 import { BusSecrets } from "./bus-secrets.ts";
+import { BusWrites } from "./bus-writes.ts";
 import { type HostKeys, keyPaths } from "./host-keys.ts";
 import type { NodeIdentity } from "./node-identity.ts";
 import { readRouteSecret } from "./route-secret.ts";
@@ -61,6 +62,7 @@ export class HostBus implements AsyncDisposable {
   readonly #changer: BusChanger;
   readonly #exclusion: BusExclusion;
   readonly #secrets: BusSecrets;
+  readonly #writes: BusWrites;
   #rendered = "";
   #secret: string | undefined;
   #reloadedSecret = false;
@@ -94,6 +96,7 @@ export class HostBus implements AsyncDisposable {
     });
     this.#changer = new BusChanger({ ...deps, replica: this.#replica, cluster: () => this.config().cluster });
     this.#exclusion = new BusExclusion(deps);
+    this.#writes = new BusWrites({ ...deps, server: this.#ownServer });
     this.#secrets = new BusSecrets({ ...deps, nodes: () => this.#nodes() });
   }
 
@@ -209,6 +212,7 @@ export class HostBus implements AsyncDisposable {
     this.#wake();
     await this.#turns;
     await this.#changer.closeDoor();
+    await this.#writes.stop();
     await this.#keeper.stop();
     this.#connected.reject(new HearthError("cancelled"));
     await this.#replica.stop();
@@ -272,6 +276,9 @@ export class HostBus implements AsyncDisposable {
     if (server !== "member" || bus === undefined || signal.aborted) return;
     await this.#changer.tend(bus);
     await this.#startLast(bus);
+    if (!(await this.#writes.look(this.#keeper.health))) return;
+    await this.#endServer();
+    await this.#bringUp();
   }
 
   /** The one that read the new secret starts again when the others have, and lead: then no connection is older. */
