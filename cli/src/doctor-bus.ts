@@ -1,6 +1,6 @@
 /** What doctor says of the bus, from what the host agent knows: its servers, and the copies of the state. */
 import type { AgentStatus } from "@hearth/host-agent";
-import type { Finding } from "./doctor-checks.ts";
+import type { Finding } from "./doctor-finding.ts";
 
 export function busFindings(bus: AgentStatus["bus"]): Finding[] {
   if (bus === null) return [];

@@ -7,17 +7,10 @@ import { HearthError } from "@hearth/errors";
 import type { AgentStatus } from "@hearth/host-agent";
 import type { Health, HearthClient } from "@hearth/sdk";
 import { busFindings } from "./doctor-bus.ts";
+import type { Finding } from "./doctor-finding.ts";
 import type { Environment } from "./environment.ts";
 import { explain } from "./failure.ts";
 import { formatBytes } from "./output.ts";
-
-export interface Finding {
-  readonly name: string;
-  readonly level: "ok" | "warning" | "broken";
-  readonly message: string;
-  /** What to do. */
-  readonly advice?: string;
-}
 
 export interface NodeFindings {
   readonly findings: readonly Finding[];

@@ -1,7 +1,7 @@
 /** The deep look of doctor: the record of every node's worker, beside what its host has. */
 import type { Difference, Inspection } from "@hearth/machine";
 import type { HearthClient } from "@hearth/sdk";
-import type { Finding } from "./doctor-checks.ts";
+import type { Finding } from "./doctor-finding.ts";
 import type { Environment } from "./environment.ts";
 import { explain } from "./failure.ts";
 

@@ -2,8 +2,9 @@
 import type { AgentStatus } from "@hearth/host-agent";
 import type { Command } from "commander";
 import type { Context } from "./context.ts";
-import { checkApi, checkHost, checkNode, type Finding } from "./doctor-checks.ts";
+import { checkApi, checkHost, checkNode } from "./doctor-checks.ts";
 import { inspectNodes } from "./doctor-deep.ts";
+import type { Finding } from "./doctor-finding.ts";
 import { exitCode } from "./failure.ts";
 import { jsonOption } from "./options.ts";
 import { printJson, printLine } from "./output.ts";

@@ -5,8 +5,9 @@ import { test } from "node:test";
 import { HearthError } from "@hearth/errors";
 import { jetstreamManager } from "@nats-io/jetstream";
 import { connectBus } from "./bus.ts";
-import { FactStore, stateStream } from "./facts.ts";
+import { FactStore } from "./facts.ts";
 import { Replica } from "./replica.ts";
+import { stateStream } from "./state-stream.ts";
 import { startTestServer } from "./test-server.ts";
 import { startTestCluster } from "./testing/test-cluster.ts";
 

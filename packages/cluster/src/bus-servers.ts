@@ -9,8 +9,8 @@ import { createHash, randomBytes } from "node:crypto";
 import { connect } from "node:net";
 import { HearthError } from "@hearth/errors";
 import { type Bus, busError } from "./bus.ts";
-import { stateStream } from "./facts.ts";
 import { type NatsCluster, routeUser } from "./nats-config.ts";
+import { stateStream } from "./state-stream.ts";
 
 /** The servers that decide together where the state lives. */
 export interface ServerGroup {

@@ -9,10 +9,11 @@ import { jetstreamManager } from "@nats-io/jetstream";
 import { type Bus, connectBus } from "./bus.ts";
 import { apiIdentity, apiUser, nodeUser } from "./bus-users.ts";
 import { ensureUserKey } from "./credentials.ts";
-import { ensureStateStream, FactStore, stateStream } from "./facts.ts";
+import { FactStore } from "./facts.ts";
 import type { NatsServerConfig } from "./nats-config.ts";
 import { NatsServer } from "./nats-server.ts";
 import { Replica } from "./replica.ts";
+import { ensureStateStream, stateStream } from "./state-stream.ts";
 import { openStream, serveStreams } from "./stream-open.ts";
 import { freePort } from "./test-server.ts";
 

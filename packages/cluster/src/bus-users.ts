@@ -9,7 +9,7 @@
  * The same is why nobody has `allow_responses`, which would let a node publish wherever a message that it sent itself
  * says. A reply goes to `_INBOX.<caller>.<node>.…`, and a node may answer there and nowhere else.
  */
-import { statePrefix, stateStream } from "./facts.ts";
+import { statePrefix, stateStream } from "./state-stream.ts";
 
 export interface Permissions {
   readonly publish: { readonly allow: readonly string[]; readonly deny?: readonly string[] };

@@ -10,8 +10,8 @@ import { BackgroundLoop } from "@hearth/process";
 import { DeliverPolicy, jetstream } from "@nats-io/jetstream";
 import type { Bus } from "./bus.ts";
 import { readValue } from "./fact-value.ts";
-import { statePrefix, stateStream } from "./facts.ts";
 import type { Fact } from "./replica-store.ts";
+import { statePrefix, stateStream } from "./state-stream.ts";
 
 export interface FactWatchOptions {
   readonly bus: Bus;

@@ -8,8 +8,9 @@ import { test } from "node:test";
 import { HearthError } from "@hearth/errors";
 import { jetstreamManager } from "@nats-io/jetstream";
 import type { Bus } from "./bus.ts";
-import { FactStore, stateStream } from "./facts.ts";
+import { FactStore } from "./facts.ts";
 import { Outbox } from "./outbox.ts";
+import { stateStream } from "./state-stream.ts";
 import { startTestServer } from "./test-server.ts";
 
 const code = (expected: string) => (error: unknown) =>

@@ -5,36 +5,22 @@
  * the stream is a feed of the whole state. Compare-and-set is the server's own check of the last sequence
  * of the subject. A deletion is a message too (a tombstone): a replica that was away must learn of it.
  */
-import { randomUUID } from "node:crypto";
 import { HearthError } from "@hearth/errors";
-import {
-  DiscardPolicy,
-  JetStreamApiError,
-  type JetStreamClient,
-  type JetStreamManager,
-  jetstream,
-  jetstreamManager,
-  RetentionPolicy,
-  StorageType,
-  type StreamInfo,
-} from "@nats-io/jetstream";
-import { nanos } from "@nats-io/nats-core";
-import { type Bus, busError } from "./bus.ts";
-import { refusedBy } from "./bus-refusals.ts";
+import { JetStreamApiError, type JetStreamClient, jetstream, jetstreamManager } from "@nats-io/jetstream";
+import type { Bus } from "./bus.ts";
 import { type StoredVersion, tombstoneHeader, versionOf, writeHeaders } from "./fact-version.ts";
-import { messageOf, storedMessage } from "./put-back.ts";
+import {
+  ensureStateStream,
+  factError,
+  messageOf,
+  noMessageFound,
+  statePrefix,
+  stateStream,
+  storedMessage,
+  streamIdentity,
+  streamNotFound,
+} from "./state-stream.ts";
 import { assertKey } from "./subjects.ts";
-
-export const stateStream = "HEARTH_STATE";
-export const statePrefix = "state.";
-
-const identityPrefix = "Hearth state ";
-export const wrongLastSequence = 10071;
-/** A limit of the stream (2.9.10 says so of any failure to store), of the account, and of the server. */
-const noRoom: ReadonlySet<number> = new Set([10077, 10023, 10047]);
-const streamNotFound = 10059;
-const streamNameInUse = 10058;
-export const noMessageFound = 10037;
 
 export interface FactStoreOptions {
   readonly bus: Bus;
@@ -262,55 +248,4 @@ export class FactStore {
       throw factError(error);
     }
   }
-}
-
-/**
- * Makes the stream when there is none; an existing one is left as the operator has it. Who may not make it waits.
- * @throws `unavailable` then
- */
-export async function ensureStateStream(manager: JetStreamManager, replicas: number): Promise<void> {
-  try {
-    await manager.streams.info(stateStream);
-  } catch (error) {
-    if (!(error instanceof JetStreamApiError) || error.code !== streamNotFound) throw error;
-    const making = manager.streams.add({
-      name: stateStream,
-      description: `${identityPrefix}${randomUUID()}`,
-      subjects: [`${statePrefix}>`],
-      retention: RetentionPolicy.Limits,
-      storage: StorageType.File,
-      discard: DiscardPolicy.New, // a full store refuses new facts; it never forgets old ones
-      max_msgs_per_subject: 1,
-      duplicate_window: nanos(120_000),
-      num_replicas: replicas,
-      allow_direct: true,
-    });
-    await making.catch((cause: unknown) => {
-      // Somebody else made it between the look and this, with an identity of its own.
-      if (cause instanceof JetStreamApiError && cause.code === streamNameInUse) return;
-      if (refusedBy(cause) === undefined) throw cause;
-      throw new HearthError("unavailable", {
-        message: "The bus holds no state yet; try again in a moment.",
-        cause,
-      });
-    });
-  }
-}
-
-/**
- * Which stream it is: two with one name and different histories differ in it. Not the time at which it was made, of
- * which the servers of a cluster have each their own after the stream was restored from a snapshot (2.9.10).
- */
-export function streamIdentity({ config, created }: Pick<StreamInfo, "config" | "created">): string {
-  const { description = "" } = config;
-  return description.startsWith(identityPrefix) ? description.slice(identityPrefix.length) : created;
-}
-
-export function factError(error: unknown): HearthError {
-  if (error instanceof JetStreamApiError && error.code === wrongLastSequence) {
-    return new HearthError("conflict", { cause: error });
-  }
-  if (error instanceof JetStreamApiError && noRoom.has(error.code))
-    return new HearthError("bus_full", { cause: error });
-  return busError(error);
 }

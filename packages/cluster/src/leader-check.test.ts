@@ -3,9 +3,10 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { jetstreamManager } from "@nats-io/jetstream";
-import { FactStore, stateStream } from "./facts.ts";
+import { FactStore } from "./facts.ts";
 import { leaderSilenceMs } from "./leader-check.ts";
 import { Replica } from "./replica.ts";
+import { stateStream } from "./state-stream.ts";
 import { startTestCluster } from "./testing/test-cluster.ts";
 
 const second = 1_000_000_000;

@@ -1,7 +1,7 @@
 /** The configuration of a nats-server: pure. Why there are two accounts: bus-users.ts. */
 import { join } from "node:path";
 import type { BusUser, Permissions } from "./bus-users.ts";
-import { statePrefix } from "./facts.ts";
+import { statePrefix } from "./state-stream.ts";
 
 export interface NatsServerConfig {
   /** Directory of this server: configuration and JetStream store. */

@@ -1,14 +1,9 @@
 /** Puts back into the stream what only a replica still has, by the rules of fact-version.ts. */
 import { HearthError } from "@hearth/errors";
-import {
-  JetStreamApiError,
-  type JetStreamClient,
-  type JetStreamManager,
-  type StoredMsg,
-} from "@nats-io/jetstream";
+import { JetStreamApiError, type JetStreamClient, type JetStreamManager } from "@nats-io/jetstream";
 import { isPutBackOver, putBackHeaders, type StoredVersion, versionOf } from "./fact-version.ts";
-import { noMessageFound, statePrefix, stateStream, wrongLastSequence } from "./facts.ts";
 import type { ReplicaFact } from "./replica-store.ts";
+import { messageOf, statePrefix, storedMessage, wrongLastSequence } from "./state-stream.ts";
 
 const together = 32;
 const attempts = 20;
@@ -55,15 +50,3 @@ async function putBackFact(deps: PutBackDeps, fact: ReplicaFact): Promise<boolea
   }
   throw new HearthError("conflict", { message: `The key ${fact.key} never stood still.` });
 }
-
-/** The newest message of a key, from the leader of the stream. */
-export async function messageOf(manager: JetStreamManager, key: string): Promise<StoredMsg | undefined> {
-  try {
-    return (await manager.streams.getMessage(stateStream, { last_by_subj: statePrefix + key })) ?? undefined;
-  } catch (error) {
-    if (error instanceof JetStreamApiError && error.code === noMessageFound) return undefined;
-    throw error;
-  }
-}
-
-export const storedMessage = ({ seq, header, time }: StoredMsg) => ({ seq, headers: header, time });

@@ -27,7 +27,7 @@ import type { Bus } from "./bus.ts";
 import { FactShelf } from "./fact-shelf.ts";
 import { readValue } from "./fact-value.ts";
 import { versionOf } from "./fact-version.ts";
-import { ensureStateStream, statePrefix, stateStream, streamIdentity, type Written } from "./facts.ts";
+import type { Written } from "./facts.ts";
 import { FeedCheck } from "./feed-check.ts";
 import { leaderSilenceMs } from "./leader-check.ts";
 import { putBackFacts } from "./put-back.ts";
@@ -40,6 +40,7 @@ import {
   ReplicaStore,
   type Restoration,
 } from "./replica-store.ts";
+import { ensureStateStream, statePrefix, stateStream, streamIdentity } from "./state-stream.ts";
 import { findCut } from "./stream-check.ts";
 import { until } from "./until.ts";
 

@@ -10,7 +10,7 @@ import { HearthError } from "@hearth/errors";
 import { JetStreamApiError, jetstream, jetstreamManager, type StreamInfo } from "@nats-io/jetstream";
 import { createInbox, type Msg } from "@nats-io/nats-core";
 import type { Bus } from "./bus.ts";
-import { ensureStateStream, factError, statePrefix, stateStream } from "./facts.ts";
+import { ensureStateStream, factError, statePrefix, stateStream } from "./state-stream.ts";
 import { assertKey } from "./subjects.ts";
 
 const askLimitMs = 5_000;

@@ -8,8 +8,8 @@
  */
 import type { JetStreamManager } from "@nats-io/jetstream";
 import { versionOf } from "./fact-version.ts";
-import { messageOf, storedMessage } from "./put-back.ts";
 import type { ReplicaFact } from "./replica-store.ts";
+import { messageOf, storedMessage } from "./state-stream.ts";
 
 const together = 32;
 /** Then the whole stream is read again, which is always right. */
