@@ -195,3 +195,24 @@ test("a copy of the version before is read, and what it has is put back", async 
   await eventually(() => old.losses.length > 0, "the loss is told");
   assert.deepEqual(old.losses, [{ kind: "replaced", lost: 2, restored: 2, overtaken: 0 }]);
 });
+
+test("what an earlier stream brings back is no news, and what is written to it then is", async () => {
+  await using nats = await startTestServer();
+  const before = join(nats.dir, "before");
+  await using copy = await copyOf(nats, "copy", { restores: () => false });
+  await has(copy, await copy.facts.write("name.web.one", 1));
+  await nats.server.stop("SIGKILL");
+  await cp(store(nats), before, { recursive: true });
+  await nats.server.start();
+  await lose(nats);
+  await eventually(() => copy.losses.length === 1 && copy.replica.isSettled, "another stream is followed");
+  const heard: [string, boolean][] = [];
+  using _watch = copy.replica.watch("name.", ({ key }, { isPutBack }) => heard.push([key, isPutBack]));
+  await lose(nats, before);
+  await eventually(() => copy.losses.length === 2 && copy.replica.isSettled, "the earlier one is back");
+  await has(copy, await copy.facts.write("name.web.two", 1));
+  assert.deepEqual(heard, [
+    ["name.web.one", true],
+    ["name.web.two", false],
+  ]);
+});

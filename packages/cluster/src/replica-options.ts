@@ -38,7 +38,10 @@ export interface StreamLoss {
 export interface Arrival {
   /** It was published while this copy followed, and is not what had piled up while it did not. */
   readonly isLive: boolean;
-  /** It was written before, and somebody had to write it again because the stream had lost it. */
+  /**
+   * It was written before, and is here again because of a loss: somebody wrote it again, or an earlier stream took the
+   * place of the one that was followed.
+   */
   readonly isPutBack: boolean;
 }
 

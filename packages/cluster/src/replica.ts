@@ -70,6 +70,8 @@ export class Replica {
   #newestAtMs = Number.NEGATIVE_INFINITY;
   /** What the stream has beyond this revision was published while this copy followed. */
   #liveAfter = Number.POSITIVE_INFINITY;
+  /** What a stream had when it took the place of another is no news: it may be from before that one. */
+  #oldUpTo = 0;
   /** Monotonic: when the stream last answered. */
   #confirmedAtMs = Number.NEGATIVE_INFINITY;
   /** By prefix: after which word of its owner older facts were forgotten last. */
@@ -280,6 +282,7 @@ export class Replica {
     const cut = isReplaced
       ? 0
       : await findCut(manager, (from, count) => this.#store?.newest(from, count) ?? [], known);
+    if (isReplaced) this.#oldUpTo = known.stream === "" ? 0 : state.last_seq;
     if (cut !== undefined) this.#lose(stream, cut);
     if (cut !== undefined && known.stream !== "") {
       bus.clock.jump();
@@ -343,7 +346,8 @@ export class Replica {
     const { text, value } = readValue(message, this.#options.onError);
     const fact = { key, value, revision: message.seq, origin: { stream, revision, clock } };
     const isLive = message.seq > this.#liveAfter && this.#isConfirmed();
-    const isPutBack = stream !== this.#position.stream || revision !== message.seq;
+    const isFirst = stream === this.#position.stream && revision === message.seq;
+    const isPutBack = !isFirst || message.seq <= this.#oldUpTo;
     this.#batch.push({ fact, text, isLive, isPutBack });
     this.#flushing ??= setImmediate(() => this.#flush());
   }
