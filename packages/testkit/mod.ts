@@ -22,4 +22,5 @@ export {
   startPlatform,
 } from "./src/platform.ts";
 export { type Registry, startRegistry } from "./src/registry.ts";
+export { selfSigned } from "./src/self-signed.ts";
 export { until } from "./src/until.ts";

@@ -12,25 +12,11 @@ import {
 } from "./bus-servers.ts";
 import { FactStore } from "./facts.ts";
 import { stateHealth } from "./state-keeper.ts";
+import { eventually } from "./testing/eventually.ts";
 import { startTestCluster, type TestCluster } from "./testing/test-cluster.ts";
 
-const limitMs = 60_000;
 const oldSecret = "5ec2e7";
 const newSecret = "a0ther5ec2e7";
-
-async function until<T>(what: string, look: () => Promise<T | undefined>): Promise<T> {
-  const endMs = Date.now() + limitMs;
-  let last: unknown;
-  while (Date.now() < endMs) {
-    const found = await look().catch((error: unknown) => {
-      last = error;
-      return undefined;
-    });
-    if (found !== undefined) return found;
-    await delay(50);
-  }
-  throw new Error(`${what}: not within ${limitMs} ms`, { cause: last });
-}
 
 /** Writes one fact after the other, each until it is acknowledged, and tells of the longest wait. */
 async function writeUnder(cluster: TestCluster, server: string) {
@@ -59,7 +45,7 @@ async function writeUnder(cluster: TestCluster, server: string) {
     longestMs: () => Math.round(longestMs),
     async goOn(more: number) {
       const from = acknowledged.size;
-      await until("more writes", async () => (acknowledged.size >= from + more ? true : undefined));
+      await eventually("more writes", async () => (acknowledged.size >= from + more ? true : undefined));
     },
     async [Symbol.asyncDispose]() {
       isOver = true;
@@ -77,7 +63,7 @@ async function expectAll(cluster: TestCluster, server: string, keys: Iterable<st
 async function changeSecret(cluster: TestCluster, names: readonly string[]): Promise<void> {
   const routes = names.map(cluster.route);
   // Who answers may be what was lost.
-  const leader = await until("it is known who leads", cluster.leader);
+  const leader = await eventually("it is known who leads", cluster.leader);
   await Promise.all(
     names.map(async (name) => {
       const server = cluster.servers.get(name);
@@ -93,7 +79,7 @@ describe("the servers of a cluster", { timeout: 240_000 }, () => {
   test("the id of a server is what the servers compute from its name", async () => {
     await using cluster = await startTestCluster();
     const { operator } = await cluster.agent("s1");
-    const group = await until("a leader", async () => serverGroup(operator));
+    const group = await eventually("a leader", async () => serverGroup(operator));
     assert.deepEqual(group.ids.toSorted(), ["s1", "s2", "s3"].map(serverId).sort());
     const connected = await serverConnections(operator);
     assert.deepEqual([...connected.keys()].sort(), ["s1", "s2", "s3"]);
@@ -119,7 +105,7 @@ describe("the servers of a cluster", { timeout: 240_000 }, () => {
       const change = { routes: rest.map(cluster.route), secret: newSecret };
       const { operator, keeper } = await cluster.agent(rest[0] ?? "", change);
       for (const writer of writers) await writer.goOn(50);
-      await until("it is out", async () => {
+      await eventually("it is out", async () => {
         const group = await serverGroup(operator);
         if (group?.ids.includes(serverId(gone))) await removeServer(operator, serverId(gone));
         return group?.ids.length === 2 ? true : undefined;
@@ -156,7 +142,7 @@ describe("the servers of a cluster", { timeout: 240_000 }, () => {
       for (const name of all.slice(0, 2))
         await cluster.servers.get(name)?.reload(cluster.config(name, { routes, secret: newSecret }));
       await cluster.start("s4", { routes, secret: newSecret });
-      await until("three copies again", async () =>
+      await eventually("three copies again", async () =>
         (await stateHealth(keeper))?.current === 3 ? true : undefined,
       );
       for (const writer of writers) await writer.goOn(50);
@@ -168,7 +154,7 @@ describe("the servers of a cluster", { timeout: 240_000 }, () => {
     await using cluster = await startTestCluster();
     const gone = await cluster.leader();
     const { keeper, operator } = await cluster.agent(gone);
-    await until("it leads nothing", async () => {
+    await eventually("it leads nothing", async () => {
       await handOver(keeper, operator, gone);
       const leads = (await serverGroup(operator))?.leader === gone || (await cluster.leader()) === gone;
       return leads ? undefined : true;

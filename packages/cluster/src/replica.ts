@@ -23,6 +23,7 @@ import {
   jetstream,
   jetstreamManager,
 } from "@nats-io/jetstream";
+import { Arrivals } from "./arrivals.ts";
 import type { Bus } from "./bus.ts";
 import { FactShelf } from "./fact-shelf.ts";
 import { readValue } from "./fact-value.ts";
@@ -49,8 +50,6 @@ interface Received extends Arrival {
   readonly text: string | null;
 }
 
-/** A feed that was not confirmed for so long may bring what is old. */
-const liveLimitMs = 5_000;
 /** A stream that has no leader answers nothing, also not when it has one again: it is soon asked anew. */
 const askLimitMs = 1_500;
 /** A copy that begins with nothing has the whole region to fetch. */
@@ -68,12 +67,7 @@ export class Replica {
   #check = new FeedCheck();
   /** Monotonic: as of when this process knows its copy to be the newest. */
   #newestAtMs = Number.NEGATIVE_INFINITY;
-  /** What the stream has beyond this revision was published while this copy followed. */
-  #liveAfter = Number.POSITIVE_INFINITY;
-  /** What a stream had when it took the place of another is no news: it may be from before that one. */
-  #oldUpTo = 0;
-  /** Monotonic: when the stream last answered. */
-  #confirmedAtMs = Number.NEGATIVE_INFINITY;
+  readonly #arrivals = new Arrivals();
   /** By prefix: after which word of its owner older facts were forgotten last. */
   readonly #forgotten = new Map<string, string>();
   #restoration: Restoration | undefined;
@@ -229,7 +223,7 @@ export class Replica {
     await ensureStateStream(manager, this.#options.streamReplicas ?? 1);
     bus.clock.see(this.#store?.clock ?? 0);
     await this.#adopt(manager, bus, signal);
-    this.#confirm((await manager.streams.info(stateStream)).state.last_seq, { isAfterGap: true });
+    this.#arrivals.beginAt((await manager.streams.info(stateStream)).state.last_seq);
     const consumer = await jetstream(connection, { timeout: askLimitMs }).consumers.get(stateStream, {
       deliver_policy: DeliverPolicy.StartSequence,
       opt_start_seq: this.#position.revision + 1,
@@ -260,7 +254,7 @@ export class Replica {
         const { state } = info;
         if (streamIdentity(info) !== this.#position.stream || state.last_seq < revision)
           throw new HearthError("unavailable", { message: "Another stream, or one that has lost its end." });
-        this.#confirm(state.last_seq, { isAfterGap: !this.#isConfirmed() });
+        this.#arrivals.confirm(state.last_seq);
         if (!this.#check.look(askedAtMs - leaderSilenceMs(info), state.last_seq, this.#position.revision))
           throw new HearthError("unavailable", { message: "The feed of the state stands still." });
         this.#noteAge();
@@ -282,7 +276,7 @@ export class Replica {
     const cut = isReplaced
       ? 0
       : await findCut(manager, (from, count) => this.#store?.newest(from, count) ?? [], known);
-    if (isReplaced) this.#oldUpTo = known.stream === "" ? 0 : state.last_seq;
+    if (isReplaced) this.#arrivals.follow(state.last_seq, { isAnother: known.stream !== "" });
     if (cut !== undefined) this.#lose(stream, cut);
     if (cut !== undefined && known.stream !== "") {
       bus.clock.jump();
@@ -328,15 +322,6 @@ export class Replica {
     for (const waiter of [...this.#waiters]) waiter();
   }
 
-  #confirm(lastRevision: number, { isAfterGap }: { readonly isAfterGap: boolean }): void {
-    if (isAfterGap) this.#liveAfter = lastRevision;
-    this.#confirmedAtMs = performance.now();
-  }
-
-  #isConfirmed(): boolean {
-    return performance.now() - this.#confirmedAtMs <= liveLimitMs;
-  }
-
   #receive(message: JsMsg, bus: Bus): void {
     const last = this.#batch.at(-1)?.fact.revision ?? this.#position.revision;
     if (message.seq <= last || this.#broken !== undefined || this.#stopping.signal.aborted) return;
@@ -345,10 +330,8 @@ export class Replica {
     bus.clock.see(clock);
     const { text, value } = readValue(message, this.#options.onError);
     const fact = { key, value, revision: message.seq, origin: { stream, revision, clock } };
-    const isLive = message.seq > this.#liveAfter && this.#isConfirmed();
-    const isFirst = stream === this.#position.stream && revision === message.seq;
-    const isPutBack = !isFirst || message.seq <= this.#oldUpTo;
-    this.#batch.push({ fact, text, isLive, isPutBack });
+    const kind = this.#arrivals.kindOf({ sequence: message.seq, stream, revision }, this.#position.stream);
+    this.#batch.push({ fact, text, ...kind });
     this.#flushing ??= setImmediate(() => this.#flush());
   }
 

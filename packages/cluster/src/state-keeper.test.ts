@@ -4,7 +4,6 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
-import { setTimeout as delay } from "node:timers/promises";
 import { type Bus, connectBus } from "./bus.ts";
 import { apiUser, nodeUser } from "./bus-users.ts";
 import { ensureUserKey } from "./credentials.ts";
@@ -14,22 +13,9 @@ import { NatsServer } from "./nats-server.ts";
 import { Replica } from "./replica.ts";
 import { keepStateStream, restoreState, saveState, stateHealth, takesWrites } from "./state-keeper.ts";
 import { freePort, startTestServer } from "./test-server.ts";
+import { eventually } from "./testing/eventually.ts";
 
 const limitMs = 60_000;
-
-async function until<T>(what: string, look: () => Promise<T | undefined>): Promise<T> {
-  const endMs = Date.now() + limitMs;
-  let last: unknown;
-  while (Date.now() < endMs) {
-    const found = await look().catch((error: unknown) => {
-      last = error;
-      return undefined;
-    });
-    if (found !== undefined) return found;
-    await delay(50);
-  }
-  throw new Error(`${what}: not within ${limitMs} ms`, { cause: last });
-}
 
 test("a region grows from one server to three with every revision, and loses any one of them", async (t) => {
   const dir = await mkdtemp(join(tmpdir(), "hearth-grow-"));
@@ -105,28 +91,32 @@ test("a region grows from one server to three with every revision, and loses any
     await start("s2", true);
     await start("s3", true);
     await start("s1", true);
-    assert.equal(await until("restored", () => restoreState(keeper, path, 3)), true);
+    assert.equal(await eventually("restored", () => restoreState(keeper, path, 3)), true);
     assert.equal(await restoreState(keeper, path, 3), false, "once");
     await keepStateStream(keeper, 3);
-    await until("three copies", async () => ((await stateHealth(keeper))?.current === 3 ? true : undefined));
-    const next = await until("a write", () => facts.compareAndSet("app.last", { n: 2 }, revision));
+    await eventually("three copies", async () =>
+      (await stateHealth(keeper))?.current === 3 ? true : undefined,
+    );
+    const next = await eventually("a write", () => facts.compareAndSet("app.last", { n: 2 }, revision));
     await replica.waitForRevision("app.last", next, { timeoutMs: limitMs });
     assert.equal(replica.list("app.").length, 51);
     assert.equal(lost, 0, "to a copy of the state it is the same stream");
 
     let last = next;
     for (const name of names) {
-      const leader = (await until("a leader", () => stateHealth(keeper)))?.leader;
+      const leader = (await eventually("a leader", () => stateHealth(keeper)))?.leader;
       await servers.get(name)?.stop("SIGKILL");
       const other = await connect("api", names.find((each) => each !== name) ?? "", "api-n1");
       const writer = new FactStore({ bus: other, timeoutMs: 1_000 });
       const sinceMs = Date.now();
-      last = await until("a write with two servers", () => writer.compareAndSet("app.last", { name }, last));
+      last = await eventually("a write with two servers", () =>
+        writer.compareAndSet("app.last", { name }, last),
+      );
       t.diagnostic(
         `${name}${leader === name ? ", the leader," : ""} killed: ${Date.now() - sinceMs} ms to a write`,
       );
       await start(name, true);
-      await until("three copies again", async () =>
+      await eventually("three copies again", async () =>
         (await stateHealth(other))?.current === 3 ? true : undefined,
       );
     }

@@ -14,7 +14,7 @@ import { BusChanger, removedNodes } from "./bus-changer.ts";
 import { BusExclusion } from "./bus-exclusion.ts";
 import { type BusPlan, planBus } from "./bus-plan.ts";
 import { BusSecrets } from "./bus-secrets.ts";
-import { BusWrites } from "./bus-writes.ts";
+import { BusWrites, OwnServerWrites } from "./bus-writes.ts";
 import { type HostKeys, keyPaths } from "./host-keys.ts";
 import type { NodeIdentity } from "./node-identity.ts";
 import { readRouteSecret } from "./route-secret.ts";
@@ -62,6 +62,7 @@ export class HostBus implements AsyncDisposable {
   readonly #changer: BusChanger;
   readonly #exclusion: BusExclusion;
   readonly #secrets: BusSecrets;
+  readonly #ownWrites: OwnServerWrites;
   readonly #writes: BusWrites;
   #rendered = "";
   #secret: string | undefined;
@@ -96,7 +97,13 @@ export class HostBus implements AsyncDisposable {
     });
     this.#changer = new BusChanger({ ...deps, replica: this.#replica, cluster: () => this.config().cluster });
     this.#exclusion = new BusExclusion(deps);
-    this.#writes = new BusWrites({ ...deps, server: this.#ownServer });
+    this.#ownWrites = new OwnServerWrites({ ...deps, server: this.#ownServer });
+    this.#writes = new BusWrites({
+      nodeId: deps.identity.node_id,
+      isAnswered: () => this.#ownWrites.areAnswered(),
+      nowMs: () => performance.now(),
+      logger,
+    });
     this.#secrets = new BusSecrets({ ...deps, nodes: () => this.#nodes() });
   }
 
@@ -212,7 +219,7 @@ export class HostBus implements AsyncDisposable {
     this.#wake();
     await this.#turns;
     await this.#changer.closeDoor();
-    await this.#writes.stop();
+    await this.#ownWrites.stop();
     await this.#keeper.stop();
     this.#connected.reject(new HearthError("cancelled"));
     await this.#replica.stop();

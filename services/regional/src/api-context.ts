@@ -7,9 +7,9 @@ import type { MachineAccess } from "./machines/machine-access.ts";
 import type { Region } from "./nodes/join.ts";
 import type { ImageCheck } from "./placement/image-check.ts";
 import type { SessionSockets } from "./sessions/session-sockets.ts";
-import type { SshKeeper } from "./sessions/ssh-authority.ts";
 import type { ClusterView } from "./state/cluster-view.ts";
 import type { WorkerClient } from "./state/worker-client.ts";
+import type { SshKeeper } from "./tokens/ssh-authority.ts";
 import type { TokenIndex } from "./tokens/token-index.ts";
 import type { TokenIssuer } from "./tokens/token-issue.ts";
 

@@ -18,13 +18,13 @@ import { defaultKeeperLimits, type KeeperLimits, NodeKeeper } from "./nodes/node
 import { ImageCheck } from "./placement/image-check.ts";
 import { registerRoutes } from "./routes.ts";
 import { defaultSessionLimits, type SessionLimits, SessionSockets } from "./sessions/session-sockets.ts";
-import { SshKeeper, type SshSettings } from "./sessions/ssh-authority.ts";
 import { type AnnounceDeps, announce } from "./state/announce.ts";
 import { ClusterView } from "./state/cluster-view.ts";
 import { WorkerClient } from "./state/worker-client.ts";
 import { Authenticator } from "./tokens/auth.ts";
 import { OperatorTokens } from "./tokens/operator-tokens.ts";
 import type { SigningKey } from "./tokens/signing-key.ts";
+import { SshKeeper, type SshSettings } from "./tokens/ssh-authority.ts";
 import { TokenIndex } from "./tokens/token-index.ts";
 import { TokenIssuer } from "./tokens/token-issue.ts";
 import { TokenVerifier } from "./tokens/token-verify.ts";

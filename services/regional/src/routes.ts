@@ -11,13 +11,13 @@ import { openApiRoutes } from "./http/openapi-routes.ts";
 import { platformRoutes } from "./http/platform-routes.ts";
 import { cordonRoutes } from "./machines/cordon-routes.ts";
 import { explainRoutes } from "./machines/explain-routes.ts";
-import { imagesRoutes } from "./machines/images-routes.ts";
 import { inspectRoutes } from "./machines/inspect-routes.ts";
 import { leaseRoutes } from "./machines/lease-routes.ts";
 import { lifecycleRoutes } from "./machines/lifecycle-routes.ts";
 import { machinesRoutes } from "./machines/machines-routes.ts";
 import { metadataRoutes } from "./machines/metadata-routes.ts";
 import { waitRoutes } from "./machines/wait-routes.ts";
+import { imagesRoutes } from "./nodes/images-routes.ts";
 import { inspectionRoutes } from "./nodes/inspection-routes.ts";
 import { joinRoutes } from "./nodes/join-routes.ts";
 import { meshRoutes } from "./nodes/mesh-routes.ts";
@@ -26,7 +26,7 @@ import { execRoutes } from "./sessions/exec-routes.ts";
 import { filesRoutes } from "./sessions/files-routes.ts";
 import { logsRoutes } from "./sessions/logs-routes.ts";
 import { sessionRoutes } from "./sessions/session-routes.ts";
-import { sshRoutes } from "./sessions/ssh-routes.ts";
+import { sshRoutes } from "./tokens/ssh-routes.ts";
 import { tokensRoutes } from "./tokens/tokens-routes.ts";
 
 const all = [

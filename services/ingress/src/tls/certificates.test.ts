@@ -1,33 +1,13 @@
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
 import { test } from "node:test";
+import { selfSigned } from "@hearth/testkit";
 import { Certificates } from "./certificates.ts";
 import type { KeyAndCertificate } from "./local-ca.ts";
 
 const dayMs = 24 * 3_600_000;
 
-/** One pair of a key and a certificate that are real; how long it is said to be good is the test's. */
-function pair(expiresMs: number): KeyAndCertificate {
-  const made = execFileSync(
-    "openssl",
-    [
-      "req",
-      "-x509",
-      "-newkey",
-      "ec",
-      "-pkeyopt",
-      "ec_paramgen_curve:P-256",
-      "-nodes",
-      "-subj",
-      "/CN=x",
-      "-keyout",
-      "-",
-    ],
-    { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] },
-  );
-  const [key = "", cert = ""] = made.split(/(?=-----BEGIN CERTIFICATE)/);
-  return { key, cert, expiresMs };
-}
+/** One that is real; how long it is said to be good is the test's. */
+const pair = (expiresMs: number): KeyAndCertificate => ({ ...selfSigned("/CN=x"), expiresMs });
 
 test("a certificate that cannot be renewed is shown for as long as it is good, and renewing is tried again", async () => {
   let nowMs = 0;

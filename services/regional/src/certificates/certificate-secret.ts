@@ -7,7 +7,7 @@ import type { FactStore, Replica } from "@hearth/cluster";
 import { HearthError } from "@hearth/errors";
 import { factKeys } from "@hearth/machine";
 import type { Logger } from "@hearth/telemetry";
-import { agreedSecret } from "../state/shared-secret.ts";
+import { SecretKeeper } from "../state/shared-secret.ts";
 
 export interface CertificateSecretDeps {
   readonly facts: () => FactStore;
@@ -18,17 +18,20 @@ export interface CertificateSecretDeps {
   readonly logger: Logger;
 }
 
-const everyMs = 2_000;
-
 export class CertificateSecret {
-  readonly #deps: CertificateSecretDeps;
+  readonly #keeper: SecretKeeper | undefined;
   #value: string | undefined;
-  #timer: NodeJS.Timeout | undefined;
-  #turn: Promise<void> | undefined;
-  #isWarned = false;
 
-  constructor(deps: CertificateSecretDeps) {
-    this.#deps = deps;
+  constructor({ sealSeedPath, ...deps }: CertificateSecretDeps) {
+    if (sealSeedPath === undefined) return;
+    this.#keeper = new SecretKeeper({
+      ...{ ...deps, sealSeedPath, what: "the secret of certificates", key: factKeys.certificateSecret() },
+      isFor: () => true,
+      first: newSealingSecret,
+      taken: (secret) => {
+        this.#value = secret;
+      },
+    });
   }
 
   /** Undefined while this host does not have it. */
@@ -46,38 +49,10 @@ export class CertificateSecret {
   }
 
   start(): void {
-    const { sealSeedPath } = this.#deps;
-    if (sealSeedPath === undefined) return;
-    const turn = (): void => {
-      this.#turn ??= this.#tend(sealSeedPath).finally(() => {
-        this.#turn = undefined;
-      });
-    };
-    turn();
-    this.#timer = setInterval(turn, everyMs).unref();
+    this.#keeper?.start();
   }
 
   async stop(): Promise<void> {
-    clearInterval(this.#timer);
-    await this.#turn;
-  }
-
-  /** The next turn is the retry, and looks for hosts that have come. */
-  async #tend(sealSeedPath: string): Promise<void> {
-    try {
-      const secret = await agreedSecret({
-        ...this.#deps,
-        sealSeedPath,
-        key: factKeys.certificateSecret(),
-        isFor: () => true,
-        first: newSealingSecret,
-      });
-      this.#value = secret ?? this.#value;
-      this.#isWarned = false;
-    } catch (error) {
-      if (!this.#isWarned)
-        this.#deps.logger.warn({ err: error }, "the secret of certificates; it is tried again");
-      this.#isWarned = true;
-    }
+    await this.#keeper?.stop();
   }
 }

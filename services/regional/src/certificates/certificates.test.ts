@@ -1,12 +1,12 @@
 /** The certificates part of the API without an authority; with one: test/e2e/certificates.test.ts. */
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { ensureSealKey } from "@hearth/cluster";
 import { type AcmeFact, factKeys, type NodeKeyFact } from "@hearth/machine";
+import { selfSigned } from "@hearth/testkit";
 import { startRegion, type TestRegion, until } from "../testing/fixture.ts";
 import { judgeDomain } from "./domain-check.ts";
 
@@ -34,36 +34,10 @@ after(async () => {
 
 const add = (hostname: string, app = "web") =>
   region.call("POST", `/v1/apps/${app}/certificates/acme`, { hostname });
-/** A certificate with its key, signed by itself. */
-function pair(names: string) {
-  const made = execFileSync(
-    "openssl",
-    [
-      ...[
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:P-256",
-        "-nodes",
-        "-subj",
-        "/O=Own",
-      ],
-      ...[
-        "-addext",
-        `subjectAltName=${names}`,
-        "-addext",
-        "basicConstraints=critical,CA:FALSE",
-        "-keyout",
-        "-",
-      ],
-    ],
-    { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] },
-  );
-  const [private_key = "", fullchain = ""] = made.split(/(?=-----BEGIN CERTIFICATE)/);
-  return { private_key, fullchain };
-}
+const pair = (names: string) => {
+  const { key, cert } = selfSigned("/O=Own", names);
+  return { private_key: key, fullchain: cert };
+};
 
 test("a name is one app's; whoever else asks learns that it is taken, and not by whom", async () => {
   const made = await add("WWW.first.test");

@@ -10,7 +10,7 @@ import { HearthError } from "@hearth/errors";
 import { factKeys } from "@hearth/machine";
 import { authorityOf, newAuthoritySecret, type SshAuthority } from "@hearth/ssh-keys";
 import type { Logger } from "@hearth/telemetry";
-import { agreedSecret } from "../state/shared-secret.ts";
+import { SecretKeeper } from "../state/shared-secret.ts";
 
 export interface SshSettings {
   readonly port: number;
@@ -26,21 +26,27 @@ export interface SshKeeperDeps {
   readonly settings: SshSettings;
 }
 
-const everyMs = 2_000;
-
 export class SshKeeper {
-  readonly #deps: SshKeeperDeps;
+  readonly #settings: SshSettings;
+  readonly #keeper: SecretKeeper;
   #authority: SshAuthority | undefined;
-  #timer: NodeJS.Timeout | undefined;
-  #turn: Promise<void> | undefined;
-  #isWarned = false;
 
-  constructor(deps: SshKeeperDeps) {
-    this.#deps = deps;
+  constructor({ settings, ...deps }: SshKeeperDeps) {
+    this.#settings = settings;
+    const { sealSeedPath, secretPath } = settings;
+    this.#keeper = new SecretKeeper({
+      ...{ ...deps, sealSeedPath, what: "the keys of the SSH gateways", key: factKeys.sshAuthority() },
+      isFor: ({ roles }) => roles.includes("api"),
+      first: () => readIfThere(secretPath) ?? newAuthoritySecret(),
+      taken: (secret) => {
+        this.#keep(secret);
+        this.#authority ??= authorityOf(secret);
+      },
+    });
   }
 
   get port(): number {
-    return this.#deps.settings.port;
+    return this.#settings.port;
   }
 
   /** @throws HearthError `unavailable` while this host does not have the secret */
@@ -52,48 +58,15 @@ export class SshKeeper {
   }
 
   start(): void {
-    const turn = (): void => {
-      this.#turn ??= this.#tend().finally(() => {
-        this.#turn = undefined;
-      });
-    };
-    turn();
-    this.#timer = setInterval(turn, everyMs).unref();
+    this.#keeper.start();
   }
 
   async stop(): Promise<void> {
-    clearInterval(this.#timer);
-    await this.#turn;
-  }
-
-  /** The next turn is the retry. */
-  async #tend(): Promise<void> {
-    try {
-      const secret = await this.#agreed();
-      if (secret === undefined) return;
-      this.#keep(secret);
-      this.#authority ??= authorityOf(secret);
-      this.#isWarned = false;
-    } catch (error) {
-      if (!this.#isWarned)
-        this.#deps.logger.warn({ err: error }, "the keys of the SSH gateways; it is tried again");
-      this.#isWarned = true;
-    }
-  }
-
-  #agreed(): Promise<string | undefined> {
-    const { settings } = this.#deps;
-    return agreedSecret({
-      ...this.#deps,
-      sealSeedPath: settings.sealSeedPath,
-      key: factKeys.sshAuthority(),
-      isFor: ({ roles }) => roles.includes("api"),
-      first: () => readIfThere(settings.secretPath) ?? newAuthoritySecret(),
-    });
+    await this.#keeper.stop();
   }
 
   #keep(secret: string): void {
-    const { secretPath } = this.#deps.settings;
+    const { secretPath } = this.#settings;
     if (readIfThere(secretPath) === secret) return;
     mkdirSync(dirname(secretPath), { recursive: true, mode: 0o700 });
     const next = `${secretPath}.${process.pid}`;

@@ -8,8 +8,8 @@ import Type from "typebox";
 import type { ApiContext } from "../api-context.ts";
 import type { App } from "../http/http-server.ts";
 import { AppName, answers, closed, OrgSlug, opt } from "../http/schemas.ts";
-import { orgOf, shortId } from "../tokens/token-issue.ts";
-import { clockToleranceMs } from "../tokens/token-verify.ts";
+import { orgOf, shortId } from "./token-issue.ts";
+import { clockToleranceMs } from "./token-verify.ts";
 
 export const defaultCertificateSeconds = 8 * 3600;
 export const longestCertificateSeconds = 7 * 86_400;
