@@ -319,6 +319,8 @@ describe("a fleet with a clock an hour off", { timeout: 600_000 }, () => {
       return answer.status === 200 ? answer.body : undefined;
     });
     assert.ok(gone.forgotten.includes(stays.id));
+    const again = await eventually(one, "DELETE", `/v1/nodes/${lost}?force=true`);
+    assert.deepEqual(again.body.forgotten, gone.forgotten, "who asks again is told the same");
     const seedPath = join(three.files.dataDir, "credentials/node.seed");
     await until("its key is refused", limitMs, async () => {
       try {

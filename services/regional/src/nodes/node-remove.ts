@@ -29,7 +29,8 @@ export async function removeNode(context: ApiContext, nodeId: string, force: boo
   const { region } = view;
   const isMember = isBusMember(view, nodeId);
   const isRemoved = region.isRemoved(nodeId);
-  const machines = isRemoved ? [] : machinesOf(view, nodeId);
+  // Also of one that is removed: who asks again, as the first answer was lost, is told the same.
+  const machines = machinesOf(view, nodeId);
   const lease = region.lease(nodeId);
   if (!isRemoved) {
     refuse(context, nodeId, machines, force);
