@@ -14,13 +14,12 @@ use std::ffi::{c_int, c_void};
 use std::os::fd::AsRawFd;
 use std::ptr::null_mut;
 use std::rc::Rc;
-use std::sync::Arc;
 
 /// Then others of the event loop get their turn.
 const MAX_BATCHES_A_TURN: usize = 4;
 
 pub struct Endpoint {
-    memory: Arc<Memory>,
+    memory: Rc<Memory>,
     incoming: RefCell<Batch>,
     outgoing: RefCell<Batch>,
     /// None once it is closed.
@@ -32,7 +31,12 @@ pub struct Endpoint {
 
 impl Endpoint {
     /// @returns an error of libuv when the loop does not take it
-    pub fn start(env: Env, socket: Socket, memory: Arc<Memory>, on_batch: Callback) -> Result<Rc<Self>, c_int> {
+    pub fn start(
+        env: Env,
+        socket: Socket,
+        memory: Rc<Memory>,
+        on_batch: Callback,
+    ) -> Result<Rc<Self>, c_int> {
         // SAFETY: asks for a number.
         let words = unsafe { uv_handle_size(UV_POLL) }.div_ceil(size_of::<u128>());
         let fd = socket.as_raw_fd();
@@ -70,7 +74,7 @@ impl Endpoint {
         Ok(endpoint)
     }
 
-    pub fn memory(&self) -> &Arc<Memory> {
+    pub fn memory(&self) -> &Rc<Memory> {
         &self.memory
     }
 

@@ -22,7 +22,6 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::ptr::null_mut;
 use std::rc::Rc;
-use std::sync::Arc;
 
 thread_local! {
     // JavaScript names an endpoint by a number that is never used again, so that none can reach what is gone.
@@ -62,16 +61,20 @@ fn started(env: napi_env, info: napi_callback_info) -> Option<(Rc<Endpoint>, u16
         Some((address, node::read_u32(env, receive_buffer)?, memory, on_batch))
     })();
     let Some((address, receive_buffer, memory, on_batch)) = given else {
-        node::throw(env, "ERR_INVALID_ARG_VALUE", "an address, a port, three sizes and a function are needed");
+        node::throw(
+            env,
+            "ERR_INVALID_ARG_VALUE",
+            "an address, a port, three sizes and a function are needed",
+        );
         return None;
     };
     let bound = socket::bind(address, receive_buffer as usize).and_then(|socket| {
         let port = socket.local_addr()?.as_socket().map_or(0, |local| local.port());
         Ok((socket, port))
     });
-    let started = bound.map_err(|error| -code_of(&error)).and_then(|(socket, port)| {
-        Ok((Endpoint::start(env, socket, Arc::new(memory), on_batch)?, port))
-    });
+    let started = bound
+        .map_err(|error| -code_of(&error))
+        .and_then(|(socket, port)| Ok((Endpoint::start(env, socket, Rc::new(memory), on_batch)?, port)));
     if let Err(failed) = started {
         let name = error_name(failed);
         node::throw(env, &name, &format!("bind {name} {address}"));

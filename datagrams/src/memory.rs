@@ -36,7 +36,10 @@ impl Memory {
             return None;
         }
         let bytes = 2 * lane_bytes(slots, slot_bytes);
-        let words = (0..bytes.div_ceil(8)).map(|_| UnsafeCell::new(0)).collect();
+        // Made this way it is zero without having been written, and costs no memory until it is used.
+        let words = Box::into_raw(vec![0u64; bytes.div_ceil(8)].into_boxed_slice());
+        // SAFETY: an `UnsafeCell` is laid out as what is in it.
+        let words = unsafe { Box::from_raw(words as *mut [UnsafeCell<u64>]) };
         Some(Self { words, slots, slot_bytes })
     }
 

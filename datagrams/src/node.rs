@@ -6,7 +6,7 @@
 use napi_sys::*;
 use std::ffi::{c_void, CString};
 use std::ptr::{null, null_mut};
-use std::sync::Arc;
+use std::rc::Rc;
 
 use crate::memory::Memory;
 
@@ -83,12 +83,12 @@ pub fn function(env: Env, call: unsafe extern "C" fn(Env, napi_callback_info) ->
 }
 
 /// The block as an `ArrayBuffer`, which holds it for as long as JavaScript can reach it.
-pub fn share(env: Env, memory: &Arc<Memory>) -> Option<Value> {
+pub fn share(env: Env, memory: &Rc<Memory>) -> Option<Value> {
     unsafe extern "C" fn release(_env: Env, _data: *mut c_void, hint: *mut c_void) {
-        // SAFETY: the hint is the pointer that `share` made, and Node calls this once.
-        drop(unsafe { Arc::from_raw(hint.cast::<Memory>().cast_const()) });
+        // SAFETY: the hint is the pointer that `share` made. Node calls this once, on the thread of `env`.
+        drop(unsafe { Rc::from_raw(hint.cast::<Memory>().cast_const()) });
     }
-    let held = Arc::into_raw(Arc::clone(memory));
+    let held = Rc::into_raw(Rc::clone(memory));
     let mut result = null_mut();
     // SAFETY: the block is as large as it is said to be, and `held` keeps it until `release`.
     let status = unsafe {
@@ -103,7 +103,7 @@ pub fn share(env: Env, memory: &Arc<Memory>) -> Option<Value> {
     };
     if status != Status::napi_ok {
         // SAFETY: Node has not taken it.
-        drop(unsafe { Arc::from_raw(held) });
+        drop(unsafe { Rc::from_raw(held) });
     }
     made(status, result)
 }

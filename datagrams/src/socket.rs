@@ -77,7 +77,8 @@ impl Batch {
             let length = memory.length(self.lane, slot) as usize;
             self.vectors[slot].iov_len = length.min(memory.slot_bytes());
             // SAFETY: an address is longer than its family, and aligned.
-            let family = unsafe { memory.address(self.lane, slot).cast::<libc::sa_family_t>().read_volatile() };
+            let family =
+                unsafe { memory.address(self.lane, slot).cast::<libc::sa_family_t>().read_volatile() };
             self.messages[slot].msg_hdr.msg_namelen = match i32::from(family) {
                 libc::AF_INET => size_of::<libc::sockaddr_in>(),
                 _ => size_of::<libc::sockaddr_in6>(),
