@@ -20,11 +20,14 @@ import {
   resolverAddress,
 } from "@hearth/network";
 import { freePort, until } from "@hearth/testkit";
+import type { DatagramWay } from "../datagrams/datagrams.ts";
 import { type MachineWish, machineFact } from "./machine-fact.ts";
 
 const limitMs = 20_000;
 const run = promisify(execFile);
 const main = resolve(import.meta.dirname, "../main.ts");
+/** As scripts/build.sh leaves it. */
+export const nativePath = resolve(import.meta.dirname, "../../../../.hearth/assets/datagrams.node");
 const path = `${process.env.PATH}:/usr/sbin:/sbin`;
 const host = 1;
 
@@ -53,7 +56,7 @@ export interface DnsFixture extends AsyncDisposable {
 }
 
 export async function startDns(
-  options: { readonly upstreams?: readonly string[] } = {},
+  options: { readonly upstreams?: readonly string[]; readonly way?: DatagramWay["way"] } = {},
 ): Promise<DnsFixture> {
   const dir = await mkdtemp(join(tmpdir(), "hearth-dns-"));
   const prefix = newClusterPrefix(randomBytes);
@@ -71,7 +74,7 @@ export async function startDns(
     ...{ data_dir: join(dir, "data"), run_dir: join(dir, "run") },
     nats: { servers: [nats.url], ...login },
     api: { host: "127.0.0.1", port: 0 },
-    assets: { kernel: "", initrd: "" },
+    assets: { kernel: "", initrd: "", ...(options.way === "single" ? {} : { datagrams: nativePath }) },
     ...{ accelerator: "tcg", capacity: { cpus: 1, memory_mb: 1 }, nameservers: [address], warnings: [] },
     dns: { port, upstreams: [...(options.upstreams ?? [])] },
   };
