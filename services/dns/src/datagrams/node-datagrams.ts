@@ -41,6 +41,10 @@ class NodeDatagrams {
   #slab = Buffer.allocUnsafeSlow(slabBytes);
   #used = 0;
   #isOpen = true;
+  /** Without it nobody is told of what the kernel refuses. */
+  readonly #sent = (error: Error | null): void => {
+    if (error !== null && this.#isOpen) this.#handler.lost(1);
+  };
 
   constructor(socket: Socket, { handler }: DatagramOptions) {
     this.#socket = socket;
@@ -104,7 +108,7 @@ class NodeDatagrams {
     }
     bytes.copy(this.#slab, this.#used, byteAt(slot), byteAt(slot) + length);
     const to = this.#byWords.get(addresses, at)?.text ?? addressText(addresses, at);
-    this.#socket.send(this.#slab, this.#used, length, addressPort(addresses, at), to);
+    this.#socket.send(this.#slab, this.#used, length, addressPort(addresses, at), to, this.#sent);
     this.#used += length;
   }
 }

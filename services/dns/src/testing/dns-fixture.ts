@@ -21,13 +21,12 @@ import {
 } from "@hearth/network";
 import { freePort, until } from "@hearth/testkit";
 import type { DatagramWay } from "../datagrams/datagrams.ts";
+import { nativePath } from "./datagram-ways.ts";
 import { type MachineWish, machineFact } from "./machine-fact.ts";
 
 const limitMs = 20_000;
 const run = promisify(execFile);
 const main = resolve(import.meta.dirname, "../main.ts");
-/** As scripts/build.sh leaves it. */
-export const nativePath = resolve(import.meta.dirname, "../../../../.hearth/assets/datagrams.node");
 const path = `${process.env.PATH}:/usr/sbin:/sbin`;
 const host = 1;
 
