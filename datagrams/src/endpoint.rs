@@ -9,7 +9,7 @@ use crate::socket::Batch;
 use crate::uv::*;
 use napi_sys::*;
 use socket2::Socket;
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, RefCell, UnsafeCell};
 use std::ffi::{c_int, c_void};
 use std::os::fd::AsRawFd;
 use std::ptr::null_mut;
@@ -25,7 +25,8 @@ pub struct Endpoint {
     /// None once it is closed.
     socket: RefCell<Option<Socket>>,
     on_batch: RefCell<Option<Rc<Callback>>>,
-    handle: Box<[u128]>,
+    /// libuv's own, and written by it.
+    handle: Box<[UnsafeCell<u128>]>,
     cleanup: Cell<napi_async_cleanup_hook_handle>,
 }
 
@@ -46,7 +47,7 @@ impl Endpoint {
             memory,
             socket: RefCell::new(Some(socket)),
             on_batch: RefCell::new(Some(Rc::new(on_batch))),
-            handle: vec![0; words].into_boxed_slice(),
+            handle: (0..words).map(|_| UnsafeCell::new(0)).collect(),
             cleanup: Cell::new(null_mut()),
         });
         let mut uv_loop = null_mut();

@@ -124,7 +124,14 @@ pub struct Callback {
 }
 
 impl Callback {
+    /// None for what is no function.
     pub fn new(env: Env, function: Value, name: &str) -> Option<Self> {
+        let mut kind = ValueType::napi_undefined;
+        // SAFETY: the result is a place for one kind.
+        unsafe { napi_typeof(env, function, &mut kind) };
+        if kind != ValueType::napi_function {
+            return None;
+        }
         let name = text(env, name)?;
         let mut callback = Self { env, function: null_mut(), context: null_mut() };
         // SAFETY: each result is a place for one handle, and `drop` gives both back.

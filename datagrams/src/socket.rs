@@ -18,8 +18,7 @@ pub fn bind(address: SocketAddr, receive_buffer_bytes: usize) -> io::Result<Sock
     Ok(socket)
 }
 
-/// Descriptions of the slots of one lane for the kernel. They point at one another and into the memory, which the
-/// caller keeps for as long.
+/// Room to describe the slots of one lane to the kernel. What points into the memory is written anew for each call.
 pub struct Batch {
     lane: Lane,
     messages: Box<[libc::mmsghdr]>,
@@ -28,28 +27,30 @@ pub struct Batch {
 
 impl Batch {
     pub fn new(memory: &Memory, lane: Lane) -> Self {
-        let mut vectors: Box<[libc::iovec]> = (0..memory.slots())
-            .map(|slot| libc::iovec { iov_base: memory.bytes(lane, slot), iov_len: memory.slot_bytes() })
-            .collect();
-        let messages = vectors
-            .iter_mut()
-            .enumerate()
-            .map(|(slot, vector)| {
-                // SAFETY: of these all zeroes is a valid value, with no buffer in it.
-                let mut message: libc::mmsghdr = unsafe { zeroed() };
-                message.msg_hdr.msg_name = memory.address(lane, slot);
-                message.msg_hdr.msg_iov = vector;
-                message.msg_hdr.msg_iovlen = 1;
-                message
-            })
-            .collect();
-        Self { lane, messages, vectors }
+        // SAFETY: of both, all zeroes is a valid value, with no buffer in it.
+        let (message, vector) = unsafe { (zeroed(), zeroed()) };
+        let count = memory.slots();
+        Self {
+            lane,
+            messages: vec![message; count].into_boxed_slice(),
+            vectors: vec![vector; count].into_boxed_slice(),
+        }
+    }
+
+    fn describe(&mut self, memory: &Memory, slot: usize, length: usize, address_length: usize) {
+        let vector = &mut self.vectors[slot];
+        *vector = libc::iovec { iov_base: memory.bytes(self.lane, slot), iov_len: length };
+        let header = &mut self.messages[slot].msg_hdr;
+        header.msg_name = memory.address(self.lane, slot);
+        header.msg_namelen = address_length as libc::socklen_t;
+        header.msg_iov = vector;
+        header.msg_iovlen = 1;
     }
 
     /// How many came, at most one a slot. The length of one that did not fit is what it was.
     pub fn receive(&mut self, socket: &Socket, memory: &Memory) -> io::Result<usize> {
-        for message in &mut self.messages {
-            message.msg_hdr.msg_namelen = ADDRESS_BYTES as libc::socklen_t;
+        for slot in 0..self.messages.len() {
+            self.describe(memory, slot, memory.slot_bytes(), ADDRESS_BYTES);
         }
         let flags = libc::MSG_DONTWAIT | libc::MSG_TRUNC;
         // SAFETY: each message names a slot of the memory, whose sizes it says, and both live here.
@@ -75,14 +76,14 @@ impl Batch {
         let count = count.min(self.messages.len());
         for slot in 0..count {
             let length = memory.length(self.lane, slot) as usize;
-            self.vectors[slot].iov_len = length.min(memory.slot_bytes());
             // SAFETY: an address is longer than its family, and aligned.
             let family =
                 unsafe { memory.address(self.lane, slot).cast::<libc::sa_family_t>().read_volatile() };
-            self.messages[slot].msg_hdr.msg_namelen = match i32::from(family) {
+            let address_length = match i32::from(family) {
                 libc::AF_INET => size_of::<libc::sockaddr_in>(),
                 _ => size_of::<libc::sockaddr_in6>(),
-            } as libc::socklen_t;
+            };
+            self.describe(memory, slot, length.min(memory.slot_bytes()), address_length);
         }
         let mut taken = 0;
         let mut next = 0;

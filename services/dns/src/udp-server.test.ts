@@ -145,6 +145,16 @@ for (const [at, { way, open }] of datagramWays.entries()) {
     },
   );
 
+  test(`${way}: what was asked before is not made again, whatever lay there in between`, limit, async () => {
+    const service = serviceOf();
+    await service.ask(query(1, "web.internal"), query(2, "a-name-that-is-long.and-has-parts.web.internal"));
+    const { cachedAnswers, privateAnswers } = service.metrics;
+    for (let turn = 0; turn < 3; turn += 1)
+      await service.ask(query(turn, "web.internal"), Buffer.alloc(99, 255));
+    assert.equal(service.metrics.cachedAnswers, cachedAnswers + 6);
+    assert.equal(service.metrics.privateAnswers, privateAnswers);
+  });
+
   test(`${way}: a name that changed is answered anew`, limit, async () => {
     const service = serviceOf();
     const count = async (): Promise<number | undefined> =>

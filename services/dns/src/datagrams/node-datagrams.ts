@@ -3,7 +3,7 @@ import { createSocket, type RemoteInfo, type Socket } from "node:dgram";
 import { once } from "node:events";
 import type { DatagramOptions, Datagrams } from "./datagrams.ts";
 import { addressAt, addressWords, byteAt, type Lanes, lanesOf, memoryBytes, slotBytes } from "./lanes.ts";
-import { AddressMap, addressPort, addressText, writeAddress } from "./socket-address.ts";
+import { AddressMap, addressPort, addressText, writeAddress, writePort } from "./socket-address.ts";
 
 /** A datagram that the kernel has not taken yet keeps its bytes, so they are written one behind another. */
 const slabBytes = 64 * 1024;
@@ -75,7 +75,7 @@ class NodeDatagrams {
     const known = this.#byText.get(address) ?? this.#know(address);
     addresses.set(known.words);
     // Only the port is new.
-    writePort(addresses, port);
+    writePort(addresses, 0, port);
     lengths[0] = message.length;
     message.copy(bytes, 0, 0, slotBytes);
     this.#handler.received(1);
@@ -112,7 +112,3 @@ class NodeDatagrams {
     this.#used += length;
   }
 }
-
-const writePort = (words: Int32Array, port: number): void => {
-  words[0] = ((words[0] ?? 0) & 0xffff) | ((port & 0xff) << 24) | ((port & 0xff00) << 8);
-};

@@ -22,6 +22,11 @@ export function addressText(words: Int32Array, at: number): string {
 
 export const addressPort = (words: Int32Array, at: number): number => swapped(words[at] ?? 0) & 0xffff;
 
+/** The port is of the network's order, and the family before it of the host's. */
+export function writePort(words: Int32Array, at: number, port: number): void {
+  words[at] = ((words[at] ?? 0) & 0xffff) | ((port & 0xff) << 24) | ((port & 0xff00) << 8);
+}
+
 /** @param address without a zone @param zone the number of a link, or 0 */
 export function writeAddress(
   words: Int32Array,
@@ -30,9 +35,8 @@ export function writeAddress(
 ): void {
   words.fill(0, at, at + addressWords);
   const isIpv4 = !address.includes(":");
-  // The port is of the network's order, and the family of the host's.
-  const portBits = ((port & 0xff) << 24) | ((port & 0xff00) << 8);
-  words[at] = (isIpv4 ? families.ipv4 : families.ipv6) | portBits;
+  words[at] = isIpv4 ? families.ipv4 : families.ipv6;
+  writePort(words, at, port);
   if (isIpv4) {
     words[at + 1] = swapped(address.split(".").reduce((value, part) => (value << 8) | Number(part), 0));
     return;
@@ -44,8 +48,8 @@ export function writeAddress(
 }
 
 /**
- * What is known of an address, whatever its port, found without making its text: of one family, as a socket has. Two addresses that fall on one place
- * put each other out, which costs a look-up elsewhere and nothing more.
+ * What is known of an address, whatever its port, found without making its text: of one family, as a socket has. Two
+ * that fall on one place put each other out, which costs a look-up elsewhere and nothing more.
  */
 export class AddressMap<T extends object> {
   readonly #entries = new Map<number, { readonly words: Int32Array; readonly value: T }>();
