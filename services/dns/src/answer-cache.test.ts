@@ -1,7 +1,13 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { AnswerCache, type CachedAnswer, type QuestionBytes, writeAnswer } from "./answer-cache.ts";
+import {
+  AnswerCache,
+  type CachedAnswer,
+  type QuestionBytes,
+  questionPlace,
+  writeAnswer,
+} from "./answer-cache.ts";
 import { byteAt, lanesOf, memoryBytes } from "./datagrams/lanes.ts";
 
 const answer = (text: string, turns?: Partial<CachedAnswer>): CachedAnswer => ({
@@ -34,15 +40,42 @@ test("only the same bytes are answered by what was kept, whatever their id", () 
 });
 
 test("questions that fall on one place put each other out, and are never taken for one another", () => {
-  const cache = new AnswerCache(() => 1);
-  for (let at = 0; at < 50_000; at += 1) {
+  // Among so many there are a few of which two fall on one place.
+  const seen = new Map<number, Buffer>();
+  const pairs: (readonly [Buffer, Buffer])[] = [];
+  for (let at = 0; at < 400_000 && pairs.length < 3; at += 1) {
     const bytes = Buffer.alloc(20);
-    bytes.writeUInt32BE(at, 12);
-    const found = cache.get(question(bytes));
-    assert.ok(found === undefined);
-    cache.put(question(bytes), answer(String(at)));
-    assert.equal(cache.get(question(bytes))?.bytes.toString(), String(at));
+    bytes.writeUInt32BE(Math.imul(at, 0x9e37_79b1) >>> 0, 12);
+    bytes.writeUInt32BE(at, 16);
+    const place = questionPlace(question(bytes));
+    const other = seen.get(place);
+    if (other === undefined) seen.set(place, bytes);
+    else pairs.push([other, bytes]);
   }
+  assert.ok(pairs.length > 0);
+  const cache = new AnswerCache(() => 1);
+  for (const [one, other] of pairs)
+    for (const [asked, next] of [
+      [one, other],
+      [other, one],
+    ] as const) {
+      cache.get(question(asked));
+      cache.put(question(asked), answer("of this"));
+      assert.equal(cache.get(question(next)), undefined);
+      assert.equal(cache.get(question(asked))?.bytes.toString(), "of this");
+    }
+});
+
+test("it does not grow for ever", () => {
+  const cache = new AnswerCache(() => 1);
+  const asked = Array.from({ length: 5_000 }, (_, at) => question(Buffer.alloc(20).fill(String(at))));
+  for (const one of asked) {
+    cache.get(one);
+    cache.put(one, answer("kept"));
+    assert.ok(cache.get(one) !== undefined);
+  }
+  const kept = asked.filter((one) => cache.get(one) !== undefined);
+  assert.ok(kept.length <= 2_048, String(kept.length));
 });
 
 test("with another version nothing is kept, and what is large is never", () => {

@@ -51,7 +51,7 @@ export class AnswerCache {
   }
 
   get(question: QuestionBytes): CachedAnswer | undefined {
-    this.#place = placeOf(question);
+    this.#place = questionPlace(question);
     if (this.#filledAt !== this.#version()) {
       this.#entries.clear();
       this.#filledAt = this.#version();
@@ -71,7 +71,7 @@ export class AnswerCache {
 }
 
 /** All but the id, which is the first half of the first word: the rest says whatever the answer depends on. */
-function placeOf({ words, at, length }: QuestionBytes): number {
+export function questionPlace({ words, at, length }: QuestionBytes): number {
   let place = ((words[at] ?? 0) >>> 16) ^ (length << 16);
   const end = at + ((length + 3) >>> 2);
   for (let word = at + 1; word < end; word += 1) {
