@@ -6,7 +6,7 @@ import { createSocket, type Socket } from "node:dgram";
 import { once } from "node:events";
 import { networkInterfaces } from "node:os";
 import { test } from "node:test";
-import { until } from "@hearth/testkit";
+import { freePort, until } from "@hearth/testkit";
 import { datagramWays } from "../testing/datagram-ways.ts";
 import type { DatagramHandler, Datagrams } from "./datagrams.ts";
 import { addressAt, addressWords, byteAt, slotBytes, slots } from "./lanes.ts";
@@ -16,6 +16,7 @@ const limit = { timeout: 30_000 };
 const waitMs = 10_000;
 const receiveBufferBytes = 4 << 20;
 const [batches, single] = datagramWays;
+const programs = { PATH: `${process.env.PATH}:/usr/sbin:/sbin` };
 
 test("the native part is there, and what is none leaves the other way, with a reason", () => {
   assert.deepEqual([batches?.way, batches?.reason], ["batches", undefined]);
@@ -33,7 +34,11 @@ for (const { way, open } of datagramWays) {
   }
 
   /** Sends back what comes, as it came. */
-  const startEcho = async (address: string, handler: Partial<DatagramHandler> = {}): Promise<Echo> => {
+  const startEcho = async (
+    address: string,
+    handler: Partial<DatagramHandler> = {},
+    port = 0,
+  ): Promise<Echo> => {
     const counts: number[] = [];
     const sources: string[] = [];
     const received = (count: number): void => {
@@ -51,7 +56,7 @@ for (const { way, open } of datagramWays) {
     const lost = (count: number): void => {
       echo.lost += count;
     };
-    const options = { address, port: 0, receiveBufferBytes, handler: { received, lost, ...handler } };
+    const options = { address, port, receiveBufferBytes, handler: { received, lost, ...handler } };
     const echo = {
       ...{ datagrams: await open(options), counts, sources, lost: 0 },
       [Symbol.asyncDispose]: () => echo.datagrams.close(),
@@ -171,10 +176,18 @@ for (const { way, open } of datagramWays) {
   });
 
   const skip = process.getuid?.() === 0 ? false : "needs root for a link to nobody";
+  test(`${way}: an error on the socket itself ends nothing`, { ...limit, skip }, async () => {
+    // A port that was asked for stays the socket's.
+    await using echo = await startEcho("::1", {}, await freePort());
+    await using client = await startClient("::1", echo.datagrams.port);
+    execFileSync("ss", ["-K", "-u", "-a", "-n", "sport", "=", `:${echo.datagrams.port}`], { env: programs });
+    client.socket.send("after");
+    assert.deepEqual(await client.answers(1), ["after"]);
+  });
+
   test(`${way}: a kernel that takes no more is not waited for`, { ...limit, skip }, async () => {
     const link = `hd${randomBytes(4).toString("hex")}`;
-    const ip = (...args: string[]) =>
-      execFileSync("ip", args, { env: { PATH: `${process.env.PATH}:/sbin` } });
+    const ip = (...args: string[]) => execFileSync("ip", args, { env: programs });
     ip("link", "add", link, "type", "veth", "peer", "name", `${link}p`);
     try {
       for (const one of [link, `${link}p`]) ip("link", "set", one, "up");
