@@ -288,7 +288,7 @@ export class Ingress {
     });
     await Promise.all([closed, emptied]);
     clearTimeout(limit);
-    await this.#pools.stop();
+    this.#pools.stop();
   }
 
   #every(ms: number, work: () => void): void {

@@ -12,6 +12,7 @@ import {
   type GuestControl,
   type GuestHandler,
   type GuestRequest,
+  guestSilent,
   NotActedOn,
   StreamReset,
 } from "./guest-request.ts";
@@ -86,8 +87,7 @@ class GuestStream implements GuestControl {
     }
     this.#stream = stream;
     stream.setTimeout(limits.answerMs, () => {
-      const code = this.#isAnswered ? "UND_ERR_BODY_TIMEOUT" : "UND_ERR_HEADERS_TIMEOUT";
-      this.#fail(Object.assign(new Error("The guest was silent for too long."), { code }));
+      this.#fail(guestSilent(this.#isAnswered));
     });
     stream.on("response", (headers, flags, raw: unknown) => this.#answer(headers, flags, raw as string[]));
     stream.on("trailers", (_headers, _flags, raw: unknown) => {

@@ -11,9 +11,9 @@ import { type Balancer, Refused, type WaitReason } from "../choosing/balancer.ts
 import type { LoadedPlace } from "../choosing/choose-place.ts";
 import type { GuestPools } from "../guests/guest-pools.ts";
 import {
-  asHeaderList,
   type GuestControl,
   type GuestHandler,
+  isRepeatable,
   NotActedOn,
   StreamReset,
 } from "../guests/guest-request.ts";
@@ -42,7 +42,6 @@ export interface ExchangeFacts {
   readonly hasBody: boolean;
 }
 
-const repeatable = new Set(["GET", "HEAD", "OPTIONS"]);
 /** Above this, copying costs more than a second write. */
 const joinedBytes = 16 * 1024;
 const clientLeft = new Error("The client went away.");
@@ -148,7 +147,7 @@ export class Exchange implements GuestHandler {
     this.#answeredMs = performance.now();
     this.#body?.forget();
     const { requestId } = this.#facts.head;
-    const headers = headersToClient(asHeaderList(controller.rawHeaders), requestId, this.#place?.port?.http);
+    const headers = headersToClient(controller.rawHeaders ?? [], requestId, this.#place?.port?.http);
     writeHead(this.#response, status, message, headers, controller.isWhole);
   }
 
@@ -171,7 +170,7 @@ export class Exchange implements GuestHandler {
   }
 
   onResponseEnd(controller: GuestControl): void {
-    addTrailers(this.#response, trailersOnward(asHeaderList(controller.rawTrailers)));
+    addTrailers(this.#response, trailersOnward(controller.rawTrailers ?? []));
     const held = this.#held;
     this.#held = undefined;
     endWith(this.#response, held?.toString("latin1") ?? "", "latin1");
@@ -217,7 +216,7 @@ export class Exchange implements GuestHandler {
   #mayRepeat(): boolean {
     if (this.#tried.size + this.#refusals >= this.#deps.limits.attempts) return false;
     if (this.#body?.canRepeat === false) return false;
-    return !this.#sent || (repeatable.has(this.#request.method ?? "") && !this.#facts.hasBody);
+    return !this.#sent || (isRepeatable(this.#request.method ?? "") && !this.#facts.hasBody);
   }
 
   #refuseWith(error: unknown): void {
@@ -289,9 +288,8 @@ export class Exchange implements GuestHandler {
 
 /** What a guest did wrong; undefined where the connection failed. */
 function reasonOf(code: string): RefusalCode | undefined {
-  if (code === "UND_ERR_HEADERS_TIMEOUT") return "guest_slow";
+  if (code === "GUEST_SILENT") return "guest_slow";
   if (code === "STREAMS_IN_USE") return "overloaded";
-  if (code.startsWith("HPE_") || code === "UND_ERR_HEADERS_OVERFLOW" || code.startsWith("ERR_"))
-    return "guest_invalid";
+  if (code.startsWith("HPE_") || code.startsWith("ERR_")) return "guest_invalid";
   return undefined;
 }

@@ -76,24 +76,19 @@ export function headersToGuest(raw: readonly string[], client: ClientFacts): For
 }
 
 /**
- * @param raw name, value, name, value, as bytes or as text
+ * @param raw name, value, name, value
  * @param wish what the service wants of its answers
  */
-export function headersToClient(
-  raw: readonly (Buffer | string)[],
-  requestId: string,
-  wish?: ResponseWish,
-): string[] {
-  const texts = raw.map((each) => (typeof each === "string" ? each : each.toString("latin1")));
-  const nominated = nominatedIn(texts);
+export function headersToClient(raw: readonly string[], requestId: string, wish?: ResponseWish): string[] {
+  const nominated = nominatedIn(raw);
   const headers: string[] = [];
   let hasRequestId = false;
-  for (let at = 0; at < texts.length; at += 2) {
-    const name = texts[at] ?? "";
+  for (let at = 0; at < raw.length; at += 2) {
+    const name = raw[at] ?? "";
     const lower = name.toLowerCase();
     if (hopByHop.has(lower) || nominated.has(lower)) continue;
     hasRequestId ||= lower === "x-request-id";
-    headers.push(name, texts[at + 1] ?? "");
+    headers.push(name, raw[at + 1] ?? "");
   }
   if (!hasRequestId && wish?.isPristine !== true) headers.push("x-request-id", requestId);
   return wish === undefined || wish.removed.size === 0 ? headers : withWish(headers, wish);
@@ -113,11 +108,11 @@ const noTrailer = new Set([
 ]);
 
 /** In either direction. */
-export function trailersOnward(raw: readonly (Buffer | string)[]): [string, string][] {
+export function trailersOnward(raw: readonly string[]): [string, string][] {
   const trailers: [string, string][] = [];
   for (let at = 0; at + 1 < raw.length; at += 2) {
-    const name = String(raw[at]);
-    if (!noTrailer.has(name.toLowerCase())) trailers.push([name, String(raw[at + 1])]);
+    const name = raw[at] ?? "";
+    if (!noTrailer.has(name.toLowerCase())) trailers.push([name, raw[at + 1] ?? ""]);
   }
   return trailers;
 }
