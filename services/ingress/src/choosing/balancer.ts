@@ -79,13 +79,14 @@ export class Balancer {
    * A place, counted as taken; `release` gives it back. At once where there is one, so that a request that need not
    * wait does not.
    * @param find looks anew each time that something has changed
+   * @param signal asked for when it has to wait: most requests need none
    * @param waits is told once, when there is something to wait for
    * @throws Refused
    */
   acquire(
     find: () => LoadedTarget | undefined,
     tried: ReadonlySet<string>,
-    signal?: AbortSignal,
+    signal?: () => AbortSignal,
     waits?: (why: WaitReason) => void,
   ): LoadedPlace | Promise<LoadedPlace> {
     const target = find();
@@ -94,7 +95,7 @@ export class Balancer {
     const place = this.waitingFor(target.app) > 0 ? undefined : this.#take(target, tried);
     if (place !== undefined) return place;
     waits?.(waitReason(target, tried));
-    return this.#wait(target, { find, tried }, signal);
+    return this.#wait(target, { find, tried }, signal?.());
   }
 
   release({ load, endpoint, service }: LoadedPlace): void {

@@ -26,7 +26,7 @@ export async function findGuest<Made>(
   connect: (place: LoadedPlace) => Promise<Made>,
 ): Promise<{ readonly place: LoadedPlace; readonly made: Made }> {
   for (;;) {
-    const place = await balancer.acquire(find, tried, signal, waits);
+    const place = await balancer.acquire(find, tried, () => signal, waits);
     tried.add(place.endpoint.id);
     try {
       return { place, made: await connect(place) };

@@ -21,7 +21,13 @@ import type { IngressLimits } from "../limits.ts";
 import type { LoadedTarget } from "../routes/targets.ts";
 import type { AccessEvent, AccessLog } from "../telemetry/access-log.ts";
 import { type ForwardedHead, headersToClient, trailersOnward } from "./forward-headers.ts";
-import { type ClientRequest, type ClientResponse, type RefusalCode, refusalHead } from "./refusal.ts";
+import {
+  type ClientRequest,
+  type ClientResponse,
+  type RefusalCode,
+  refusalHead,
+  type StreamedRequest,
+} from "./refusal.ts";
 import { RequestBody } from "./request-body.ts";
 import { addTrailers, breakOff, endWith, lingerAfter, setIdle, writeChunk, writeHead } from "./response.ts";
 
@@ -52,7 +58,7 @@ export class Exchange implements GuestHandler {
   readonly #response: ClientResponse;
   readonly #facts: ExchangeFacts;
   readonly #tried = new Set<string>();
-  readonly #gone = new AbortController();
+  #gone: AbortController | undefined;
   readonly #beganMs = performance.now();
   readonly #goOn: (() => void) | undefined;
   #body: RequestBody | undefined;
@@ -82,6 +88,15 @@ export class Exchange implements GuestHandler {
     this.#facts = facts;
   }
 
+  readonly #whenGone = (): AbortSignal => {
+    this.#gone ??= new AbortController();
+    return this.#gone.signal;
+  };
+
+  readonly #waits = (why: WaitReason): void => {
+    this.#whyWaited ??= why;
+  };
+
   start(): void {
     this.#response.on("drain", () => this.#controller?.resume());
     // A stream of HTTP/2 that its client has reset looks finished, so what counts is whether the answer was given.
@@ -92,9 +107,7 @@ export class Exchange implements GuestHandler {
   #findPlace(): void {
     try {
       const { find } = this.#facts;
-      const place = this.#deps.balancer.acquire(find, this.#tried, this.#gone.signal, (why) => {
-        this.#whyWaited ??= why;
-      });
+      const place = this.#deps.balancer.acquire(find, this.#tried, this.#whenGone, this.#waits);
       if (!(place instanceof Promise)) {
         this.#sendTo(place);
         return;
@@ -132,7 +145,8 @@ export class Exchange implements GuestHandler {
     this.#goOn?.();
     const { bodyBytes: limitBytes, keptBodyBytes: keptBytes } = this.#deps.limits;
     const tooLong = (): void => this.#refuse("body_too_large");
-    this.#body = new RequestBody(this.#request, { limitBytes, keptBytes, tooLong });
+    // What comes on the short path has none.
+    this.#body = new RequestBody(this.#request as StreamedRequest, { limitBytes, keptBytes, tooLong });
     return this.#body;
   }
 
@@ -247,7 +261,7 @@ export class Exchange implements GuestHandler {
   #end(told: Pick<AccessEvent, "reason" | "why">, rstCode?: number): void {
     if (this.#isOver) return;
     this.#finish(told);
-    this.#gone.abort(clientLeft);
+    this.#gone?.abort(clientLeft);
     this.#controller?.abort(clientLeft);
     breakOff(this.#response, rstCode);
   }

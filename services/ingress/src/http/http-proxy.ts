@@ -57,7 +57,7 @@ export class HttpProxy {
       const port = listener.httpsPort === 443 ? "" : `:${listener.httpsPort}`;
       const location = `https://${facts.host}${port}${facts.path}`;
       writeHead(response, 301, "", ["location", location, "content-length", "0"]);
-      response.end();
+      endWith(response, "");
       this.#log(request, 301, "force_https");
       lingerAfter(request, response, this.#deps.limits.lingerMs);
       return;
@@ -98,8 +98,7 @@ export class HttpProxy {
     if (typeof checked === "string") return checked;
     const host = parseHost(checked.host);
     if (host === undefined) return "bad_host";
-    const length = Number(request.headers["content-length"] ?? 0);
-    if (length > this.#deps.limits.bodyBytes) return "body_too_large";
+    if (checked.bodyBytes > this.#deps.limits.bodyBytes) return "body_too_large";
     const find = () => this.#deps.targets.find(host, publicPort);
     const target = find();
     if (target === undefined || target.passThrough) return "unknown_host";
