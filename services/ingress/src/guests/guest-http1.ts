@@ -9,6 +9,7 @@ import { Http1Connection, type Http1Owner, type Http1Task } from "./http1-connec
 
 export class Http1Guest implements Http1Owner {
   readonly limits: IngressLimits;
+  nowMs = performance.now();
   readonly #guest: GuestAddress;
   readonly #all = new Set<Http1Connection>();
   readonly #free: Http1Connection[] = [];
@@ -32,9 +33,8 @@ export class Http1Guest implements Http1Owner {
       void this.#openFor(task, true);
       return;
     }
-    const nowMs = performance.now();
     for (let free = this.#free.pop(); free !== undefined; free = this.#free.pop()) {
-      if (!free.isStale(nowMs)) {
+      if (!free.isStale(this.nowMs)) {
         free.send(task);
         return;
       }
@@ -106,6 +106,7 @@ export class Http1Guest implements Http1Owner {
 
   /** What waits for a guest that is silent is told so, and what was idle for long is closed. */
   look(nowMs: number): void {
+    this.nowMs = nowMs;
     for (const connection of this.#all) connection.look(nowMs);
   }
 

@@ -20,9 +20,12 @@ const idlePoolMs = 60_000;
 
 export class GuestPools {
   readonly #limits: IngressLimits;
-  readonly #kept = new Map<string, Kept>();
+  /** By address and then by port, so that no text is made to look for one. */
+  readonly #kept = new Map<string, Map<number, Kept>>();
   /** They take nothing new, and something may be under way on them. */
-  readonly #closing = new Map<Kept, string>();
+  readonly #closing = new Set<Kept>();
+  /** As of the last look, which is exact enough. */
+  #nowMs = performance.now();
   readonly #timer: NodeJS.Timeout;
 
   constructor(limits: IngressLimits) {
@@ -43,16 +46,19 @@ export class GuestPools {
   }
 
   #look(): void {
-    const nowMs = performance.now();
-    for (const { http1 } of this.#kept.values()) http1?.look(nowMs);
-    for (const { http1 } of this.#closing.keys()) http1?.look(nowMs);
+    this.#nowMs = performance.now();
+    for (const { http1 } of this.#all()) http1?.look(this.#nowMs);
+    for (const { http1 } of this.#closing) http1?.look(this.#nowMs);
   }
 
   #keep(address: string, port: number): Kept {
-    const key = `${address} ${port}`;
-    const kept = this.#kept.get(key) ?? { guest: { address, port }, usedMs: 0 };
-    if (kept.usedMs === 0) this.#kept.set(key, kept);
-    kept.usedMs = performance.now();
+    const known = this.#kept.get(address)?.get(port);
+    if (known !== undefined) {
+      known.usedMs = this.#nowMs;
+      return known;
+    }
+    const kept: Kept = { guest: { address, port }, usedMs: this.#nowMs };
+    this.#kept.set(address, (this.#kept.get(address) ?? new Map<number, Kept>()).set(port, kept));
     return kept;
   }
 
@@ -61,12 +67,15 @@ export class GuestPools {
    * host sees when it is quiet, and no request is sent on a connection that its end is about to close.
    */
   retire(address: string): void {
-    for (const [key, kept] of this.#kept) if (kept.guest.address === address) this.#forget(key, kept);
+    for (const kept of this.#kept.get(address)?.values() ?? []) this.#forget(kept);
   }
 
-  #forget(key: string, kept: Kept): void {
-    this.#kept.delete(key);
-    this.#closing.set(kept, key);
+  #forget(kept: Kept): void {
+    const { address, port } = kept.guest;
+    const byPort = this.#kept.get(address);
+    byPort?.delete(port);
+    if (byPort?.size === 0) this.#kept.delete(address);
+    this.#closing.add(kept);
     kept.http1?.close();
     kept.http2?.close();
   }
@@ -74,23 +83,27 @@ export class GuestPools {
   /** Those that nobody used; what is under way on one goes on. */
   sweep(): void {
     const oldMs = performance.now() - idlePoolMs;
-    for (const [key, kept] of this.#kept) if (kept.usedMs <= oldMs) this.#forget(key, kept);
-    for (const kept of [...this.#closing.keys()])
+    for (const kept of this.#all()) if (kept.usedMs <= oldMs) this.#forget(kept);
+    for (const kept of this.#closing)
       if (kept.http1?.isBusy !== true && kept.http2?.isBusy !== true) this.#closing.delete(kept);
   }
 
   /** Breaks off what is under way with a guest whose host is gone: nothing else would end it for minutes. */
   drop(address: string, port: number): void {
-    const key = `${address} ${port}`;
-    const kept = this.#kept.get(key);
-    if (kept !== undefined) this.#forget(key, kept);
-    for (const [closing, of] of this.#closing) if (of === key) destroy(closing);
+    const kept = this.#kept.get(address)?.get(port);
+    if (kept !== undefined) this.#forget(kept);
+    for (const closing of this.#closing)
+      if (closing.guest.address === address && closing.guest.port === port) destroy(closing);
   }
 
   stop(): void {
     clearInterval(this.#timer);
-    for (const [key, kept] of this.#kept) this.#forget(key, kept);
-    for (const kept of this.#closing.keys()) destroy(kept);
+    for (const kept of this.#all()) this.#forget(kept);
+    for (const kept of this.#closing) destroy(kept);
+  }
+
+  #all(): Kept[] {
+    return [...this.#kept.values()].flatMap((byPort) => [...byPort.values()]);
   }
 }
 

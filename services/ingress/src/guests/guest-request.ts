@@ -1,11 +1,11 @@
 /** What an exchange asks of a guest, and what it is told; the same for HTTP/1.1 and HTTP/2. */
+import type { ForwardedHead } from "../http/forward-headers.ts";
 import type { RequestBody } from "../http/request-body.ts";
 
 export interface GuestRequest {
   readonly method: string;
   readonly path: string;
-  /** Name, value, name, value. */
-  readonly headers: string[];
+  readonly head: ForwardedHead;
   readonly body: RequestBody | undefined;
   /** In which nothing moves. */
   readonly idleMs: number;
@@ -27,6 +27,8 @@ export interface GuestHandler {
   onRequestStart(control: GuestControl): void;
   onResponseStart(control: GuestControl, status: number, headers: unknown, message?: string): void;
   onResponseData(control: GuestControl, chunk: Buffer): void;
+  /** All is told of what was read at once, and the answer goes on. */
+  onResponseRead(control: GuestControl): void;
   onResponseEnd(control: GuestControl): void;
   onResponseError(control: unknown, error: Error): void;
 }

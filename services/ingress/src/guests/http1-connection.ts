@@ -27,6 +27,8 @@ export interface Http1Task {
 
 export interface Http1Owner {
   readonly limits: IngressLimits;
+  /** Monotonic, as of the last look. */
+  readonly nowMs: number;
   /** It can take a request. */
   free(connection: Http1Connection): void;
   closed(connection: Http1Connection): void;
@@ -83,6 +85,8 @@ export class Http1Connection implements MessageListener {
   /** Something came since the request was sent. */
   #isHeard = false;
   #isClosed = false;
+  /** Since the last look something has moved; so that no request costs a look at the clock. */
+  #hasMoved = false;
   #silentFromMs = 0;
   #silentMs = 0;
   #idleFromMs = 0;
@@ -105,7 +109,7 @@ export class Http1Connection implements MessageListener {
     socket.on("error", (error) => this.#lost(error));
     socket.once("end", () => this.#ended());
     socket.once("close", () => this.#lost(guestBroke()));
-    this.#idleFromMs = performance.now();
+    this.#idleFromMs = this.#owner.nowMs;
     if (this.#isClosed) socket.destroy();
   }
 
@@ -172,7 +176,7 @@ export class Http1Connection implements MessageListener {
   resume(): void {
     if (!this.#isPaused) return;
     this.#isPaused = false;
-    this.#silentFromMs = performance.now();
+    this.#hasMoved = true;
     this.#socket?.resume();
   }
 
@@ -181,6 +185,10 @@ export class Http1Connection implements MessageListener {
     if (this.#sending === undefined) {
       if (this.#socket !== undefined && this.isStale(nowMs)) this.destroy();
       return;
+    }
+    if (this.#hasMoved) {
+      this.#hasMoved = false;
+      this.#silentFromMs = nowMs;
     }
     // Who holds up the answer is the client, which has limits of its own.
     if (this.#isPaused || nowMs - this.#silentFromMs <= this.#silentMs) return;
@@ -212,7 +220,7 @@ export class Http1Connection implements MessageListener {
   onBody(bytes: Buffer): void {
     const sending = this.#sending;
     if (sending === undefined || this.#isRead) return;
-    this.#silentFromMs = performance.now();
+    this.#hasMoved = true;
     sending.task.handler.onResponseData(sending, bytes);
   }
 
@@ -232,6 +240,8 @@ export class Http1Connection implements MessageListener {
     this.#isHeard = true;
     const problem = this.#parser.read(bytes);
     this.#settle(problem);
+    if (this.#hasHead && this.#sending !== undefined)
+      this.#sending.task.handler.onResponseRead(this.#sending);
     return !this.#isPaused;
   }
 
@@ -263,7 +273,7 @@ export class Http1Connection implements MessageListener {
 
   #keep(): void {
     this.#isKept = true;
-    this.#idleFromMs = performance.now();
+    this.#idleFromMs = this.#owner.nowMs;
     this.#owner.free(this);
   }
 
@@ -313,16 +323,15 @@ export class Http1Connection implements MessageListener {
   }
 
   #silent(limitMs: number): void {
-    this.#silentFromMs = performance.now();
+    this.#hasMoved = true;
     this.#silentMs = limitMs;
   }
 }
 
-function headOf({ method, path, headers }: GuestRequest, isChunked: boolean, isLast: boolean): string {
-  let head = `${method} ${path} HTTP/1.1\r\n`;
-  for (let at = 0; at < headers.length; at += 2) head += `${headers[at]}: ${headers[at + 1]}\r\n`;
-  if (isChunked) head += "transfer-encoding: chunked\r\n";
-  return `${head}connection: ${isLast ? "close" : "keep-alive"}\r\n\r\n`;
+function headOf({ method, path, head }: GuestRequest, isChunked: boolean, isLast: boolean): string {
+  const coding = isChunked ? "transfer-encoding: chunked\r\n" : "";
+  const ending = isLast ? "connection: close\r\n\r\n" : "connection: keep-alive\r\n\r\n";
+  return `${method} ${path} HTTP/1.1\r\n${head.lines}${coding}${ending}`;
 }
 
 function writeChunk(socket: Socket, bytes: Buffer, head: string): boolean {

@@ -7,7 +7,7 @@
  * answer for a whole one.
  */
 
-import { type Balancer, Refused, type WaitReason } from "../choosing/balancer.ts";
+import { type Balancer, Refused, type Seeker, type WaitReason } from "../choosing/balancer.ts";
 import type { LoadedPlace } from "../choosing/choose-place.ts";
 import type { GuestPools } from "../guests/guest-pools.ts";
 import {
@@ -52,7 +52,7 @@ export interface ExchangeFacts {
 const joinedBytes = 16 * 1024;
 const clientLeft = new Error("The client went away.");
 
-export class Exchange implements GuestHandler {
+export class Exchange implements GuestHandler, Seeker {
   readonly #deps: ExchangeDeps;
   readonly #request: ClientRequest;
   readonly #response: ClientResponse;
@@ -88,14 +88,14 @@ export class Exchange implements GuestHandler {
     this.#facts = facts;
   }
 
-  readonly #whenGone = (): AbortSignal => {
+  get signal(): AbortSignal {
     this.#gone ??= new AbortController();
     return this.#gone.signal;
-  };
+  }
 
-  readonly #waits = (why: WaitReason): void => {
+  waits(why: WaitReason): void {
     this.#whyWaited ??= why;
-  };
+  }
 
   start(): void {
     this.#response.on("drain", () => this.#controller?.resume());
@@ -107,7 +107,7 @@ export class Exchange implements GuestHandler {
   #findPlace(): void {
     try {
       const { find } = this.#facts;
-      const place = this.#deps.balancer.acquire(find, this.#tried, this.#whenGone, this.#waits);
+      const place = this.#deps.balancer.acquire(find, this.#tried, this);
       if (!(place instanceof Promise)) {
         this.#sendTo(place);
         return;
@@ -127,14 +127,13 @@ export class Exchange implements GuestHandler {
     this.#sent = false;
     this.#tried.add(place.endpoint.id);
     const { path, head } = this.#facts;
-    const { headers } = head;
     const method = this.#request.method ?? "";
     const { limits } = this.#deps;
     const { idleMs = limits.idleMs } = place.port?.http ?? {};
     if (idleMs !== limits.idleMs) setIdle(this.#response, idleMs);
     try {
       const body = this.#facts.hasBody ? this.#bodyOf() : undefined;
-      this.#deps.pools.dispatch(place, { method, path, headers, body, idleMs }, this);
+      this.#deps.pools.dispatch(place, { method, path, head, body, idleMs }, this);
     } catch (error) {
       this.onResponseError(undefined, error as Error);
     }
@@ -168,19 +167,18 @@ export class Exchange implements GuestHandler {
   onResponseData(controller: GuestControl, chunk: Buffer): void {
     this.#bytesOut += chunk.length;
     if (this.#bytesOut === chunk.length && chunk.length <= joinedBytes) {
-      // Most answers are whole by the time that this turn of the parser ends: then head and body are one write.
+      // Most answers are whole by the time that all of it is told: then head and body are one write.
       this.#held = chunk;
-      process.nextTick(() => this.#writeHeld());
       return;
     }
-    this.#writeHeld();
+    this.onResponseRead(controller);
     if (!writeChunk(this.#response, chunk)) controller.pause();
   }
 
-  #writeHeld(): void {
+  onResponseRead(controller: GuestControl): void {
     const held = this.#held;
     this.#held = undefined;
-    if (held !== undefined && !writeChunk(this.#response, held)) this.#controller?.pause();
+    if (held !== undefined && !writeChunk(this.#response, held)) controller.pause();
   }
 
   onResponseEnd(controller: GuestControl): void {
@@ -274,7 +272,6 @@ export class Exchange implements GuestHandler {
     this.#body?.close();
     const { target, head, path, host, client } = this.#facts;
     const query = path.indexOf("?");
-    const since = (fromMs: number, toMs: number): number => Math.round((toMs - fromMs) * 1000) / 1000;
     this.#deps.log({
       event: "request",
       status: this.#response.headersSent ? this.#response.statusCode : 0,
@@ -285,20 +282,23 @@ export class Exchange implements GuestHandler {
       path: query < 0 ? path : path.slice(0, query),
       app: target.app,
       route: target.route,
-      ...(place === undefined ? {} : { machine_id: place.endpoint.id }),
+      machine_id: place?.endpoint.id,
       request_id: head.requestId,
       trace_id: head.traceId,
       attempts: this.#tried.size + this.#refusals,
-      ...(this.#placedMs === 0 ? {} : { wait_ms: since(this.#beganMs, this.#placedMs) }),
-      ...(this.#whyWaited === undefined ? {} : { why_waited: this.#whyWaited }),
-      ...(this.#answeredMs === 0 ? {} : { upstream_ms: since(this.#placedMs, this.#answeredMs) }),
+      wait_ms: this.#placedMs === 0 ? undefined : since(this.#beganMs, this.#placedMs),
+      why_waited: this.#whyWaited,
+      upstream_ms: this.#answeredMs === 0 ? undefined : since(this.#placedMs, this.#answeredMs),
       duration_ms: since(this.#beganMs, performance.now()),
       bytes_in: this.#body?.bytes ?? 0,
       bytes_out: this.#bytesOut,
-      ...told,
+      reason: told.reason,
+      why: told.why,
     });
   }
 }
+
+const since = (fromMs: number, toMs: number): number => Math.round((toMs - fromMs) * 1000) / 1000;
 
 /** What a guest did wrong; undefined where the connection failed. */
 function reasonOf(code: string): RefusalCode | undefined {

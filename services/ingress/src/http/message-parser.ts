@@ -30,11 +30,6 @@ export interface MessageListener {
 }
 
 type Kind = "request" | "response";
-type HeadCall = [
-  ...[major: number, minor: number, headers: string[] | undefined, method: number | undefined],
-  ...[url: string | undefined, status: number | undefined, text: string | undefined],
-  ...[isUpgrade: boolean, keepAlive: boolean],
-];
 
 export class MessageParser {
   readonly #parser = new HTTPParser();
@@ -53,12 +48,27 @@ export class MessageParser {
       this.#headers.push(...headers);
       this.#url += url;
     };
-    parser[HTTPParser.kOnHeadersComplete] = (...facts: HeadCall): number => {
-      const [, minorVersion, headers, method, url, status, statusText, isUpgrade, keepAlive] = facts;
+    // Spelled out: with a list of arguments each call would make one.
+    parser[HTTPParser.kOnHeadersComplete] = (
+      _major: number,
+      minorVersion: number,
+      headers: string[] | undefined,
+      method: number | undefined,
+      url: string | undefined,
+      status: number | undefined,
+      statusText: string | undefined,
+      isUpgrade: boolean,
+      keepAlive: boolean,
+    ): number => {
       const head: MessageHead = {
         headers: headers ?? this.#headers,
+        method,
         url: headers === undefined ? this.#url : url,
-        ...{ method, status, statusText, minorVersion, isUpgrade, keepAlive },
+        status,
+        statusText,
+        minorVersion,
+        isUpgrade,
+        keepAlive,
       };
       this.#forget();
       return listener.onHead(head) ? 1 : 0;

@@ -9,6 +9,7 @@
 import type { Server } from "node:http";
 import type { Socket } from "node:net";
 import type { IngressLimits } from "../limits.ts";
+import { clientAddress } from "../tcp/client-address.ts";
 import type { HttpProxy, Listener } from "./http-proxy.ts";
 import { type MessageHead, MessageParser } from "./message-parser.ts";
 import { refuseSocket } from "./refusal.ts";
@@ -21,6 +22,8 @@ export interface ShortRequest {
   readonly httpVersion: "1.1";
   readonly rawHeaders: readonly string[];
   readonly socket: Socket;
+  /** Its address. */
+  readonly clientAddress: string;
   readonly complete: true;
 }
 
@@ -89,9 +92,12 @@ class Connection implements ShortConnection {
   #response: ShortResponse | undefined;
   /** Came while another request was answered; then nothing more is read. */
   #early: Buffer | undefined;
+  #client: string | undefined;
   #isNew = true;
   #isOver = false;
-  #waitsSinceMs = performance.now();
+  /** Since the last look something has moved; so that no request costs a look at the clock. */
+  #hasMoved = true;
+  #stillSinceMs = 0;
 
   constructor(path: ShortPath, socket: Socket) {
     this.#path = path;
@@ -126,9 +132,17 @@ class Connection implements ShortConnection {
     this.#isNew = false;
     const response = new ShortResponse(this, method === "HEAD");
     this.#response = response;
+    const { url = "", headers: rawHeaders } = head;
+    const { socket } = this;
+    this.#client ??= clientAddress(socket);
     const request: ShortRequest = {
-      ...{ method, url: head.url ?? "", httpVersion: "1.1", rawHeaders: head.headers },
-      ...{ socket: this.socket, complete: true },
+      method,
+      url,
+      httpVersion: "1.1",
+      rawHeaders,
+      socket,
+      clientAddress: this.#client,
+      complete: true,
     };
     const { proxy, listener } = this.#path.deps;
     proxy.handle(request, response, listener);
@@ -137,7 +151,7 @@ class Connection implements ShortConnection {
   answered(response: ShortResponse, isLast: boolean): void {
     if (response !== this.#response) return;
     this.#response = undefined;
-    this.#waitsSinceMs = performance.now();
+    this.#hasMoved = true;
     if (isLast || this.isLeaving) {
       this.#isOver = true;
       this.socket.end();
@@ -184,21 +198,28 @@ class Connection implements ShortConnection {
     if (this.#response === undefined && this.#early === undefined) this.socket.destroy();
   }
 
+  moved(): void {
+    this.#hasMoved = true;
+  }
+
   look(nowMs: number): void {
+    if (this.#hasMoved) {
+      this.#hasMoved = false;
+      this.#stillSinceMs = nowMs;
+    }
     const { limits } = this.#path.deps;
     const response = this.#response;
-    if (response === undefined) {
-      const limitMs = this.#isNew ? limits.headersMs : limits.keepAliveMs;
-      if (this.#early !== undefined || nowMs - this.#waitsSinceMs <= limitMs) return;
-      this.#isOver = true;
-      this.#path.gone(this);
-      if (this.#isNew) refuseSocket(this.socket, "headers_slow", limits.lingerMs);
-      else this.socket.destroy();
+    const stillMs = nowMs - this.#stillSinceMs;
+    if (response !== undefined) {
+      // Until the guest begins to answer, how long it may take is for the exchange to say.
+      if (response.headersSent && stillMs > (response.idleMs ?? limits.idleMs)) this.socket.destroy();
       return;
     }
-    // Until the guest begins to answer, how long it may take is for the exchange to say.
-    if (response.headersSent && nowMs - response.movedMs > (response.idleMs ?? limits.idleMs))
-      this.socket.destroy();
+    if (this.#early !== undefined || stillMs <= (this.#isNew ? limits.headersMs : limits.keepAliveMs)) return;
+    this.#isOver = true;
+    this.#path.gone(this);
+    if (this.#isNew) refuseSocket(this.socket, "headers_slow", limits.lingerMs);
+    else this.socket.destroy();
   }
 }
 

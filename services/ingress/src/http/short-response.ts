@@ -12,6 +12,8 @@ export interface ShortConnection {
   readonly keepAliveSeconds: number;
   /** There will be no other request on it. */
   readonly isLeaving: boolean;
+  /** A part of the answer went to the client. */
+  moved(): void;
   /** The answer is written. */
   answered(response: ShortResponse, isLast: boolean): void;
 }
@@ -26,7 +28,6 @@ export class ShortResponse {
   statusCode = 0;
   /** In which nothing moves while it is answered; the door's own when undefined. */
   idleMs: number | undefined;
-  movedMs = performance.now();
   readonly #connection: ShortConnection;
   readonly #isHead: boolean;
   #onDrain: (() => void) | undefined;
@@ -54,7 +55,7 @@ export class ShortResponse {
   }
 
   drained(): void {
-    this.movedMs = performance.now();
+    this.#connection.moved();
     this.#onDrain?.();
   }
 
@@ -71,6 +72,7 @@ export class ShortResponse {
     const phrase = words !== "" && printable.test(words) ? words : (STATUS_CODES[status] ?? "");
     this.headersSent = true;
     this.statusCode = status;
+    this.#connection.moved();
     this.#isBare = this.#isHead || hasNoBody(status);
     let hasLength = false;
     let hasDate = false;
@@ -98,7 +100,7 @@ export class ShortResponse {
   /** False when the client has to catch up first. */
   write(bytes: Buffer): boolean {
     if (this.#isOver) return true;
-    this.movedMs = performance.now();
+    this.#connection.moved();
     const { socket } = this;
     const before = this.#held;
     this.#held = "";
