@@ -6,7 +6,6 @@
  * has the listeners and counts what they take. It may hand a connection over to another process, whose front door
  * begins by `serve` and has none.
  */
-import type { Server as HttpServer } from "node:http";
 import type { BlockList, Socket } from "node:net";
 import { type AppFact, factKeys } from "@hearth/machine";
 import { Autostop } from "./choosing/autostop.ts";
@@ -18,7 +17,7 @@ import { Waker } from "./choosing/waker.ts";
 import type { Arrival } from "./doors/door-messages.ts";
 import { GuestPools } from "./guests/guest-pools.ts";
 import { HttpProxy } from "./http/http-proxy.ts";
-import { createHttpServer } from "./http/http-server.ts";
+import { createHttp1Front, type Http1Front } from "./http/http-server.ts";
 import type { IngressLimits } from "./limits.ts";
 import { type IngressPorts, Listeners, type ListenersDeps } from "./listeners.ts";
 import { CustomDomains } from "./routes/custom-domains.ts";
@@ -101,7 +100,7 @@ export class Ingress {
   readonly #sockets = new Set<Socket>();
   readonly #timers: NodeJS.Timeout[] = [];
   #emptied: (() => void) | undefined;
-  #plain: HttpServer | undefined;
+  #plain: Http1Front | undefined;
   #front: TlsFront | undefined;
   #shown: KeyAndCertificate | undefined;
 
@@ -200,9 +199,7 @@ export class Ingress {
       ...(ticketKeys === undefined ? {} : { ticketKeys }),
       listener,
     });
-    this.#plain = createHttpServer(this.#proxy, limits, { ...listener, publicPort: 80, secure: false });
-    // It is given its connections, and Node begins to hold these to their limits when it is told that a server listens.
-    this.#plain.emit("listening");
+    this.#plain = createHttp1Front(this.#proxy, limits, { ...listener, publicPort: 80, secure: false });
     await this.#keepCertificate();
     this.#every(sweepMs, () => this.#sweep());
   }
@@ -275,8 +272,7 @@ export class Ingress {
   async stop(): Promise<void> {
     for (const timer of this.#timers) clearInterval(timer);
     const closed = this.#listeners.close();
-    // It closes what is idle; that it does not listen is no news.
-    this.#plain?.close(() => undefined);
+    this.#plain?.drain();
     this.#front?.drain();
     this.balancer.stop();
     const limit = setTimeout(() => {
@@ -288,7 +284,7 @@ export class Ingress {
     });
     await Promise.all([closed, emptied]);
     clearTimeout(limit);
-    await this.#pools.stop();
+    this.#pools.stop();
   }
 
   #every(ms: number, work: () => void): void {
@@ -330,10 +326,8 @@ export class Ingress {
   }
 
   #serve(socket: Socket, arrival: Arrival): void {
-    if (arrival.kind === "http") {
-      this.#plain?.emit("connection", socket);
-      socket.resume();
-    } else if (arrival.kind === "https") this.#serveSecure(socket);
+    if (arrival.kind === "http") this.#plain?.take(socket);
+    else if (arrival.kind === "https") this.#serveSecure(socket);
     else this.#serveTcp(socket, arrival);
   }
 

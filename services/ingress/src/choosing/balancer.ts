@@ -36,6 +36,14 @@ export interface Wake {
  */
 export type WaitReason = "asleep" | "waking" | "leaving" | "full";
 
+/** Who looks for a place. */
+export interface Seeker {
+  /** Aborted when it needs none any more. */
+  readonly signal: AbortSignal;
+  /** It has to wait, and why. */
+  waits(why: WaitReason): void;
+}
+
 export interface BalancerDeps {
   readonly table: RouteTable;
   readonly nodeId: string;
@@ -79,22 +87,21 @@ export class Balancer {
    * A place, counted as taken; `release` gives it back. At once where there is one, so that a request that need not
    * wait does not.
    * @param find looks anew each time that something has changed
-   * @param waits is told once, when there is something to wait for
+   * @param seeker is asked for its signal, and told, only when there is something to wait for
    * @throws Refused
    */
   acquire(
     find: () => LoadedTarget | undefined,
     tried: ReadonlySet<string>,
-    signal?: AbortSignal,
-    waits?: (why: WaitReason) => void,
+    seeker?: Seeker,
   ): LoadedPlace | Promise<LoadedPlace> {
     const target = find();
     if (target === undefined) throw new Refused("no_machine", "its machines are gone");
     // Who came before has the first right.
     const place = this.waitingFor(target.app) > 0 ? undefined : this.#take(target, tried);
     if (place !== undefined) return place;
-    waits?.(waitReason(target, tried));
-    return this.#wait(target, { find, tried }, signal);
+    seeker?.waits(waitReason(target, tried));
+    return this.#wait(target, { find, tried }, seeker?.signal);
   }
 
   release({ load, endpoint, service }: LoadedPlace): void {

@@ -5,15 +5,13 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { IngressLimits } from "../limits.ts";
 import type { LoadedTarget } from "../routes/targets.ts";
-import { type Balancer, Refused, type WaitReason } from "./balancer.ts";
+import { type Balancer, Refused, type Seeker } from "./balancer.ts";
 import type { LoadedPlace } from "./choose-place.ts";
 
-export interface GuestSearch {
+export interface GuestSearch extends Seeker {
   readonly find: () => LoadedTarget | undefined;
   /** Machines that were tried are added. */
   readonly tried: Set<string>;
-  readonly waits: (why: WaitReason) => void;
-  readonly signal: AbortSignal;
 }
 
 /**
@@ -22,11 +20,12 @@ export interface GuestSearch {
  */
 export async function findGuest<Made>(
   { balancer, limits }: { readonly balancer: Balancer; readonly limits: IngressLimits },
-  { find, tried, waits, signal }: GuestSearch,
+  search: GuestSearch,
   connect: (place: LoadedPlace) => Promise<Made>,
 ): Promise<{ readonly place: LoadedPlace; readonly made: Made }> {
+  const { find, tried, signal } = search;
   for (;;) {
-    const place = await balancer.acquire(find, tried, signal, waits);
+    const place = await balancer.acquire(find, tried, search);
     tried.add(place.endpoint.id);
     try {
       return { place, made: await connect(place) };

@@ -1,9 +1,8 @@
 /**
  * Whether a connection failed as if nobody were there, and not as if a machine had refused it: by the codes of
- * connect(2) and of undici, of which a connection that took too long is the one that a host has that was lost.
+ * connect(2), of which a connection that took too long is the one that a host has that was lost.
  */
 const codes: ReadonlySet<string> = new Set([
-  "UND_ERR_CONNECT_TIMEOUT",
   "ETIMEDOUT",
   "EHOSTUNREACH",
   "ENETUNREACH",

@@ -13,6 +13,10 @@ const broken: ReadonlySet<string> = new Set(["EPIPE", "ECONNRESET"]);
 
 type Written = (error?: Error | null) => void;
 
+/** One buffer for all: what was read is worked off before the next read. */
+const readBytes = 64 * 1024;
+let readBuffer: Uint8Array | undefined;
+
 class GuestSocket extends Socket {
   override _write(chunk: unknown, encoding: BufferEncoding, done: Written): void {
     super._write(chunk, encoding, this.#orReadOn(done));
@@ -44,19 +48,24 @@ export interface ConnectOptions {
   readonly signal?: AbortSignal | undefined;
   /** The guest may end its direction and go on reading. */
   readonly halfOpen?: boolean;
+  /**
+   * Is given what comes, instead of the stream, in bytes that are written over when it returns. False reads no more
+   * until the socket is resumed.
+   */
+  readonly read?: (bytes: Uint8Array) => boolean;
 }
 
 /** @throws what connecting failed with; `ETIMEDOUT` when it took too long */
 export function connectGuest(
   { address, port }: GuestAddress,
-  { limitMs, signal, halfOpen = false }: ConnectOptions,
+  { limitMs, signal, halfOpen = false, read }: ConnectOptions,
 ): Promise<Socket> {
   return new Promise((resolve, reject) => {
     if (signal?.aborted) {
       reject(signal.reason as Error);
       return;
     }
-    const socket = new GuestSocket({ allowHalfOpen: halfOpen });
+    const socket = new GuestSocket({ allowHalfOpen: halfOpen, ...(read && { onread: readingBy(read) }) });
     const settle = (): void => {
       clearTimeout(timer);
       signal?.removeEventListener("abort", abort);
@@ -83,4 +92,10 @@ export function connectGuest(
     socket.on("connect", connected);
     socket.connect({ host: address, port });
   });
+}
+
+function readingBy(read: (bytes: Uint8Array) => boolean) {
+  readBuffer ??= Buffer.allocUnsafeSlow(readBytes);
+  const buffer = readBuffer;
+  return { buffer, callback: (length: number) => read(buffer.subarray(0, length)) };
 }

@@ -1,123 +1,126 @@
 /**
- * Requests whose body has no length go to a guest by Node's own client, because undici sends no trailers. Each has a
- * connection of its own: such a body cannot be sent twice, so it is not risked on a connection that the guest may be
- * closing just now.
+ * HTTP/1.1 to one service of one machine: connections that are kept, the one used last first, so that the others grow
+ * old and close. A request waits where there are as many as there may be.
  */
-import { type ClientRequest, request as httpRequest, type IncomingMessage } from "node:http";
-import { trailersOnward } from "../http/forward-headers.ts";
-import type { RequestBody } from "../http/request-body.ts";
 import type { IngressLimits } from "../limits.ts";
-import { connectGuest, type GuestAddress } from "./connect-guest.ts";
-import type { GuestControl, GuestHandler, GuestRequest } from "./guest-request.ts";
+import type { GuestAddress } from "./connect-guest.ts";
+import type { GuestHandler, GuestRequest } from "./guest-request.ts";
+import { Http1Connection, type Http1Owner, type Http1Task } from "./http1-connection.ts";
 
-export interface ChunkedGuest {
+export class Http1Guest implements Http1Owner {
   readonly limits: IngressLimits;
-  readonly guest: GuestAddress;
-  /** Ends all of it. */
-  readonly signal: AbortSignal;
-  /** Called once, when it is over. */
-  readonly over: () => void;
-}
+  nowMs = performance.now();
+  readonly #guest: GuestAddress;
+  readonly #all = new Set<Http1Connection>();
+  readonly #free: Http1Connection[] = [];
+  readonly #waiting = new Set<Http1Task>();
+  #opening = 0;
+  #isClosed = false;
 
-export async function sendChunked(
-  { limits, guest, signal, over }: ChunkedGuest,
-  request: GuestRequest & { readonly body: RequestBody },
-  handler: GuestHandler,
-): Promise<void> {
-  try {
-    const socket = await connectGuest(guest, { limitMs: limits.connectMs, signal });
-    const asking = httpRequest({
-      createConnection: () => socket,
-      method: request.method,
-      path: request.path,
-      headers: [...request.headers, "transfer-encoding", "chunked", "connection", "close"],
-      maxHeaderSize: limits.headerBytes,
-      signal,
-    });
-    asking.once("close", over);
-    new ChunkedRequest(asking, { limits, request, handler }).start();
-  } catch (error) {
-    over();
-    handler.onResponseError(undefined, error as Error);
-  }
-}
-
-interface Parts {
-  readonly limits: IngressLimits;
-  readonly request: GuestRequest & { readonly body: RequestBody };
-  readonly handler: GuestHandler;
-}
-
-class ChunkedRequest implements GuestControl {
-  readonly #asking: ClientRequest;
-  readonly #parts: Parts;
-  #answer: IncomingMessage | undefined;
-  #isOver = false;
-
-  constructor(asking: ClientRequest, parts: Parts) {
-    this.#asking = asking;
-    this.#parts = parts;
+  constructor(limits: IngressLimits, guest: GuestAddress) {
+    this.limits = limits;
+    this.#guest = guest;
   }
 
-  get rawHeaders(): readonly string[] | null {
-    return this.#answer?.rawHeaders ?? null;
+  get isBusy(): boolean {
+    return this.#all.size > 0 || this.#waiting.size > 0;
   }
 
-  get rawTrailers(): readonly string[] | null {
-    return this.#answer?.rawTrailers ?? null;
+  dispatch(request: GuestRequest, handler: GuestHandler): void {
+    const task = { request, handler };
+    // It cannot be sent twice, so it is not risked on a connection that the guest may be closing just now.
+    if (request.body?.isChunked === true) {
+      void this.#openFor(task, true);
+      return;
+    }
+    for (let free = this.#free.pop(); free !== undefined; free = this.#free.pop()) {
+      if (!free.isStale(this.nowMs)) {
+        free.send(task);
+        return;
+      }
+      free.destroy();
+    }
+    this.#waiting.add(task);
+    this.#openMore();
   }
 
-  pause(): void {
-    this.#answer?.pause();
+  #openMore(): void {
+    while (this.#opening < this.#waiting.size && this.#all.size < this.limits.guestConnections)
+      void this.#open();
   }
 
-  resume(): void {
-    this.#answer?.resume();
+  async #open(): Promise<void> {
+    const connection = new Http1Connection(this);
+    this.#all.add(connection);
+    this.#opening += 1;
+    try {
+      await connection.connect(this.#guest);
+      this.#opening -= 1;
+      if (!connection.isClosed) this.free(connection);
+    } catch (error) {
+      this.#opening -= 1;
+      this.#next()?.handler.onResponseError(undefined, error as Error);
+      this.#openMore();
+    }
   }
 
-  abort(reason: Error): void {
-    this.#fail(reason);
+  /** By a connection of its own. */
+  async #openFor(task: Http1Task, isLast: boolean): Promise<void> {
+    const connection = new Http1Connection(this);
+    this.#all.add(connection);
+    try {
+      await connection.connect(this.#guest);
+      if (connection.isClosed) throw new Error("The connection was given up.");
+    } catch (error) {
+      task.handler.onResponseError(undefined, error as Error);
+      return;
+    }
+    connection.send(task, isLast);
   }
 
-  start(): void {
-    const { limits, request, handler } = this.#parts;
-    const asking = this.#asking;
-    asking.on("error", (error) => this.#fail(error));
-    asking.once("response", (answer) => this.#read(answer));
-    asking.setTimeout(limits.answerMs, () => {
-      const code = this.#answer === undefined ? "UND_ERR_HEADERS_TIMEOUT" : "UND_ERR_BODY_TIMEOUT";
-      this.#fail(Object.assign(new Error("The guest was silent for too long."), { code }));
-    });
-    handler.onRequestStart(this);
-    if (this.#isOver) return;
-    const body = request.body.open();
-    body.once("end", () => {
-      const trailers = trailersOnward(request.body.rawTrailers);
-      if (trailers.length > 0) asking.addTrailers(trailers as unknown as [string, string][]);
-      asking.end();
-    });
-    body.pipe(asking, { end: false });
+  #next(): Http1Task | undefined {
+    for (const task of this.#waiting) {
+      this.#waiting.delete(task);
+      return task;
+    }
+    return undefined;
   }
 
-  #read(answer: IncomingMessage): void {
-    const { request, handler } = this.#parts;
-    this.#answer = answer;
-    this.#asking.setTimeout(request.idleMs);
-    answer.on("error", (error) => this.#fail(error));
-    answer.on("data", (chunk: Buffer) => this.#isOver || handler.onResponseData(this, chunk));
-    answer.once("end", () => {
-      if (this.#isOver) return;
-      this.#isOver = true;
-      handler.onResponseEnd(this);
-      this.#asking.destroy();
-    });
-    handler.onResponseStart(this, answer.statusCode ?? 0, answer.headers, answer.statusMessage);
+  free(connection: Http1Connection): void {
+    const next = this.#next();
+    if (next !== undefined) connection.send(next);
+    else if (this.#isClosed) connection.destroy();
+    else this.#free.push(connection);
   }
 
-  #fail(error: Error): void {
-    if (this.#isOver) return;
-    this.#isOver = true;
-    this.#asking.destroy();
-    this.#parts.handler.onResponseError(this, error);
+  closed(connection: Http1Connection): void {
+    this.#all.delete(connection);
+    const at = this.#free.indexOf(connection);
+    if (at >= 0) this.#free.splice(at, 1);
+    if (this.#waiting.size > 0) this.#openMore();
+  }
+
+  again(task: Http1Task): void {
+    void this.#openFor(task, false);
+  }
+
+  /** What waits for a guest that is silent is told so, and what was idle for long is closed. */
+  look(nowMs: number): void {
+    this.nowMs = nowMs;
+    for (const connection of this.#all) connection.look(nowMs);
+  }
+
+  /** No new requests; those under way, and those that wait, go on. */
+  close(): void {
+    this.#isClosed = true;
+    for (const connection of [...this.#free]) connection.destroy();
+  }
+
+  destroy(): void {
+    this.#isClosed = true;
+    const error = new Error("The connection was given up.");
+    for (let task = this.#next(); task !== undefined; task = this.#next())
+      task.handler.onResponseError(undefined, error);
+    for (const connection of [...this.#all]) connection.fail(error);
   }
 }

@@ -1,23 +1,18 @@
 /**
- * Connections to guests: a pool for each place that is in use, closed when it was not for a while. Three ways lead to a
- * guest: undici for most requests, Node's client for bodies without a length, HTTP/2 where the service asks for it.
+ * Connections to guests: a pool for each place that is in use, closed when it was not for a while. Two ways lead to a
+ * guest: HTTP/2 where the service asks for it, and HTTP/1.1.
  */
-import type { Pool as PoolType } from "undici";
-import Pool from "undici/lib/dispatcher/pool.js";
 import type { LoadedPlace } from "../choosing/choose-place.ts";
 import type { IngressLimits } from "../limits.ts";
-import { connectGuest, type GuestAddress } from "./connect-guest.ts";
-import { sendChunked } from "./guest-http1.ts";
+import type { GuestAddress } from "./connect-guest.ts";
+import { Http1Guest } from "./guest-http1.ts";
 import { Http2Guest } from "./guest-http2.ts";
 import type { GuestHandler, GuestRequest } from "./guest-request.ts";
 
 interface Kept {
   readonly guest: GuestAddress;
-  http1?: PoolType;
+  http1?: Http1Guest;
   http2?: Http2Guest;
-  /** Ends what has a connection of its own; so many have one. */
-  readonly gone: AbortController;
-  alone: number;
   usedMs: number;
 }
 
@@ -25,80 +20,46 @@ const idlePoolMs = 60_000;
 
 export class GuestPools {
   readonly #limits: IngressLimits;
-  readonly #kept = new Map<string, Kept>();
+  /** By address and then by port, so that no text is made to look for one. */
+  readonly #kept = new Map<string, Map<number, Kept>>();
   /** They take nothing new, and something may be under way on them. */
-  readonly #closing = new Map<Kept, string>();
+  readonly #closing = new Set<Kept>();
+  /** As of the last look, which is exact enough. */
+  #nowMs = performance.now();
+  readonly #timer: NodeJS.Timeout;
 
   constructor(limits: IngressLimits) {
     this.#limits = limits;
+    const shortestMs = Math.min(limits.answerMs, limits.idleMs, limits.guestKeepAliveMs);
+    this.#timer = setInterval(() => this.#look(), Math.min(500, Math.max(10, shortestMs / 4))).unref();
   }
 
   dispatch({ endpoint, service, port }: LoadedPlace, request: GuestRequest, handler: GuestHandler): void {
     const kept = this.#keep(endpoint.address, service.internalPort);
-    const { body } = request;
     if (port?.http.h2Backend === true) {
       kept.http2 ??= new Http2Guest(this.#limits, kept.guest);
       kept.http2.dispatch(request, handler);
       return;
     }
-    if (body?.isChunked === true) {
-      const { guest, gone } = kept;
-      kept.alone += 1;
-      const over = (): void => {
-        kept.alone -= 1;
-      };
-      void sendChunked(
-        { limits: this.#limits, guest, signal: gone.signal, over },
-        { ...request, body },
-        handler,
-      );
-      return;
-    }
-    kept.http1 ??= this.#open(kept.guest);
-    kept.http1.dispatch(
-      {
-        path: request.path,
-        method: request.method as "GET",
-        headers: request.headers,
-        body: body?.open() ?? null,
-        bodyTimeout: request.idleMs,
-      },
-      handler,
-    );
+    kept.http1 ??= new Http1Guest(this.#limits, kept.guest);
+    kept.http1.dispatch(request, handler);
+  }
+
+  #look(): void {
+    this.#nowMs = performance.now();
+    for (const { http1 } of this.#all()) http1?.look(this.#nowMs);
+    for (const { http1 } of this.#closing) http1?.look(this.#nowMs);
   }
 
   #keep(address: string, port: number): Kept {
-    const key = `${address} ${port}`;
-    const kept = this.#kept.get(key) ?? {
-      guest: { address, port },
-      gone: new AbortController(),
-      alone: 0,
-      usedMs: 0,
-    };
-    if (kept.usedMs === 0) this.#kept.set(key, kept);
-    kept.usedMs = performance.now();
+    const known = this.#kept.get(address)?.get(port);
+    if (known !== undefined) {
+      known.usedMs = this.#nowMs;
+      return known;
+    }
+    const kept: Kept = { guest: { address, port }, usedMs: this.#nowMs };
+    this.#kept.set(address, (this.#kept.get(address) ?? new Map<number, Kept>()).set(port, kept));
     return kept;
-  }
-
-  #open({ address, port }: GuestAddress): PoolType {
-    const limits = this.#limits;
-    return new Pool(`http://${address.includes(":") ? `[${address}]` : address}:${port}`, {
-      connections: limits.guestConnections,
-      // An answer that is late must not hold up another client's.
-      pipelining: 1,
-      connect: (_options, done) => {
-        connectGuest({ address, port }, { limitMs: limits.connectMs }).then(
-          (socket) => done(null, socket),
-          (error: Error) => done(error, null),
-        );
-      },
-      headersTimeout: limits.answerMs,
-      bodyTimeout: limits.idleMs,
-      keepAliveTimeout: limits.guestKeepAliveMs,
-      keepAliveMaxTimeout: limits.guestKeepAliveMs,
-      maxHeaderSize: limits.headerBytes,
-      allowH2: false,
-    });
   }
 
   /**
@@ -106,44 +67,47 @@ export class GuestPools {
    * host sees when it is quiet, and no request is sent on a connection that its end is about to close.
    */
   retire(address: string): void {
-    for (const [key, kept] of this.#kept) if (kept.guest.address === address) this.#forget(key, kept);
+    for (const kept of this.#kept.get(address)?.values() ?? []) this.#forget(kept);
   }
 
-  #forget(key: string, kept: Kept): void {
-    this.#kept.delete(key);
-    this.#closing.set(kept, key);
+  #forget(kept: Kept): void {
+    const { address, port } = kept.guest;
+    const byPort = this.#kept.get(address);
+    byPort?.delete(port);
+    if (byPort?.size === 0) this.#kept.delete(address);
+    this.#closing.add(kept);
+    kept.http1?.close();
     kept.http2?.close();
-    const closed = (): void => {
-      delete kept.http1;
-    };
-    void kept.http1?.close().then(closed, closed);
   }
 
   /** Those that nobody used; what is under way on one goes on. */
   sweep(): void {
     const oldMs = performance.now() - idlePoolMs;
-    for (const [key, kept] of this.#kept) if (kept.usedMs <= oldMs) this.#forget(key, kept);
-    for (const kept of [...this.#closing.keys()])
-      if (kept.http1 === undefined && kept.http2?.isBusy !== true && kept.alone === 0)
-        this.#closing.delete(kept);
+    for (const kept of this.#all()) if (kept.usedMs <= oldMs) this.#forget(kept);
+    for (const kept of this.#closing)
+      if (kept.http1?.isBusy !== true && kept.http2?.isBusy !== true) this.#closing.delete(kept);
   }
 
   /** Breaks off what is under way with a guest whose host is gone: nothing else would end it for minutes. */
   drop(address: string, port: number): void {
-    const key = `${address} ${port}`;
-    const kept = this.#kept.get(key);
-    if (kept !== undefined) this.#forget(key, kept);
-    for (const [closing, of] of this.#closing) if (of === key) void this.#destroy(closing);
+    const kept = this.#kept.get(address)?.get(port);
+    if (kept !== undefined) this.#forget(kept);
+    for (const closing of this.#closing)
+      if (closing.guest.address === address && closing.guest.port === port) destroy(closing);
   }
 
-  async #destroy({ http1, http2, gone }: Kept): Promise<void> {
-    gone.abort(new Error("The connection was given up."));
-    http2?.destroy();
-    await http1?.destroy().catch(() => undefined);
+  stop(): void {
+    clearInterval(this.#timer);
+    for (const kept of this.#all()) this.#forget(kept);
+    for (const kept of this.#closing) destroy(kept);
   }
 
-  async stop(): Promise<void> {
-    for (const [key, kept] of this.#kept) this.#forget(key, kept);
-    await Promise.all([...this.#closing.keys()].map((kept) => this.#destroy(kept)));
+  #all(): Kept[] {
+    return [...this.#kept.values()].flatMap((byPort) => [...byPort.values()]);
   }
+}
+
+function destroy({ http1, http2 }: Kept): void {
+  http1?.destroy();
+  http2?.destroy();
 }

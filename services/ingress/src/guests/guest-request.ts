@@ -1,23 +1,20 @@
-/**
- * What an exchange asks of a guest, and what it is told. The shape is that of undici's dispatcher, by which most
- * requests go, so that these cost nothing more; the other ways to a guest keep to it.
- */
+/** What an exchange asks of a guest, and what it is told; the same for HTTP/1.1 and HTTP/2. */
+import type { ForwardedHead } from "../http/forward-headers.ts";
 import type { RequestBody } from "../http/request-body.ts";
 
 export interface GuestRequest {
   readonly method: string;
   readonly path: string;
-  /** Name, value, name, value. */
-  readonly headers: string[];
+  readonly head: ForwardedHead;
   readonly body: RequestBody | undefined;
   /** In which nothing moves. */
   readonly idleMs: number;
 }
 
 export interface GuestControl {
-  /** Name, value, name, value, each a text or its bytes; undici's own types leave that open. */
-  readonly rawHeaders?: unknown;
-  readonly rawTrailers?: unknown;
+  /** Name, value, name, value. */
+  readonly rawHeaders: readonly string[] | null;
+  readonly rawTrailers: readonly string[] | null;
   /** Nothing follows the head. */
   readonly isWhole?: boolean;
   pause(): void;
@@ -30,12 +27,24 @@ export interface GuestHandler {
   onRequestStart(control: GuestControl): void;
   onResponseStart(control: GuestControl, status: number, headers: unknown, message?: string): void;
   onResponseData(control: GuestControl, chunk: Buffer): void;
+  /** All is told of what was read at once, and the answer goes on. */
+  onResponseRead(control: GuestControl): void;
   onResponseEnd(control: GuestControl): void;
   onResponseError(control: unknown, error: Error): void;
 }
 
-export const asHeaderList = (raw: unknown): readonly (Buffer | string)[] =>
-  Array.isArray(raw) ? (raw as (Buffer | string)[]) : [];
+/** Methods that may be sent again when it is not known whether the guest has acted on them. */
+const repeatable: ReadonlySet<string> = new Set(["GET", "HEAD", "OPTIONS"]);
+export const isRepeatable = (method: string): boolean => repeatable.has(method);
+
+export const guestBroke = (): Error =>
+  Object.assign(new Error("The guest closed the connection."), { code: "GUEST_CLOSED" });
+
+/** @param hasAnswered it has begun to */
+export const guestSilent = (hasAnswered: boolean): Error => {
+  const what = hasAnswered ? "in the middle of its answer" : "and has not answered";
+  return Object.assign(new Error(`The guest was silent for too long, ${what}.`), { code: "GUEST_SILENT" });
+};
 
 /** A failure of which the guest has said that it did not act on the request. */
 export class NotActedOn extends Error {

@@ -12,6 +12,7 @@ import {
   type GuestControl,
   type GuestHandler,
   type GuestRequest,
+  guestSilent,
   NotActedOn,
   StreamReset,
 } from "./guest-request.ts";
@@ -86,8 +87,7 @@ class GuestStream implements GuestControl {
     }
     this.#stream = stream;
     stream.setTimeout(limits.answerMs, () => {
-      const code = this.#isAnswered ? "UND_ERR_BODY_TIMEOUT" : "UND_ERR_HEADERS_TIMEOUT";
-      this.#fail(Object.assign(new Error("The guest was silent for too long."), { code }));
+      this.#fail(guestSilent(this.#isAnswered));
     });
     stream.on("response", (headers, flags, raw: unknown) => this.#answer(headers, flags, raw as string[]));
     stream.on("trailers", (_headers, _flags, raw: unknown) => {
@@ -95,7 +95,10 @@ class GuestStream implements GuestControl {
     });
     stream.on("data", (chunk: Buffer) => {
       if (this.#missing !== undefined) this.#missing -= chunk.length;
-      if (!this.#isOver) handler.onResponseData(this, chunk);
+      if (this.#isOver) return;
+      handler.onResponseData(this, chunk);
+      // What came in one read is told in one turn.
+      process.nextTick(() => this.#isOver || handler.onResponseRead(this));
     });
     // A stream that was reset without an error has ended as well, to Node; `close` comes next.
     stream.once("end", () => {
@@ -145,7 +148,7 @@ class GuestStream implements GuestControl {
 const refused = (): Error => new NotActedOn("The guest refused the stream.");
 
 /** Names in lower case; what would frame or route the request a second time is told by the pseudo headers alone. */
-function requestHeaders({ method, path, headers }: GuestRequest): string[] {
+function requestHeaders({ method, path, head: { headers } }: GuestRequest): string[] {
   let authority = "";
   const rest: string[] = [];
   for (let at = 0; at < headers.length; at += 2) {

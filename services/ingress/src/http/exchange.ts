@@ -7,13 +7,13 @@
  * answer for a whole one.
  */
 
-import { type Balancer, Refused, type WaitReason } from "../choosing/balancer.ts";
+import { type Balancer, Refused, type Seeker, type WaitReason } from "../choosing/balancer.ts";
 import type { LoadedPlace } from "../choosing/choose-place.ts";
 import type { GuestPools } from "../guests/guest-pools.ts";
 import {
-  asHeaderList,
   type GuestControl,
   type GuestHandler,
+  isRepeatable,
   NotActedOn,
   StreamReset,
 } from "../guests/guest-request.ts";
@@ -21,7 +21,13 @@ import type { IngressLimits } from "../limits.ts";
 import type { LoadedTarget } from "../routes/targets.ts";
 import type { AccessEvent, AccessLog } from "../telemetry/access-log.ts";
 import { type ForwardedHead, headersToClient, trailersOnward } from "./forward-headers.ts";
-import { type ClientRequest, type ClientResponse, type RefusalCode, refusalHead } from "./refusal.ts";
+import {
+  type ClientRequest,
+  type ClientResponse,
+  type RefusalCode,
+  refusalHead,
+  type StreamedRequest,
+} from "./refusal.ts";
 import { RequestBody } from "./request-body.ts";
 import { addTrailers, breakOff, endWith, lingerAfter, setIdle, writeChunk, writeHead } from "./response.ts";
 
@@ -42,18 +48,17 @@ export interface ExchangeFacts {
   readonly hasBody: boolean;
 }
 
-const repeatable = new Set(["GET", "HEAD", "OPTIONS"]);
 /** Above this, copying costs more than a second write. */
 const joinedBytes = 16 * 1024;
 const clientLeft = new Error("The client went away.");
 
-export class Exchange implements GuestHandler {
+export class Exchange implements GuestHandler, Seeker {
   readonly #deps: ExchangeDeps;
   readonly #request: ClientRequest;
   readonly #response: ClientResponse;
   readonly #facts: ExchangeFacts;
   readonly #tried = new Set<string>();
-  readonly #gone = new AbortController();
+  #gone: AbortController | undefined;
   readonly #beganMs = performance.now();
   readonly #goOn: (() => void) | undefined;
   #body: RequestBody | undefined;
@@ -83,6 +88,15 @@ export class Exchange implements GuestHandler {
     this.#facts = facts;
   }
 
+  get signal(): AbortSignal {
+    this.#gone ??= new AbortController();
+    return this.#gone.signal;
+  }
+
+  waits(why: WaitReason): void {
+    this.#whyWaited ??= why;
+  }
+
   start(): void {
     this.#response.on("drain", () => this.#controller?.resume());
     // A stream of HTTP/2 that its client has reset looks finished, so what counts is whether the answer was given.
@@ -93,9 +107,7 @@ export class Exchange implements GuestHandler {
   #findPlace(): void {
     try {
       const { find } = this.#facts;
-      const place = this.#deps.balancer.acquire(find, this.#tried, this.#gone.signal, (why) => {
-        this.#whyWaited ??= why;
-      });
+      const place = this.#deps.balancer.acquire(find, this.#tried, this);
       if (!(place instanceof Promise)) {
         this.#sendTo(place);
         return;
@@ -115,14 +127,13 @@ export class Exchange implements GuestHandler {
     this.#sent = false;
     this.#tried.add(place.endpoint.id);
     const { path, head } = this.#facts;
-    const { headers } = head;
     const method = this.#request.method ?? "";
     const { limits } = this.#deps;
     const { idleMs = limits.idleMs } = place.port?.http ?? {};
     if (idleMs !== limits.idleMs) setIdle(this.#response, idleMs);
     try {
       const body = this.#facts.hasBody ? this.#bodyOf() : undefined;
-      this.#deps.pools.dispatch(place, { method, path, headers, body, idleMs }, this);
+      this.#deps.pools.dispatch(place, { method, path, head, body, idleMs }, this);
     } catch (error) {
       this.onResponseError(undefined, error as Error);
     }
@@ -133,7 +144,8 @@ export class Exchange implements GuestHandler {
     this.#goOn?.();
     const { bodyBytes: limitBytes, keptBodyBytes: keptBytes } = this.#deps.limits;
     const tooLong = (): void => this.#refuse("body_too_large");
-    this.#body = new RequestBody(this.#request, { limitBytes, keptBytes, tooLong });
+    // What comes on the short path has none.
+    this.#body = new RequestBody(this.#request as StreamedRequest, { limitBytes, keptBytes, tooLong });
     return this.#body;
   }
 
@@ -148,30 +160,29 @@ export class Exchange implements GuestHandler {
     this.#answeredMs = performance.now();
     this.#body?.forget();
     const { requestId } = this.#facts.head;
-    const headers = headersToClient(asHeaderList(controller.rawHeaders), requestId, this.#place?.port?.http);
+    const headers = headersToClient(controller.rawHeaders ?? [], requestId, this.#place?.port?.http);
     writeHead(this.#response, status, message, headers, controller.isWhole);
   }
 
   onResponseData(controller: GuestControl, chunk: Buffer): void {
     this.#bytesOut += chunk.length;
     if (this.#bytesOut === chunk.length && chunk.length <= joinedBytes) {
-      // Most answers are whole by the time that this turn of the parser ends: then head and body are one write.
+      // Most answers are whole by the time that all of it is told: then head and body are one write.
       this.#held = chunk;
-      process.nextTick(() => this.#writeHeld());
       return;
     }
-    this.#writeHeld();
+    this.onResponseRead(controller);
     if (!writeChunk(this.#response, chunk)) controller.pause();
   }
 
-  #writeHeld(): void {
+  onResponseRead(controller: GuestControl): void {
     const held = this.#held;
     this.#held = undefined;
-    if (held !== undefined && !writeChunk(this.#response, held)) this.#controller?.pause();
+    if (held !== undefined && !writeChunk(this.#response, held)) controller.pause();
   }
 
   onResponseEnd(controller: GuestControl): void {
-    addTrailers(this.#response, trailersOnward(asHeaderList(controller.rawTrailers)));
+    addTrailers(this.#response, trailersOnward(controller.rawTrailers ?? []));
     const held = this.#held;
     this.#held = undefined;
     endWith(this.#response, held?.toString("latin1") ?? "", "latin1");
@@ -217,7 +228,7 @@ export class Exchange implements GuestHandler {
   #mayRepeat(): boolean {
     if (this.#tried.size + this.#refusals >= this.#deps.limits.attempts) return false;
     if (this.#body?.canRepeat === false) return false;
-    return !this.#sent || (repeatable.has(this.#request.method ?? "") && !this.#facts.hasBody);
+    return !this.#sent || (isRepeatable(this.#request.method ?? "") && !this.#facts.hasBody);
   }
 
   #refuseWith(error: unknown): void {
@@ -248,7 +259,7 @@ export class Exchange implements GuestHandler {
   #end(told: Pick<AccessEvent, "reason" | "why">, rstCode?: number): void {
     if (this.#isOver) return;
     this.#finish(told);
-    this.#gone.abort(clientLeft);
+    this.#gone?.abort(clientLeft);
     this.#controller?.abort(clientLeft);
     breakOff(this.#response, rstCode);
   }
@@ -261,7 +272,6 @@ export class Exchange implements GuestHandler {
     this.#body?.close();
     const { target, head, path, host, client } = this.#facts;
     const query = path.indexOf("?");
-    const since = (fromMs: number, toMs: number): number => Math.round((toMs - fromMs) * 1000) / 1000;
     this.#deps.log({
       event: "request",
       status: this.#response.headersSent ? this.#response.statusCode : 0,
@@ -272,26 +282,28 @@ export class Exchange implements GuestHandler {
       path: query < 0 ? path : path.slice(0, query),
       app: target.app,
       route: target.route,
-      ...(place === undefined ? {} : { machine_id: place.endpoint.id }),
+      machine_id: place?.endpoint.id,
       request_id: head.requestId,
       trace_id: head.traceId,
       attempts: this.#tried.size + this.#refusals,
-      ...(this.#placedMs === 0 ? {} : { wait_ms: since(this.#beganMs, this.#placedMs) }),
-      ...(this.#whyWaited === undefined ? {} : { why_waited: this.#whyWaited }),
-      ...(this.#answeredMs === 0 ? {} : { upstream_ms: since(this.#placedMs, this.#answeredMs) }),
+      wait_ms: this.#placedMs === 0 ? undefined : since(this.#beganMs, this.#placedMs),
+      why_waited: this.#whyWaited,
+      upstream_ms: this.#answeredMs === 0 ? undefined : since(this.#placedMs, this.#answeredMs),
       duration_ms: since(this.#beganMs, performance.now()),
       bytes_in: this.#body?.bytes ?? 0,
       bytes_out: this.#bytesOut,
-      ...told,
+      reason: told.reason,
+      why: told.why,
     });
   }
 }
 
+const since = (fromMs: number, toMs: number): number => Math.round((toMs - fromMs) * 1000) / 1000;
+
 /** What a guest did wrong; undefined where the connection failed. */
 function reasonOf(code: string): RefusalCode | undefined {
-  if (code === "UND_ERR_HEADERS_TIMEOUT") return "guest_slow";
+  if (code === "GUEST_SILENT") return "guest_slow";
   if (code === "STREAMS_IN_USE") return "overloaded";
-  if (code.startsWith("HPE_") || code === "UND_ERR_HEADERS_OVERFLOW" || code.startsWith("ERR_"))
-    return "guest_invalid";
+  if (code.startsWith("HPE_") || code.startsWith("ERR_")) return "guest_invalid";
   return undefined;
 }

@@ -32,68 +32,117 @@ export interface ClientFacts {
 export type ResponseWish = Pick<HttpOptions, "isPristine" | "removed" | "added">;
 
 export interface ForwardedHead {
+  /** Name, value, name, value. */
   readonly headers: string[];
+  /** The same as HTTP/1.1 has it, each with its end of line. */
+  readonly lines: string;
   readonly requestId: string;
   readonly traceId: string;
+}
+
+/** What is the same for all requests of a client to a host. */
+interface Introduction extends ClientFacts {
+  readonly headers: readonly string[];
+  readonly lines: string;
 }
 
 const requestIdForm = /^[A-Za-z0-9._~+/=:-]{1,128}$/;
 const traceForm = /^00-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}$/;
 const nothing: ReadonlySet<string> = new Set();
+/** In one look: what of a request is not sent on as it came. */
+const notOwn = new Set([...hopByHop, ...written, "host"]);
 
 /** @param raw name, value, name, value, pseudo headers left out */
 export function headersToGuest(raw: readonly string[], client: ClientFacts): ForwardedHead {
   const nominated = nominatedIn(raw);
-  const headers: string[] = [];
+  const own: string[] = [];
   let requestId: string | undefined;
   let traceparent: string | undefined;
   for (let at = 0; at < raw.length; at += 2) {
     const name = raw[at] ?? "";
     const value = raw[at + 1] ?? "";
     const lower = name.toLowerCase();
-    if (hopByHop.has(lower) || nominated.has(lower)) continue;
-    if (lower.includes("_") && disguised.has(lower.replaceAll("_", "-"))) continue;
-    if (written.has(lower)) {
+    if (notOwn.has(lower)) {
+      if (nominated.has(lower)) continue;
       if (lower === "x-request-id" && requestIdForm.test(value)) requestId ??= value;
       if (lower === "traceparent" && traceForm.test(value)) traceparent ??= value;
       continue;
     }
-    if (lower === "host") continue;
-    headers.push(name, value);
+    if (nominated.has(lower)) continue;
+    if (lower.includes("_") && disguised.has(lower.replaceAll("_", "-"))) continue;
+    own.push(name, value);
   }
   const trace = traceparent ?? newTraceparent();
   const traceId = trace.slice(3, 35);
-  requestId ??= traceId;
-  const scheme = client.secure ? "https" : "http";
-  const by = client.address.includes(":") ? `"[${client.address}]"` : client.address;
-  headers.push(
-    ...["host", client.host, "x-forwarded-for", client.address, "x-forwarded-proto", scheme],
-    ...["x-forwarded-host", client.host, "x-forwarded-port", String(client.port)],
-    ...["forwarded", `for=${by};host="${client.host}";proto=${scheme}`],
-    ...["x-request-id", requestId, "traceparent", trace, "via", "1.1 hearth"],
-  );
-  return { headers, requestId, traceId };
+  return new Forwarded(own, introductionOf(client), requestId ?? traceId, trace);
+}
+
+class Forwarded implements ForwardedHead {
+  readonly requestId: string;
+  readonly #own: readonly string[];
+  readonly #introduction: Introduction;
+  readonly #trace: string;
+
+  constructor(own: readonly string[], introduction: Introduction, requestId: string, trace: string) {
+    this.#own = own;
+    this.#introduction = introduction;
+    this.requestId = requestId;
+    this.#trace = trace;
+  }
+
+  get traceId(): string {
+    return this.#trace.slice(3, 35);
+  }
+
+  get headers(): string[] {
+    const ids = ["x-request-id", this.requestId, "traceparent", this.#trace];
+    return [...this.#own, ...this.#introduction.headers, ...ids];
+  }
+
+  get lines(): string {
+    return `${linesOf(this.#own)}${this.#introduction.lines}x-request-id: ${this.requestId}\r\ntraceparent: ${this.#trace}\r\n`;
+  }
+}
+
+function linesOf(headers: readonly string[]): string {
+  let lines = "";
+  for (let at = 0; at < headers.length; at += 2) lines += `${headers[at]}: ${headers[at + 1]}\r\n`;
+  return lines;
+}
+
+/** A client asks again, mostly. */
+let lastIntroduction: Introduction | undefined;
+
+function introductionOf(client: ClientFacts): Introduction {
+  const last = lastIntroduction;
+  const { address, secure, host, port } = client;
+  if (last?.address === address && last.host === host && last.secure === secure && last.port === port)
+    return last;
+  const scheme = secure ? "https" : "http";
+  const by = address.includes(":") ? `"[${address}]"` : address;
+  const headers = [
+    ...["host", host, "x-forwarded-for", address, "x-forwarded-proto", scheme],
+    ...["x-forwarded-host", host, "x-forwarded-port", String(port)],
+    ...["forwarded", `for=${by};host="${host}";proto=${scheme}`, "via", "1.1 hearth"],
+  ];
+  lastIntroduction = { address, secure, host, port, headers, lines: linesOf(headers) };
+  return lastIntroduction;
 }
 
 /**
- * @param raw name, value, name, value, as bytes or as text
+ * @param raw name, value, name, value
  * @param wish what the service wants of its answers
  */
-export function headersToClient(
-  raw: readonly (Buffer | string)[],
-  requestId: string,
-  wish?: ResponseWish,
-): string[] {
-  const texts = raw.map((each) => (typeof each === "string" ? each : each.toString("latin1")));
-  const nominated = nominatedIn(texts);
+export function headersToClient(raw: readonly string[], requestId: string, wish?: ResponseWish): string[] {
+  const nominated = nominatedIn(raw);
   const headers: string[] = [];
   let hasRequestId = false;
-  for (let at = 0; at < texts.length; at += 2) {
-    const name = texts[at] ?? "";
+  for (let at = 0; at < raw.length; at += 2) {
+    const name = raw[at] ?? "";
     const lower = name.toLowerCase();
     if (hopByHop.has(lower) || nominated.has(lower)) continue;
     hasRequestId ||= lower === "x-request-id";
-    headers.push(name, texts[at + 1] ?? "");
+    headers.push(name, raw[at + 1] ?? "");
   }
   if (!hasRequestId && wish?.isPristine !== true) headers.push("x-request-id", requestId);
   return wish === undefined || wish.removed.size === 0 ? headers : withWish(headers, wish);
@@ -113,11 +162,11 @@ const noTrailer = new Set([
 ]);
 
 /** In either direction. */
-export function trailersOnward(raw: readonly (Buffer | string)[]): [string, string][] {
+export function trailersOnward(raw: readonly string[]): [string, string][] {
   const trailers: [string, string][] = [];
   for (let at = 0; at + 1 < raw.length; at += 2) {
-    const name = String(raw[at]);
-    if (!noTrailer.has(name.toLowerCase())) trailers.push([name, String(raw[at + 1])]);
+    const name = raw[at] ?? "";
+    if (!noTrailer.has(name.toLowerCase())) trailers.push([name, raw[at + 1] ?? ""]);
   }
   return trailers;
 }

@@ -40,6 +40,8 @@ export interface HttpProxyDeps extends ExchangeDeps {
 
 export class HttpProxy {
   readonly #deps: HttpProxyDeps;
+  /** Most requests are for the name of the one before. */
+  #lastHost: { readonly header: string; readonly name: string | undefined } = { header: "", name: undefined };
 
   constructor(deps: HttpProxyDeps) {
     this.#deps = deps;
@@ -57,7 +59,7 @@ export class HttpProxy {
       const port = listener.httpsPort === 443 ? "" : `:${listener.httpsPort}`;
       const location = `https://${facts.host}${port}${facts.path}`;
       writeHead(response, 301, "", ["location", location, "content-length", "0"]);
-      response.end();
+      endWith(response, "");
       this.#log(request, 301, "force_https");
       lingerAfter(request, response, this.#deps.limits.lingerMs);
       return;
@@ -96,14 +98,15 @@ export class HttpProxy {
     const parsed = asParsed(request);
     const checked = checkRequest(parsed);
     if (typeof checked === "string") return checked;
-    const host = parseHost(checked.host);
+    if (checked.host !== this.#lastHost.header)
+      this.#lastHost = { header: checked.host, name: parseHost(checked.host) };
+    const host = this.#lastHost.name;
     if (host === undefined) return "bad_host";
-    const length = Number(request.headers["content-length"] ?? 0);
-    if (length > this.#deps.limits.bodyBytes) return "body_too_large";
+    if (checked.bodyBytes > this.#deps.limits.bodyBytes) return "body_too_large";
     const find = () => this.#deps.targets.find(host, publicPort);
     const target = find();
     if (target === undefined || target.passThrough) return "unknown_host";
-    const client = clientAddress(request.socket);
+    const client = "clientAddress" in request ? request.clientAddress : clientAddress(request.socket);
     const head = headersToGuest(parsed.rawHeaders, {
       address: client,
       secure,

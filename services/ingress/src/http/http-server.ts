@@ -1,6 +1,6 @@
 /**
- * Node's HTTP server with the limits of the door. Its parser is strict, and what it refuses is answered here; what it
- * lets pass is checked by request-check.ts.
+ * HTTP/1.1 to clients: the short path for what is short, and else Node's HTTP server with the limits of the door. The
+ * parser of both is strict, and what it refuses is answered here; what it lets pass is checked by request-check.ts.
  */
 import {
   createServer,
@@ -9,13 +9,14 @@ import {
   type ServerOptions,
   type ServerResponse,
 } from "node:http";
+import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import type { IngressLimits } from "../limits.ts";
 import type { HttpProxy, Listener } from "./http-proxy.ts";
 import { type RefusalCode, refuseSocket } from "./refusal.ts";
+import { ShortPath } from "./short-path.ts";
 
-/** Also for HTTP/1.1 within TLS, where the server is another one. */
-export const serverOptions = (limits: IngressLimits): ServerOptions => ({
+const serverOptions = (limits: IngressLimits): ServerOptions => ({
   insecureHTTPParser: false,
   maxHeaderSize: limits.headerBytes,
   headersTimeout: limits.headersMs,
@@ -28,18 +29,30 @@ export const serverOptions = (limits: IngressLimits): ServerOptions => ({
   shouldUpgradeCallback: (request) => request.headers.upgrade?.toLowerCase() === "websocket",
 });
 
-export function createHttpServer(proxy: HttpProxy, limits: IngressLimits, listener: Listener): Server {
-  const server = createServer(serverOptions(limits));
-  attachProxy(server, proxy, limits, listener);
-  return server;
+export interface Http1Front {
+  /** Serves a connection, from what is still to be read of it on. */
+  take(socket: Socket): void;
+  /** No new request on any connection; those under way go on. */
+  drain(): void;
 }
 
-export function attachProxy(
-  server: Server,
-  proxy: HttpProxy,
-  limits: IngressLimits,
-  listener: Listener,
-): void {
+export function createHttp1Front(proxy: HttpProxy, limits: IngressLimits, listener: Listener): Http1Front {
+  const server = createServer(serverOptions(limits));
+  attachProxy(server, proxy, limits, listener);
+  // It listens nowhere, and Node begins to hold connections to their limits when it is told that a server listens.
+  server.emit("listening");
+  const short = new ShortPath({ proxy, limits, listener, server });
+  return {
+    take: (socket) => short.take(socket),
+    drain: () => {
+      short.drain();
+      // It closes what is idle; that it does not listen is no news.
+      server.close(() => undefined);
+    },
+  };
+}
+
+function attachProxy(server: Server, proxy: HttpProxy, limits: IngressLimits, listener: Listener): void {
   server.maxHeadersCount = limits.headers;
   server.setTimeout(limits.idleMs);
   server.on("request", (request: IncomingMessage, response: ServerResponse) => {

@@ -6,9 +6,13 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Http2ServerRequest, Http2ServerResponse } from "node:http2";
 import type { Duplex } from "node:stream";
+import type { ShortRequest } from "./short-path.ts";
+import type { ShortResponse } from "./short-response.ts";
 
-export type ClientRequest = IncomingMessage | Http2ServerRequest;
-export type ClientResponse = ServerResponse | Http2ServerResponse;
+/** One that may have a body. */
+export type StreamedRequest = IncomingMessage | Http2ServerRequest;
+export type ClientRequest = StreamedRequest | ShortRequest;
+export type ClientResponse = ServerResponse | Http2ServerResponse | ShortResponse;
 
 export const refusals = {
   bad_request: [400, "The request is not valid HTTP."],

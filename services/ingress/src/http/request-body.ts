@@ -6,7 +6,7 @@
  * connection would go with the request.
  */
 import { PassThrough } from "node:stream";
-import type { ClientRequest } from "./refusal.ts";
+import type { StreamedRequest } from "./refusal.ts";
 
 export interface BodyOptions {
   readonly limitBytes: number;
@@ -18,14 +18,14 @@ export interface BodyOptions {
 export class RequestBody {
   /** Of HTTP/1.1 without a length: only there trailers can follow. */
   readonly isChunked: boolean;
-  readonly #request: ClientRequest;
+  readonly #request: StreamedRequest;
   readonly #options: BodyOptions;
   #kept: Buffer[] | undefined = [];
   #stream: PassThrough | undefined;
   #bytes = 0;
   #isCounted = false;
 
-  constructor(request: ClientRequest, options: BodyOptions) {
+  constructor(request: StreamedRequest, options: BodyOptions) {
     this.#request = request;
     this.#options = options;
     this.isChunked = request.headers["content-length"] === undefined;

@@ -22,6 +22,8 @@ export interface CheckedRequest {
   /** In origin form. */
   readonly path: string;
   readonly hasBody: boolean;
+  /** As far as it is said before; 0 when it is not. */
+  readonly bodyBytes: number;
 }
 
 /** The request as it is forwarded, or why it is not. */
@@ -56,15 +58,16 @@ export function checkRequest(request: ParsedRequest): CheckedRequest | RefusalCo
   if (length !== undefined && !/^\d{1,15}$/.test(length)) return "ambiguous_length";
   if (host === undefined) return "bad_host";
   const hasBody = coding !== undefined || (length !== undefined && length !== "0");
-  return withTarget(request.url, host, hasBody);
+  return withTarget(request.url, { host, hasBody, bodyBytes: Number(length ?? 0) });
 }
 
-function withTarget(url: string, host: string, hasBody: boolean): CheckedRequest | RefusalCode {
-  if (originForm.test(url)) return { host, path: url, hasBody };
+function withTarget(url: string, request: Omit<CheckedRequest, "path">): CheckedRequest | RefusalCode {
+  const { host, hasBody, bodyBytes } = request;
+  if (originForm.test(url)) return { host, path: url, hasBody, bodyBytes };
   const absolute = absoluteForm.exec(url);
   if (absolute === null) return "bad_target";
   // RFC 9112 3.2.2 has the target win; two names in one request are refused instead.
   if (absolute[1]?.toLowerCase() !== host.toLowerCase()) return "bad_host";
   const path = absolute[2] ?? "/";
-  return originForm.test(path) ? { host, path, hasBody } : "bad_target";
+  return originForm.test(path) ? { host, path, hasBody, bodyBytes } : "bad_target";
 }

@@ -1,8 +1,9 @@
-/** What of a response is not the same in HTTP/1.1 and HTTP/2. */
+/** What of a response is not the same in HTTP/1.1, on its short path, and HTTP/2. */
 import type { ServerResponse } from "node:http";
 import { constants, type Http2ServerResponse } from "node:http2";
 import { asHeaderObject } from "./header-list.ts";
 import type { ClientRequest, ClientResponse } from "./refusal.ts";
+import { ShortResponse } from "./short-response.ts";
 
 const isHttp2 = (response: ClientResponse): response is Http2ServerResponse => "stream" in response;
 
@@ -37,14 +38,16 @@ export const writeChunk = (response: ClientResponse, chunk: Buffer): boolean =>
 
 /** Node sends text in one write with the head; the encoding is that of the head, and gives each byte back. */
 export function endWith(response: ClientResponse, body: string, encoding: "utf8" | "latin1" = "utf8"): void {
-  if (!isHttp2(response)) response.end(body, encoding);
+  if (response instanceof ShortResponse) response.end(body);
+  else if (!isHttp2(response)) response.end(body, encoding);
   else if (body === "") response.end();
   else response.end(body, encoding);
 }
 
 export function addTrailers(response: ClientResponse, trailers: readonly [string, string][]): void {
   if (trailers.length === 0) return;
-  if (isHttp2(response)) response.addTrailers(asHeaderObject(trailers.flat()));
+  if (response instanceof ShortResponse) response.addTrailers(trailers);
+  else if (isHttp2(response)) response.addTrailers(asHeaderObject(trailers.flat()));
   else (response as ServerResponse).addTrailers([...trailers] as unknown as [string, string][]);
 }
 
@@ -61,13 +64,14 @@ export function breakOff(response: ClientResponse, rstCode: number = constants.N
 
 /** For this request; the next one of a connection has the listener's own again. */
 export function setIdle(response: ClientResponse, idleMs: number): void {
-  if (isHttp2(response)) response.stream.setTimeout(idleMs);
+  if (response instanceof ShortResponse) response.idleMs = idleMs;
+  else if (isHttp2(response)) response.stream.setTimeout(idleMs);
   else response.socket?.setTimeout(idleMs);
 }
 
 /** A client that was answered before it had sent all may go on for a moment, so that the answer reaches it. */
 export function lingerAfter(request: ClientRequest, response: ClientResponse, lingerMs: number): void {
-  if (request.complete) return;
+  if (request.complete || !("resume" in request)) return;
   request.resume();
   if (isHttp2(response)) {
     // RFC 9113 8.1. Not before all of the answer is sent: Node would forget the stream's time limit at once.

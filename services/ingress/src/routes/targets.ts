@@ -17,27 +17,31 @@ export class Targets {
   readonly #table: RouteTable;
   readonly #domain: string;
   readonly #domains: Pick<CustomDomains, "appOf" | "watch"> | undefined;
-  readonly #kept = new Map<string, LoadedTarget>();
-  readonly #keysOfApp = new Map<string, Set<string>>();
+  readonly #kept = new Kept();
   readonly #loads = new Map<string, Load>();
 
   constructor(table: RouteTable, domain: string, domains?: Pick<CustomDomains, "appOf" | "watch">) {
     this.#table = table;
     this.#domain = domain;
     this.#domains = domains;
-    table.watch((app) => this.#forget(app));
-    domains?.watch((app) => this.#forget(app));
+    table.watch((app) => this.#kept.forget(app));
+    domains?.watch((app) => this.#kept.forget(app));
   }
 
   find(host: string, publicPort: number): LoadedTarget | undefined {
+    const kept = this.#kept.get(publicPort, host);
+    if (kept !== undefined) return kept;
     const appOf = (name: string) => this.#domains?.appOf(name);
     const asked = { host, domain: this.#domain, publicPort, appOf };
-    return this.#keep(`${publicPort} ${host}`, () => findTarget(this.#table, asked));
+    return this.#keep(publicPort, host, findTarget(this.#table, asked));
   }
 
   /** What an app has at a port of its own. */
   ofApp(app: string, publicPort: number): LoadedTarget | undefined {
-    return this.#keep(`${publicPort}/${app}`, () => appTarget(this.#table, app, publicPort));
+    const key = `/${app}`;
+    return (
+      this.#kept.get(publicPort, key) ?? this.#keep(publicPort, key, appTarget(this.#table, app, publicPort))
+    );
   }
 
   /** All services of all machines of the app. */
@@ -86,25 +90,41 @@ export class Targets {
     return load;
   }
 
-  #keep(key: string, find: () => Target | undefined): LoadedTarget | undefined {
-    const kept = this.#kept.get(key);
-    if (kept !== undefined) return kept;
-    const found = find();
+  #keep(publicPort: number, key: string, found: Target | undefined): LoadedTarget | undefined {
     if (found === undefined) return undefined;
     const places = found.places.map((place) => ({ ...place, load: this.#loadAt(place) }));
     const target = { ...found, places };
-    if (this.#kept.size >= maxKept) {
-      this.#kept.clear();
-      this.#keysOfApp.clear();
-    }
-    this.#kept.set(key, target);
-    const keys = this.#keysOfApp.get(found.app) ?? new Set();
-    this.#keysOfApp.set(found.app, keys.add(key));
+    this.#kept.put(publicPort, key, target);
     return target;
   }
+}
 
-  #forget(app: string): void {
-    for (const key of this.#keysOfApp.get(app) ?? []) this.#kept.delete(key);
-    this.#keysOfApp.delete(app);
+/** By port and then by name, so that no text is made to look for one. */
+class Kept {
+  readonly #byPort = new Map<number, Map<string, LoadedTarget>>();
+  readonly #ofApp = new Map<string, Map<number, Set<string>>>();
+  #size = 0;
+
+  get(port: number, name: string): LoadedTarget | undefined {
+    return this.#byPort.get(port)?.get(name);
+  }
+
+  put(port: number, name: string, target: LoadedTarget): void {
+    if (this.#size >= maxKept) {
+      this.#byPort.clear();
+      this.#ofApp.clear();
+      this.#size = 0;
+    }
+    const byName = this.#byPort.get(port) ?? new Map<string, LoadedTarget>();
+    if (!byName.has(name)) this.#size += 1;
+    this.#byPort.set(port, byName.set(name, target));
+    const ofApp = this.#ofApp.get(target.app) ?? new Map<number, Set<string>>();
+    this.#ofApp.set(target.app, ofApp.set(port, (ofApp.get(port) ?? new Set()).add(name)));
+  }
+
+  forget(app: string): void {
+    for (const [port, names] of this.#ofApp.get(app) ?? [])
+      for (const name of names) if (this.#byPort.get(port)?.delete(name) === true) this.#size -= 1;
+    this.#ofApp.delete(app);
   }
 }

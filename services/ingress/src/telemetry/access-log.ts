@@ -6,29 +6,29 @@ export interface AccessEvent {
   readonly status: number;
   readonly client: string;
   readonly protocol: string;
-  readonly host?: string;
-  readonly method?: string;
+  readonly host?: string | undefined;
+  readonly method?: string | undefined;
   /** Without the query, which may hold a secret. */
-  readonly path?: string;
-  readonly app?: string;
-  readonly route?: string;
-  readonly machine_id?: string;
-  readonly request_id?: string;
-  readonly trace_id?: string;
-  readonly attempts?: number;
+  readonly path?: string | undefined;
+  readonly app?: string | undefined;
+  readonly route?: string | undefined;
+  readonly machine_id?: string | undefined;
+  readonly request_id?: string | undefined;
+  readonly trace_id?: string | undefined;
+  readonly attempts?: number | undefined;
   /** Until there was a machine for it: what waking one has cost. */
-  readonly wait_ms?: number;
+  readonly wait_ms?: number | undefined;
   /** What that time went for; absent when there was a machine at once. */
-  readonly why_waited?: WaitReason;
+  readonly why_waited?: WaitReason | undefined;
   /** From then until the guest began to answer. */
-  readonly upstream_ms?: number;
+  readonly upstream_ms?: number | undefined;
   readonly duration_ms: number;
   /** Of bodies; of connections of bytes, all of them. */
-  readonly bytes_in?: number;
-  readonly bytes_out?: number;
+  readonly bytes_in?: number | undefined;
+  readonly bytes_out?: number | undefined;
   /** Why the front door answered by itself, or broke off. */
-  readonly reason?: string;
-  readonly why?: string;
+  readonly reason?: string | undefined;
+  readonly why?: string | undefined;
 }
 
 export type AccessLog = (event: AccessEvent) => void;

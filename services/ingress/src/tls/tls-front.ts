@@ -12,7 +12,7 @@ import {
   type Server as TlsServer,
 } from "node:tls";
 import type { HttpProxy, Listener } from "../http/http-proxy.ts";
-import { createHttpServer } from "../http/http-server.ts";
+import { createHttp1Front } from "../http/http-server.ts";
 import { createHttp2Front } from "../http/http2-front.ts";
 import type { IngressLimits } from "../limits.ts";
 import type { Certificates } from "./certificates.ts";
@@ -59,9 +59,7 @@ export function createTlsFront({
   log,
   ticketKeys,
 }: TlsFrontDeps): TlsFront {
-  const http1 = createHttpServer(proxy, limits, listener);
-  // It listens nowhere, and Node begins to hold connections to their limits when it is told that a server listens.
-  http1.emit("listening");
+  const http1 = createHttp1Front(proxy, limits, listener);
   const http2 = createHttp2Front({ proxy, limits, listener });
   const byName: NonNullable<TlsOptions["SNICallback"]> = (name, done) => {
     certificates.contextFor(name).then(
@@ -84,12 +82,11 @@ export function createTlsFront({
   let fallback: SecureContext | undefined;
   server.on("secureConnection", (socket: TLSSocket) => {
     if (socket.alpnProtocol === "h2") http2.take(socket);
-    else http1.emit("connection", socket);
+    else http1.take(socket);
   });
   server.on("tlsClientError", (_error, socket) => socket.destroy());
   const drain = (): void => {
-    // It also stops that looking after; that it does not listen is no news.
-    http1.close(() => undefined);
+    http1.drain();
     http2.drain();
   };
   return {
