@@ -31,7 +31,7 @@ impl Memory {
     pub fn new(slots: usize, slot_bytes: usize) -> Option<Self> {
         let is_sound = (1..=MAX_SLOTS).contains(&slots)
             && (ADDRESS_BYTES..=MAX_SLOT_BYTES).contains(&slot_bytes)
-            && slot_bytes.is_multiple_of(8);
+            && slot_bytes % 8 == 0;
         if !is_sound {
             return None;
         }
