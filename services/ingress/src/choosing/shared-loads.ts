@@ -118,8 +118,10 @@ export class SharedLoads implements OtherLoads {
   }
 
   #set(source: string, [machineId, internalPort, active]: LoadEntry): void {
-    const shelves = this.#machines.get(machineId) ?? new Map<number, Shelf>();
-    const shelf = shelves.get(internalPort) ?? { bySource: new Map<string, number>(), others: 0 };
+    const known = this.#machines.get(machineId);
+    const knownShelf = known?.get(internalPort);
+    const shelves = known ?? new Map<number, Shelf>();
+    const shelf = knownShelf ?? { bySource: new Map<string, number>(), others: 0 };
     const before = shelf.bySource.get(source) ?? 0;
     if (source !== ownSource) shelf.others += active - before;
     if (active === 0) shelf.bySource.delete(source);
@@ -127,7 +129,7 @@ export class SharedLoads implements OtherLoads {
     if (shelf.bySource.size === 0) {
       shelves.delete(internalPort);
       if (shelves.size === 0) this.#machines.delete(machineId);
-    } else this.#machines.set(machineId, shelves.set(internalPort, shelf));
+    } else if (knownShelf === undefined) this.#machines.set(machineId, shelves.set(internalPort, shelf));
     for (const told of this.#receivers.values()) {
       if (told.name === source || !told.hears(source)) continue;
       const due = told.due.get(machineId) ?? new Map<number, Shelf>();

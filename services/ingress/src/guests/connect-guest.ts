@@ -18,6 +18,9 @@ const readBytes = 64 * 1024;
 let readBuffer: Uint8Array | undefined;
 
 class GuestSocket extends Socket {
+  #done: Written | undefined;
+  #wrapped: Written = () => undefined;
+
   override _write(chunk: unknown, encoding: BufferEncoding, done: Written): void {
     super._write(chunk, encoding, this.#orReadOn(done));
   }
@@ -29,12 +32,16 @@ class GuestSocket extends Socket {
     super._writev?.(chunks as never, this.#orReadOn(done));
   }
 
+  /** Node's stream gives the same `done` for each of its writes. */
   #orReadOn(done: Written): Written {
-    return (error) => {
+    if (done === this.#done) return this.#wrapped;
+    this.#done = done;
+    this.#wrapped = (error) => {
       const { code = "" } = (error ?? {}) as NodeJS.ErrnoException;
       // A socket that is destroyed ends all its writes.
       if (!broken.has(code) || this.readableEnded || this.destroyed) done(error);
     };
+    return this.#wrapped;
   }
 }
 

@@ -2,22 +2,13 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { request as httpRequest, type IncomingMessage } from "node:http";
-import { type AddressInfo, createServer, type Socket } from "node:net";
 import { text } from "node:stream/consumers";
 import { test } from "node:test";
 import { startDoor } from "../testing/door.ts";
-import { webService } from "../testing/facts.ts";
+import { rawGuest } from "../testing/raw-guest.ts";
 
 const host = "web.example.test";
 const answer = "HTTP/1.1 413 Too Large\r\nContent-Length: 8\r\nConnection: close\r\n\r\ntoo much";
-
-async function rawGuest(door: Awaited<ReturnType<typeof startDoor>>, take: (socket: Socket) => void) {
-  const server = createServer({ allowHalfOpen: true }, take).listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address() as AddressInfo;
-  door.put({ address: "127.0.0.1", services: [webService(port)] });
-  return server;
-}
 
 /** Sends on until it has an answer, as most clients do. */
 async function upload(port: number, headers: Record<string, string>) {

@@ -50,6 +50,7 @@ export interface ExchangeFacts {
 
 /** Above this, copying costs more than a second write. */
 const joinedBytes = 16 * 1024;
+const none: ReadonlySet<string> = new Set();
 const clientLeft = new Error("The client went away.");
 
 export class Exchange implements GuestHandler, Seeker {
@@ -57,12 +58,13 @@ export class Exchange implements GuestHandler, Seeker {
   readonly #request: ClientRequest;
   readonly #response: ClientResponse;
   readonly #facts: ExchangeFacts;
-  readonly #tried = new Set<string>();
+  /** Machines that are not to be tried again. */
+  #tried: ReadonlySet<string> = none;
+  #attempts = 0;
   #gone: AbortController | undefined;
   readonly #beganMs = performance.now();
   readonly #goOn: (() => void) | undefined;
   #body: RequestBody | undefined;
-  #refusals = 0;
   #place: LoadedPlace | undefined;
   #failed: Refused | undefined;
   #placedMs = 0;
@@ -125,7 +127,7 @@ export class Exchange implements GuestHandler, Seeker {
     this.#place = place;
     this.#placedMs = performance.now();
     this.#sent = false;
-    this.#tried.add(place.endpoint.id);
+    this.#attempts += 1;
     const { path, head } = this.#facts;
     const method = this.#request.method ?? "";
     const { limits } = this.#deps;
@@ -203,30 +205,26 @@ export class Exchange implements GuestHandler, Seeker {
     }
     const early = !this.#sent && place !== undefined;
     const reason = reasonOf(code) ?? (early ? this.#deps.balancer.refusalOf(place, error) : "guest_broke");
-    if (error instanceof NotActedOn && place !== undefined) this.#ofNoAccount(place);
+    // The guest did not act on it, as one that closes its connection does: it may well take it on the next.
+    const isOfNoAccount = error instanceof NotActedOn;
+    if (isOfNoAccount) this.#sent = false;
     if (place !== undefined && reason !== "guest_slow" && this.#mayRepeat()) {
       this.#failed = new Refused(reason, why);
       this.#place = undefined;
       this.#deps.balancer.release(place);
-      if (this.#sent || !this.#deps.balancer.isSettling(place, error)) this.#findPlace();
-      else {
-        this.#tried.delete(place.endpoint.id);
+      const isSettling = !this.#sent && this.#deps.balancer.isSettling(place, error);
+      if (!isSettling && !isOfNoAccount) this.#tried = new Set([...this.#tried, place.endpoint.id]);
+      if (isSettling) {
+        if (!isOfNoAccount) this.#attempts -= 1;
         setTimeout(() => this.#isOver || this.#findPlace(), this.#deps.limits.settleRetryMs);
-      }
+      } else this.#findPlace();
       return;
     }
     this.#refuse(reason, why);
   }
 
-  /** The guest did not act on it, as one that closes its connection does: it may well take it on the next. */
-  #ofNoAccount(place: LoadedPlace): void {
-    this.#sent = false;
-    this.#refusals += 1;
-    this.#tried.delete(place.endpoint.id);
-  }
-
   #mayRepeat(): boolean {
-    if (this.#tried.size + this.#refusals >= this.#deps.limits.attempts) return false;
+    if (this.#attempts >= this.#deps.limits.attempts) return false;
     if (this.#body?.canRepeat === false) return false;
     return !this.#sent || (isRepeatable(this.#request.method ?? "") && !this.#facts.hasBody);
   }
@@ -285,7 +283,7 @@ export class Exchange implements GuestHandler, Seeker {
       machine_id: place?.endpoint.id,
       request_id: head.requestId,
       trace_id: head.traceId,
-      attempts: this.#tried.size + this.#refusals,
+      attempts: this.#attempts,
       wait_ms: this.#placedMs === 0 ? undefined : since(this.#beganMs, this.#placedMs),
       why_waited: this.#whyWaited,
       upstream_ms: this.#answeredMs === 0 ? undefined : since(this.#placedMs, this.#answeredMs),

@@ -20,14 +20,31 @@ export function accessLines(
       atMs = now;
       time = new Date(now).toISOString();
     }
-    let line = `{"level":"info","time":"${time}",${bindings}`;
-    for (const name in event) {
-      const value = event[name as keyof AccessEvent];
-      if (value === undefined) continue;
-      line += typeof value === "number" ? `,"${name}":${value}` : `,"${name}":${quoted(value)}`;
-    }
-    lines.write(`${line},"msg":"${event.event}"}\n`);
+    lines.write(`{"level":"info","time":"${time}",${bindings},${fieldsOf(event)},"msg":"${event.event}"}\n`);
   };
+}
+
+/** Only what a client or a guest has a say in can have what JSON must write otherwise. */
+function fieldsOf(event: AccessEvent): string {
+  const { host, method, path, app, route, machine_id, request_id, attempts, wait_ms, upstream_ms } = event;
+  const { bytes_in, bytes_out, reason, why } = event;
+  let fields = `"event":"${event.event}","status":${event.status},"client":"${event.client}","protocol":"${event.protocol}"`;
+  if (host !== undefined) fields += `,"host":${quoted(host)}`;
+  if (method !== undefined) fields += `,"method":${quoted(method)}`;
+  if (path !== undefined) fields += `,"path":${quoted(path)}`;
+  if (app !== undefined) fields += `,"app":"${app}"`;
+  if (route !== undefined) fields += `,"route":"${route}"`;
+  if (machine_id !== undefined) fields += `,"machine_id":"${machine_id}"`;
+  if (request_id !== undefined) fields += `,"request_id":"${request_id}","trace_id":"${event.trace_id}"`;
+  if (attempts !== undefined) fields += `,"attempts":${attempts}`;
+  if (wait_ms !== undefined) fields += `,"wait_ms":${wait_ms}`;
+  if (event.why_waited !== undefined) fields += `,"why_waited":"${event.why_waited}"`;
+  if (upstream_ms !== undefined) fields += `,"upstream_ms":${upstream_ms}`;
+  fields += `,"duration_ms":${event.duration_ms}`;
+  if (bytes_in !== undefined) fields += `,"bytes_in":${bytes_in}`;
+  if (bytes_out !== undefined) fields += `,"bytes_out":${bytes_out}`;
+  if (reason !== undefined) fields += `,"reason":${quoted(reason)}`;
+  return why === undefined ? fields : `${fields},"why":${quoted(why)}`;
 }
 
 /** What stands for itself in JSON; nearly all is so, and to look costs less than to have it looked through. */

@@ -57,7 +57,7 @@ export class DoorMetrics {
 
   note(event: AccessEvent): void {
     const counts = this.#countsOf(event.app ?? noApp);
-    const key = `${kindOf(event)} ${routeKindOf(event.route)} ${codeClass(event.status)}`;
+    const key = keyOf(event);
     counts.requests[key] = (counts.requests[key] ?? 0) + 1;
     observe(counts.duration, event.duration_ms);
     if (event.upstream_ms !== undefined) observe(counts.upstream, event.upstream_ms);
@@ -121,6 +121,21 @@ function kindOf({ event, protocol }: AccessEvent): string {
 function routeKindOf(route: string | undefined): string {
   if (route === undefined) return "none";
   return route.includes(":") ? "app" : "machine";
+}
+
+/** Most events are of HTTP; to make their text each time would cost as much as to count them. */
+const httpKeys = new Map<string, string[]>();
+
+function keyOf(event: AccessEvent): string {
+  const route = routeKindOf(event.route);
+  if (event.event !== "request") return `${kindOf(event)} ${route} ${codeClass(event.status)}`;
+  const keys = httpKeys.get(route) ?? [];
+  if (keys.length === 0) {
+    for (let hundreds = 0; hundreds < 10; hundreds += 1)
+      keys.push(`http ${route} ${codeClass(hundreds * 100)}`);
+    httpKeys.set(route, keys);
+  }
+  return keys[Math.floor(event.status / 100)] ?? "http none none";
 }
 
 /** 0 stands for what got no answer of HTTP. */
