@@ -62,7 +62,10 @@ export async function measureDns(runs: number): Promise<Record<string, unknown>>
     const all = (of: (turn: Turn) => number) =>
       Object.fromEntries(Object.keys(servers).map((name) => [name, median(name, of)]));
     const ratio = (other: string): number =>
-      medianOf((turns.hearth ?? []).map(({ qps }, at) => qps / (turns[other]?.[at]?.qps ?? Number.NaN)));
+      medianOf(
+        (turns.hearth ?? []).map(({ qps }, at) => qps / (turns[other]?.[at]?.qps ?? Number.NaN)),
+        2,
+      );
     return {
       ratio_authoritative: ratio("knot"),
       ratio_dnsmasq: ratio("dnsmasq"),

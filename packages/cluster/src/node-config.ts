@@ -46,7 +46,11 @@ export const NodeConfig = Type.Object(
       ),
     ),
     assets: Type.Object(
-      { kernel: Type.String(), initrd: Type.String(), guard: Type.Optional(Type.String()) },
+      {
+        ...{ kernel: Type.String(), initrd: Type.String(), guard: Type.Optional(Type.String()) },
+        /** Moves the datagrams of names in batches. */
+        datagrams: Type.Optional(Type.String()),
+      },
       closed,
     ),
     /** How long the node may run machines that may run elsewhere, without word from the region. */

@@ -12,6 +12,8 @@ export interface DnsConfig {
   readonly upstreams: readonly Upstream[];
   /** Only this service writes here. */
   readonly directory: string;
+  /** Of the native part that moves datagrams in batches; absent where there is none. */
+  readonly datagramsPath: string | undefined;
   /** Where its metrics are read. */
   readonly socketPath: string;
 }
@@ -26,6 +28,7 @@ export function readDnsConfig(env: NodeJS.ProcessEnv): DnsConfig {
     port: node.dns?.port ?? 53,
     upstreams: (node.dns?.upstreams ?? []).map(readUpstream),
     directory: join(node.data_dir, "dns"),
+    datagramsPath: node.assets.datagrams,
     socketPath: join(node.run_dir, "dns.sock"),
   });
 }

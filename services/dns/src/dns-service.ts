@@ -5,6 +5,7 @@
 import type { Fact, Replica } from "@hearth/cluster";
 import { factKeys, factPrefixes, type NodeFact } from "@hearth/machine";
 import { MetricsServer } from "@hearth/telemetry";
+import type { DatagramWay } from "./datagrams/datagrams.ts";
 import { EgressGuests } from "./egress-guests.ts";
 import { Forwarder } from "./forwarder.ts";
 import { Metrics, renderMetrics } from "./metrics.ts";
@@ -29,6 +30,7 @@ export interface DnsServiceDeps {
   readonly port: number;
   readonly upstreams: readonly Upstream[];
   readonly socketPath: string;
+  readonly datagrams: Pick<DatagramWay, "way" | "open">;
   readonly guestLimits?: SourceLimits;
   /** Opens to guests what they are told of names that they are allowed. */
   readonly network: NameGateDeps["network"];
@@ -59,11 +61,13 @@ export class DnsService {
     const resolver = new Resolver({ index, forwarder: this.#forwarder, metrics, gate, place });
     const sources = new SourceTable({ ...deps, index });
     const server = { resolver, sources, metrics };
-    this.#udp = new UdpServer(server, address.includes(":") ? "udp6" : "udp4");
+    this.#udp = new UdpServer(server, deps.datagrams.open);
     this.#tcp = new TcpServer(server);
     this.#metricsServer = new MetricsServer({
       metrics: () => renderMetrics(metrics, this.#gauges()),
-      health: () => ({ ...this.#gauges(), upstreams: deps.upstreams.length }),
+      health: () => ({
+        ...{ ...this.#gauges(), upstreams: deps.upstreams.length, datagrams: deps.datagrams.way },
+      }),
     });
     // A node that has said again all that is so has said of what it left out that it is gone.
     const forget = ({ value }: { readonly value?: unknown }): void => {
@@ -98,8 +102,9 @@ export class DnsService {
   }
 
   #gauges(): Record<string, number> {
-    const { replica } = this.#deps;
+    const { replica, datagrams } = this.#deps;
     return {
+      datagrams_in_batches: datagrams.way === "batches" ? 1 : 0,
       replica_age_seconds: Number.isFinite(replica.ageMs) ? replica.ageMs / 1_000 : -1,
       replica_revision: replica.revision,
       forwards_in_flight: this.#forwarder.inFlight,

@@ -5,12 +5,14 @@ import { NetworkExecutor } from "@hearth/network";
 import { releaseStartupMemory, stopSignal, untilAborted } from "@hearth/process";
 import { createLogger } from "@hearth/telemetry";
 import { readDnsConfig } from "./config.ts";
+import { datagramWay } from "./datagrams/datagrams.ts";
 import { DnsService } from "./dns-service.ts";
 
 const stopLimitMs = 4_000;
 
 const config = readDnsConfig(process.env);
 const { node, directory } = config;
+const datagrams = datagramWay(config.datagramsPath);
 const logger = createLogger("dns", { node_id: node.node_id });
 const stopping = stopSignal();
 
@@ -19,11 +21,14 @@ const state = followState({ node, name: "dns", directory, onDisk: perMachinePref
 
 const network = new NetworkExecutor();
 const service = new DnsService({
-  ...{ ...config, network, logger },
+  ...{ ...config, datagrams, network, logger },
   ...{ replica: state.replica, nodeId: node.node_id, region: node.region, hostNumber: node.host_number },
 });
 const port = await service.start();
-logger.info({ address: config.address, port, upstreams: config.upstreams.length }, "serving");
+const { way } = datagrams;
+logger.info({ address: config.address, port, upstreams: config.upstreams.length, datagrams: way }, "serving");
+if (datagrams.reason !== undefined)
+  logger.warn({ reason: datagrams.reason }, "datagrams go one by one, which costs more for each");
 releaseStartupMemory();
 
 await untilAborted(stopping);

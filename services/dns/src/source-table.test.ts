@@ -77,3 +77,15 @@ test("a guest may ask so often, and again after a while; the host as often as it
   assert.equal(asked(10), 3);
   assert.ok(Array.from({ length: 50_000 }, () => sources.spend(host)).every((one) => one));
 });
+
+test("who has been silent is forgotten when there are too many, and who waits for an answer is not", () => {
+  const { sources } = table();
+  const silent = sources.find(address(1, 1));
+  const waiting = sources.find(address(1, 2));
+  assert.ok(silent !== undefined && waiting !== undefined);
+  waiting.inFlight = 1;
+  for (let network = 3; network < 16_400; network += 1) sources.find(address(1, network));
+  assert.deepEqual([sources.holds(silent), sources.holds(waiting)], [false, true]);
+  assert.notEqual(sources.find(address(1, 1)), silent);
+  assert.equal(sources.find(address(1, 2)), waiting);
+});

@@ -13,8 +13,8 @@ import { guestLimits, hostLimits, type SourceLimits } from "./source-limits.ts";
 interface Place {
   readonly view: NetworkView;
   readonly limits: SourceLimits;
-  /** The address says by itself whose it is. */
-  readonly isFixed: boolean;
+  /** Of a guest's own address, which says by itself whose it is; of one that it has in IPv4; or of the host. */
+  readonly kind: "guest" | "egress" | "host";
 }
 
 export interface Source extends Place {
@@ -25,6 +25,7 @@ export interface Source extends Place {
   refilledAtMs: number;
   inFlight: number;
   tcpConnections: number;
+  isForgotten: boolean;
 }
 
 export interface SourceTableOptions {
@@ -59,12 +60,25 @@ export class SourceTable {
   /** Undefined for whoever is not to be answered. @param address without a zone */
   find(address: string): Source | undefined {
     const known = this.#sources.get(address);
-    if (known?.isFixed === true) return known;
+    if (known !== undefined) {
+      if (this.holds(known)) return known;
+      this.#forget(known);
+    }
     const place = this.#placeOf(address);
-    // An address of another kind can be somebody else's by now.
-    if (known !== undefined && known.view === place?.view) return known;
-    this.#sources.delete(address);
     return place === undefined ? undefined : this.#admit(address, place);
+  }
+
+  /** Whether what `find` said is still so. An address that is no guest's own can be somebody else's by now. */
+  holds(source: Source): boolean {
+    if (source.kind === "guest") return !source.isForgotten;
+    const { address, view } = source;
+    const { index } = this.#options;
+    const network = index.networkOfEgress(address);
+    const isSame =
+      source.kind === "egress"
+        ? network !== undefined && index.view(network) === view
+        : network === undefined && this.#isHost(address);
+    return isSame && !source.isForgotten;
   }
 
   /** Whether it may ask once more now, which it then has. */
@@ -88,7 +102,8 @@ export class SourceTable {
     if (this.#sources.size >= maxSources) this.#forgetIdle();
     const source: Source = {
       ...{ ...place, address, cache: this.#cacheOf(place.view) },
-      ...{ credit: place.limits.burst, refilledAtMs: this.#now(), inFlight: 0, tcpConnections: 0 },
+      ...{ credit: place.limits.burst, refilledAtMs: this.#now(), inFlight: 0 },
+      ...{ tcpConnections: 0, isForgotten: false },
     };
     this.#sources.set(address, source);
     return source;
@@ -98,10 +113,10 @@ export class SourceTable {
     // Of a link: every guest may send from such an address, and it says nothing of whose it is.
     if (address.includes("%")) return undefined;
     const { index, guestLimits: limits = guestLimits } = this.#options;
-    const isFixed = address.includes(":");
-    const network = isFixed ? this.#guestNetwork(address) : index.networkOfEgress(address);
-    if (network !== undefined) return { view: index.view(network), limits, isFixed };
-    return this.#isHost(address) ? { view: index.host, limits: hostLimits, isFixed: false } : undefined;
+    const kind = address.includes(":") ? "guest" : "egress";
+    const network = kind === "guest" ? this.#guestNetwork(address) : index.networkOfEgress(address);
+    if (network !== undefined) return { view: index.view(network), limits, kind };
+    return this.#isHost(address) ? { view: index.host, limits: hostLimits, kind: "host" } : undefined;
   }
 
   /** Network 0 is the host's own. */
@@ -131,8 +146,13 @@ export class SourceTable {
   }
 
   #forgetIdle(): void {
-    for (const [address, { inFlight, tcpConnections }] of this.#sources)
-      if (inFlight === 0 && tcpConnections === 0) this.#sources.delete(address);
+    for (const source of this.#sources.values())
+      if (source.inFlight === 0 && source.tcpConnections === 0) this.#forget(source);
+  }
+
+  #forget(source: Source): void {
+    source.isForgotten = true;
+    this.#sources.delete(source.address);
   }
 }
 

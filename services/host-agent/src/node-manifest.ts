@@ -39,6 +39,7 @@ export function planManifest({ settings, identity, host, kvm, busServers }: Mani
       kernel: `${settings.assetsDir}/vmlinux`,
       initrd: `${settings.assetsDir}/initrd.cpio`,
       guard: `${settings.assetsDir}/vm-guard`,
+      datagrams: `${settings.assetsDir}/datagrams.node`,
     },
     accelerator: kvm.usable ? "kvm" : "tcg",
     capacity: { cpus: host.cpus, memory_mb: machineMemoryMb(host.totalMemoryMb) },

@@ -20,6 +20,8 @@ import {
   resolverAddress,
 } from "@hearth/network";
 import { freePort, until } from "@hearth/testkit";
+import type { DatagramWay } from "../datagrams/datagrams.ts";
+import { nativePath } from "./datagram-ways.ts";
 import { type MachineWish, machineFact } from "./machine-fact.ts";
 
 const limitMs = 20_000;
@@ -53,7 +55,7 @@ export interface DnsFixture extends AsyncDisposable {
 }
 
 export async function startDns(
-  options: { readonly upstreams?: readonly string[] } = {},
+  options: { readonly upstreams?: readonly string[]; readonly way?: DatagramWay["way"] } = {},
 ): Promise<DnsFixture> {
   const dir = await mkdtemp(join(tmpdir(), "hearth-dns-"));
   const prefix = newClusterPrefix(randomBytes);
@@ -71,7 +73,7 @@ export async function startDns(
     ...{ data_dir: join(dir, "data"), run_dir: join(dir, "run") },
     nats: { servers: [nats.url], ...login },
     api: { host: "127.0.0.1", port: 0 },
-    assets: { kernel: "", initrd: "" },
+    assets: { kernel: "", initrd: "", ...(options.way === "single" ? {} : { datagrams: nativePath }) },
     ...{ accelerator: "tcg", capacity: { cpus: 1, memory_mb: 1 }, nameservers: [address], warnings: [] },
     dns: { port, upstreams: [...(options.upstreams ?? [])] },
   };
