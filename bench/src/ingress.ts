@@ -12,7 +12,7 @@ import { once } from "node:events";
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { availableParallelism, tmpdir } from "node:os";
 import { join } from "node:path";
-import { argumentsOf, readSettings, serviceProgram } from "@hearth/host-agent";
+import { nodeArguments, readSettings, serviceProgram } from "@hearth/host-agent";
 import { type IngressService, LocalCa, startIngressService } from "@hearth/ingress";
 import { until } from "@hearth/testkit";
 import { type Asked, bytes, handshakes, requests, residentMb, type Turn } from "./ingress/clients.ts";
@@ -145,7 +145,7 @@ async function makeWorld(dir: string, upstream: Upstream, children: ChildProcess
 /** As the host agent starts it, with one machine: HTTP on the shared ports, and a port of its own for bytes. */
 async function startHearth(upstream: Upstream, tcp: number): Promise<IngressService> {
   const service = await startIngressService({
-    ...{ domain, processes: 1, nodeArguments: argumentsOf("ingress") },
+    ...{ domain, processes: 1, nodeArguments },
     program: serviceProgram(readSettings({}, {}), "ingress"),
   });
   const ports = [

@@ -13,6 +13,6 @@ export {
 } from "./src/commands.ts";
 export type { BusStatus } from "./src/host-bus.ts";
 export { type BundledService, type BundleInputs, serviceProgram } from "./src/service-program.ts";
-export { argumentsOf } from "./src/service-set.ts";
+export { nodeArguments } from "./src/service-set.ts";
 export { type AgentOptions, type AgentSettings, readSettings } from "./src/settings.ts";
 export type { ServiceState, ServiceStatus } from "./src/supervisor.ts";

@@ -45,15 +45,6 @@ export const nodeArguments: readonly string[] = [
 
 type Program = () => { readonly command: string; readonly args: readonly string[] };
 
-/**
- * The front door makes garbage with each request: with a small nursery a fifth of its time went to collecting it, and
- * idle it has the same with a large one.
- */
-const busyNursery: readonly string[] = ["--max-semi-space-size=16"];
-
-export const argumentsOf = (name: string): readonly string[] =>
-  name === "ingress" ? [...nodeArguments, ...busyNursery] : nodeArguments;
-
 export class ServiceSet {
   readonly #options: ServiceSetOptions;
   readonly #supervisors = new Map<string, Supervisor>();
@@ -66,7 +57,7 @@ export class ServiceSet {
       if (!options.roles.includes(roleOf[name])) continue;
       this.#add(name, () => ({
         command: process.execPath,
-        args: [...argumentsOf(name), serviceProgram(options.settings, name)],
+        args: [...nodeArguments, serviceProgram(options.settings, name)],
       }));
     }
   }
