@@ -104,9 +104,9 @@ export class Balancer {
     return this.#wait(target, { find, tried }, seeker?.signal);
   }
 
-  release({ load, endpoint, service }: LoadedPlace): void {
+  release({ load, endpoint, service }: LoadedPlace, nowMs = performance.now()): void {
     load.active -= 1;
-    load.busyMs = performance.now();
+    load.busyMs = nowMs;
     this.#deps.loadChanged?.(endpoint.id, service.internalPort, load.active);
     if (this.#waiting.size > 0) this.retry(endpoint.app);
   }

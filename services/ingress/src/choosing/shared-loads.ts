@@ -130,13 +130,18 @@ export class SharedLoads implements OtherLoads {
       shelves.delete(internalPort);
       if (shelves.size === 0) this.#machines.delete(machineId);
     } else if (knownShelf === undefined) this.#machines.set(machineId, shelves.set(internalPort, shelf));
+    if (this.#receivers.size > 0) this.#note(source, [machineId, internalPort, shelf]);
+    if (source !== ownSource) this.#deps.heard?.([machineId, internalPort, active]);
+  }
+
+  /** For all that are to be told of it. */
+  #note(source: string, [machineId, internalPort, shelf]: readonly [string, number, Shelf]): void {
     for (const told of this.#receivers.values()) {
       if (told.name === source || !told.hears(source)) continue;
       const due = told.due.get(machineId) ?? new Map<number, Shelf>();
       told.due.set(machineId, due.set(internalPort, shelf));
       told.timer ??= setTimeout(() => this.#tellDue(told), told.pauseMs).unref();
     }
-    if (source !== ownSource) this.#deps.heard?.([machineId, internalPort, active]);
   }
 
   #clear(source: string, kept: ReadonlySet<string>): void {

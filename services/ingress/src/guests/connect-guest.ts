@@ -15,7 +15,7 @@ type Written = (error?: Error | null) => void;
 
 /** One buffer for all: what was read is worked off before the next read. */
 const readBytes = 64 * 1024;
-let readBuffer: Uint8Array | undefined;
+let readBuffer: Buffer | undefined;
 
 class GuestSocket extends Socket {
   #done: Written | undefined;
@@ -59,7 +59,7 @@ export interface ConnectOptions {
    * Is given what comes, instead of the stream, in bytes that are written over when it returns. False reads no more
    * until the socket is resumed.
    */
-  readonly read?: (bytes: Uint8Array) => boolean;
+  readonly read?: (bytes: Buffer) => boolean;
 }
 
 /** @throws what connecting failed with; `ETIMEDOUT` when it took too long */
@@ -101,7 +101,7 @@ export function connectGuest(
   });
 }
 
-function readingBy(read: (bytes: Uint8Array) => boolean) {
+function readingBy(read: (bytes: Buffer) => boolean) {
   readBuffer ??= Buffer.allocUnsafeSlow(readBytes);
   const buffer = readBuffer;
   return { buffer, callback: (length: number) => read(buffer.subarray(0, length)) };

@@ -27,6 +27,8 @@ export interface GuestHandler {
   onRequestStart(control: GuestControl): void;
   onResponseStart(control: GuestControl, status: number, headers: unknown, message?: string): void;
   onResponseData(control: GuestControl, chunk: Buffer): void;
+  /** Instead of it: all there is of a short body, of one byte a character; the end is told next. */
+  onResponseText(control: GuestControl, text: string): void;
   /** All is told of what was read at once, and the answer goes on. */
   onResponseRead(control: GuestControl): void;
   onResponseEnd(control: GuestControl): void;

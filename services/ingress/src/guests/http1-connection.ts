@@ -36,6 +36,9 @@ export interface Http1Owner {
   again(task: Http1Task): void;
 }
 
+/** Of a body that is told as text. */
+const mostText = 16 * 1024;
+
 /** What an exchange holds of its request, so that one that is over cannot touch the next. */
 class Sending implements GuestControl {
   rawHeaders: readonly string[] | null = null;
@@ -77,6 +80,10 @@ export class Http1Connection implements MessageListener {
   /** Of the message that is read: its head is there. */
   #hasHead = false;
   #isInterim = false;
+  /** Of what was read together with a head, behind it. */
+  #restBytes = 0;
+  /** It is the body, and is not the parser's. */
+  #isText = false;
   #isRead = false;
   #isSent = false;
   #keepAlive = false;
@@ -204,7 +211,8 @@ export class Http1Connection implements MessageListener {
     this.#isInterim = status < 200 && status !== 101;
     if (this.#isInterim) return false;
     const isOther = isUpgrade || status === 101;
-    const problem = isOther ? "it changes the protocol, unasked" : unreadable(headers);
+    const framing = framingOf(headers);
+    const problem = isOther ? "it changes the protocol, unasked" : framing.problem;
     if (problem !== undefined) {
       this.fail(Object.assign(new Error(`The guest's answer: ${problem}.`), { code: "HPE_USER" }));
       return true;
@@ -214,7 +222,9 @@ export class Http1Connection implements MessageListener {
     this.#silent(sending.task.request.idleMs);
     sending.rawHeaders = headers;
     sending.task.handler.onResponseStart(sending, status, headers, statusText);
-    return sending.task.request.method === "HEAD";
+    if (sending.task.request.method === "HEAD") return true;
+    this.#isText = framing.bytes === this.#restBytes && framing.bytes > 0 && status !== 204 && status !== 304;
+    return this.#isText;
   }
 
   onBody(bytes: Buffer): void {
@@ -235,14 +245,32 @@ export class Http1Connection implements MessageListener {
     this.#isRead = true;
   }
 
-  #read(bytes: Uint8Array): boolean {
+  #read(bytes: Buffer): boolean {
     if (this.#isClosed) return false;
     this.#isHeard = true;
-    const problem = this.#parser.read(bytes);
-    this.#settle(problem);
+    this.#settle(this.#hasHead ? this.#parser.read(bytes) : this.#readAnswer(bytes));
     if (this.#hasHead && this.#sending !== undefined)
       this.#sending.task.handler.onResponseRead(this.#sending);
     return !this.#isPaused;
+  }
+
+  /**
+   * From its head on. A short body that lies whole behind it is taken as it is: the parser would copy it, and call for
+   * it.
+   */
+  #readAnswer(bytes: Buffer): Error | undefined {
+    const end = bytes.indexOf("\r\n\r\n") + 4;
+    const rest = bytes.length - end;
+    if (end < 4 || rest === 0 || rest > mostText) return this.#parser.read(bytes);
+    this.#restBytes = rest;
+    const problem = this.#parser.read(bytes.subarray(0, end));
+    this.#restBytes = 0;
+    if (problem !== undefined) return problem;
+    const sending = this.#sending;
+    if (!this.#isText) return this.#isClosed ? undefined : this.#parser.read(bytes.subarray(end));
+    this.#isText = false;
+    if (sending !== undefined) sending.task.handler.onResponseText(sending, bytes.toString("latin1", end));
+    return undefined;
   }
 
   #ended(): void {
@@ -343,11 +371,16 @@ function writeChunk(socket: Socket, bytes: Buffer, head: string): boolean {
   return isTaken;
 }
 
-/** A coding that is not undone here would reach the client without its name. */
-function unreadable(headers: readonly string[]): string | undefined {
+/** The parser has refused what has two framings. */
+function framingOf(headers: readonly string[]): { readonly bytes: number; readonly problem?: string } {
+  let bytes = 0;
   for (let at = 0; at < headers.length; at += 2) {
-    if (headers[at]?.length !== 17 || headers[at]?.toLowerCase() !== "transfer-encoding") continue;
-    if (headers[at + 1]?.toLowerCase() !== "chunked") return "a transfer coding that is not chunked";
+    const name = headers[at] ?? "";
+    if (name.length === 14 && name.toLowerCase() === "content-length") bytes = Number(headers[at + 1]);
+    if (name.length !== 17 || name.toLowerCase() !== "transfer-encoding") continue;
+    // One that is not undone here would reach the client without its name.
+    if (headers[at + 1]?.toLowerCase() !== "chunked")
+      return { bytes: 0, problem: "a transfer coding that is not chunked" };
   }
-  return undefined;
+  return { bytes };
 }

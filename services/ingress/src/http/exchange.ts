@@ -74,6 +74,7 @@ export class Exchange implements GuestHandler, Seeker {
   #whyWaited: WaitReason | undefined;
   #bytesOut = 0;
   #held: Buffer | undefined;
+  #text = "";
   #isOver = false;
 
   constructor(
@@ -125,7 +126,9 @@ export class Exchange implements GuestHandler, Seeker {
 
   #sendTo(place: LoadedPlace): void {
     this.#place = place;
-    this.#placedMs = performance.now();
+    // Nearly all have a place at once.
+    const isAtOnce = this.#failed === undefined && this.#whyWaited === undefined;
+    this.#placedMs = isAtOnce ? this.#beganMs : performance.now();
     this.#sent = false;
     this.#attempts += 1;
     const { path, head } = this.#facts;
@@ -177,6 +180,11 @@ export class Exchange implements GuestHandler, Seeker {
     if (!writeChunk(this.#response, chunk)) controller.pause();
   }
 
+  onResponseText(_controller: GuestControl, text: string): void {
+    this.#bytesOut = text.length;
+    this.#text = text;
+  }
+
   onResponseRead(controller: GuestControl): void {
     const held = this.#held;
     this.#held = undefined;
@@ -187,7 +195,7 @@ export class Exchange implements GuestHandler, Seeker {
     addTrailers(this.#response, trailersOnward(controller.rawTrailers ?? []));
     const held = this.#held;
     this.#held = undefined;
-    endWith(this.#response, held?.toString("latin1") ?? "", "latin1");
+    endWith(this.#response, held?.toString("latin1") ?? this.#text, "latin1");
     this.#finish({});
     lingerAfter(this.#request, this.#response, this.#deps.limits.lingerMs);
   }
@@ -266,7 +274,8 @@ export class Exchange implements GuestHandler, Seeker {
     if (this.#isOver) return;
     this.#isOver = true;
     const place = this.#place;
-    if (place !== undefined) this.#deps.balancer.release(place);
+    const nowMs = performance.now();
+    if (place !== undefined) this.#deps.balancer.release(place, nowMs);
     this.#body?.close();
     const { target, head, path, host, client } = this.#facts;
     const query = path.indexOf("?");
@@ -287,7 +296,7 @@ export class Exchange implements GuestHandler, Seeker {
       wait_ms: this.#placedMs === 0 ? undefined : since(this.#beganMs, this.#placedMs),
       why_waited: this.#whyWaited,
       upstream_ms: this.#answeredMs === 0 ? undefined : since(this.#placedMs, this.#answeredMs),
-      duration_ms: since(this.#beganMs, performance.now()),
+      duration_ms: since(this.#beganMs, nowMs),
       bytes_in: this.#body?.bytes ?? 0,
       bytes_out: this.#bytesOut,
       reason: told.reason,
