@@ -135,9 +135,10 @@ export class Exchange implements GuestHandler, Seeker {
     const method = this.#request.method ?? "";
     const { limits } = this.#deps;
     const { idleMs = limits.idleMs } = place.port?.http ?? {};
-    if (idleMs !== limits.idleMs) setIdle(this.#response, idleMs);
     try {
       const body = this.#facts.hasBody ? this.#bodyOf() : undefined;
+      if (body === undefined) this.#awaitAnswer();
+      else if (idleMs !== limits.idleMs) setIdle(this.#response, idleMs);
       this.#deps.pools.dispatch(place, { method, path, head, body, idleMs }, this);
     } catch (error) {
       this.onResponseError(undefined, error as Error);
@@ -150,8 +151,16 @@ export class Exchange implements GuestHandler, Seeker {
     const { bodyBytes: limitBytes, keptBodyBytes: keptBytes } = this.#deps.limits;
     const tooLong = (): void => this.#refuse("body_too_large");
     // What comes on the short path has none.
-    this.#body = new RequestBody(this.#request as StreamedRequest, { limitBytes, keptBytes, tooLong });
+    const request = this.#request as StreamedRequest;
+    this.#body = new RequestBody(request, { limitBytes, keptBytes, tooLong });
+    request.once("end", () => this.#awaitAnswer());
     return this.#body;
+  }
+
+  /** The client has said all, and is to be silent: how long the guest may take is another limit, for long polls. */
+  #awaitAnswer(): void {
+    if (this.#isOver || this.#response.headersSent) return;
+    setIdle(this.#response, this.#place?.port?.http.idleMs ?? this.#deps.limits.answerMs);
   }
 
   onRequestStart(controller: GuestControl): void {
@@ -164,6 +173,7 @@ export class Exchange implements GuestHandler, Seeker {
     if (status < 200) return;
     this.#answeredMs = performance.now();
     this.#body?.forget();
+    setIdle(this.#response, this.#place?.port?.http.idleMs ?? this.#deps.limits.idleMs);
     const { requestId } = this.#facts.head;
     const headers = headersToClient(controller.rawHeaders ?? [], requestId, this.#place?.port?.http);
     writeHead(this.#response, status, message, headers, controller.isWhole);

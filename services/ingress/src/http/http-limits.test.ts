@@ -35,6 +35,24 @@ test("a connection on which nothing moves is closed", async () => {
   await assert.rejects(ask(door.port));
 });
 
+test("a guest may take longer for its answer than a connection may be idle", async () => {
+  await using door = await startDoor({ limits: { idleMs: 300 } });
+  await door.guest((request, response) => {
+    request.resume().on("end", () => setTimeout(() => response.end(request.method), 1_200));
+  });
+  const asked = [ask(door.port), ask(door.port, { method: "POST" }, "body")];
+  // In two pieces it is not on the short path.
+  const piecemeal = connect({ port: door.port, host: "127.0.0.1", noDelay: true });
+  piecemeal.write("GET / HTTP/1.1\r\nConnection: close\r\n");
+  await delay(50);
+  piecemeal.write(`Host: ${host}\r\n\r\n`);
+  assert.match(await text(piecemeal), /^HTTP\/1\.1 200 OK[\s\S]*GET$/);
+  assert.deepEqual(
+    (await Promise.all(asked)).map(({ body }) => body),
+    ["GET", "POST"],
+  );
+});
+
 test("one source has only so many connections, and all together have so many", async () => {
   await using door = await startDoor({ limits: { connectionsPerSource: 2 } });
   await door.guest((_request, response) => response.end("hello"));
