@@ -7,7 +7,6 @@
  * be a good part of what a request costs.
  */
 import type { Socket } from "node:net";
-import { trailersOnward } from "../http/forward-headers.ts";
 import { type MessageHead, type MessageListener, MessageParser } from "../http/message-parser.ts";
 import type { IngressLimits } from "../limits.ts";
 import { connectGuest, type GuestAddress } from "./connect-guest.ts";
@@ -19,6 +18,7 @@ import {
   guestSilent,
   isRepeatable,
 } from "./guest-request.ts";
+import { headOf, writeBody } from "./http1-request.ts";
 
 export interface Http1Task {
   readonly request: GuestRequest;
@@ -32,7 +32,7 @@ export interface Http1Owner {
   /** It can take a request. */
   free(connection: Http1Connection): void;
   closed(connection: Http1Connection): void;
-  /** The guest closed while the request was on its way, on a connection that it had kept idle: it has not acted on it. */
+  /** The guest closed while the request was on its way, on a connection that it had kept idle; it may be repeated. */
   again(task: Http1Task): void;
 }
 
@@ -141,38 +141,18 @@ export class Http1Connection implements MessageListener {
     if (sending.isOver || this.#socket === undefined) return;
     this.#silent(this.#owner.limits.answerMs);
     const { body } = request;
-    const head = headOf(request, body?.isChunked === true, isLast);
-    if (body?.isChunked !== true) this.#socket.write(head, "latin1");
-    if (body === undefined) this.#isSent = true;
-    else this.#sendBody(sending, body, body.isChunked ? head : "");
-  }
-
-  /** @param held goes with the first bytes: where the first size of a chunk is wrong, the guest sees nothing */
-  #sendBody(sending: Sending, body: NonNullable<GuestRequest["body"]>, held: string): void {
-    const socket = this.#socket as Socket;
-    const { isChunked } = body;
-    const source = body.open();
-    const more = (): void => void source.resume();
-    const done = (): void => {
-      socket.off("drain", more);
-    };
-    socket.on("drain", more);
-    source.once("close", done);
-    let head = held;
-    source.on("data", (bytes: Buffer) => {
-      if (sending.isOver) return;
-      this.#silent(this.#owner.limits.answerMs);
-      const isTaken = isChunked ? writeChunk(socket, bytes, head) : socket.write(bytes);
-      head = "";
-      if (!isTaken) source.pause();
-    });
-    source.once("end", () => {
-      done();
-      if (sending.isOver) return;
+    const head = headOf(request, isLast);
+    if (body === undefined) {
+      this.#socket.write(head, "latin1");
       this.#isSent = true;
-      if (!isChunked) return;
-      const trailers = trailersOnward(body.rawTrailers).map(([name, value]) => `${name}: ${value}\r\n`);
-      socket.write(`${head}0\r\n${trailers.join("")}\r\n`, "latin1");
+      return;
+    }
+    writeBody(this.#socket, body, head, {
+      isOver: () => sending.isOver,
+      moved: () => this.#silent(this.#owner.limits.answerMs),
+      sent: () => {
+        this.#isSent = true;
+      },
     });
   }
 
@@ -354,21 +334,6 @@ export class Http1Connection implements MessageListener {
     this.#hasMoved = true;
     this.#silentMs = limitMs;
   }
-}
-
-function headOf({ method, path, head }: GuestRequest, isChunked: boolean, isLast: boolean): string {
-  const coding = isChunked ? "transfer-encoding: chunked\r\n" : "";
-  const ending = isLast ? "connection: close\r\n\r\n" : "connection: keep-alive\r\n\r\n";
-  return `${method} ${path} HTTP/1.1\r\n${head.lines}${coding}${ending}`;
-}
-
-function writeChunk(socket: Socket, bytes: Buffer, head: string): boolean {
-  socket.cork();
-  socket.write(`${head}${bytes.length.toString(16)}\r\n`, "latin1");
-  socket.write(bytes);
-  const isTaken = socket.write("\r\n", "latin1");
-  socket.uncork();
-  return isTaken;
 }
 
 /** The parser has refused what has two framings. */

@@ -11,9 +11,9 @@ import type { Socket } from "node:net";
 import type { IngressLimits } from "../limits.ts";
 import { clientAddress } from "../tcp/client-address.ts";
 import type { HttpProxy, Listener } from "./http-proxy.ts";
-import { type MessageHead, MessageParser } from "./message-parser.ts";
 import { refuseSocket } from "./refusal.ts";
 import { type ShortConnection, ShortResponse } from "./short-response.ts";
+import { type WholeRequest, WholeRequests } from "./whole-requests.ts";
 
 /** A request that has no body and is all here. */
 export interface ShortRequest {
@@ -59,7 +59,7 @@ export class ShortPath {
     return this.#isLeaving;
   }
 
-  read(bytes: Buffer): MessageHead | undefined {
+  read(bytes: Buffer): WholeRequest | undefined {
     return this.#reader.read(bytes);
   }
 
@@ -123,16 +123,15 @@ class Connection implements ShortConnection {
       this.socket.pause();
       return;
     }
-    const head = this.#path.read(bytes);
-    const method = head && methodOf(head);
-    if (head === undefined || method === undefined) {
+    const read = this.#path.read(bytes);
+    if (read === undefined) {
       this.#handOver(bytes);
       return;
     }
+    const { method, url, headers: rawHeaders } = read;
     this.#isNew = false;
     const response = new ShortResponse(this, method === "HEAD");
     this.#response = response;
-    const { url = "", headers: rawHeaders } = head;
     const { socket } = this;
     this.#client ??= clientAddress(socket);
     const request: ShortRequest = {
@@ -220,79 +219,5 @@ class Connection implements ShortConnection {
     this.#path.gone(this);
     if (this.#isNew) refuseSocket(this.socket, "headers_slow", limits.lingerMs);
     else this.socket.destroy();
-  }
-}
-
-/** Reads what came at once, for all connections: nothing of one is left in it for the next. */
-class WholeRequests {
-  readonly #parser: MessageParser;
-  readonly #maxHeaders: number;
-  #head: MessageHead | undefined;
-  #heads = 0;
-  #ends = 0;
-  #hasBody = false;
-
-  constructor(limits: IngressLimits) {
-    this.#maxHeaders = limits.headers;
-    this.#parser = new MessageParser("request", limits.headerBytes, {
-      onHead: (head) => {
-        this.#head = head;
-        this.#heads += 1;
-        return false;
-      },
-      onBody: () => {
-        this.#hasBody = true;
-      },
-      onEnd: () => {
-        this.#ends += 1;
-      },
-    });
-  }
-
-  /** One request without a body, on a connection that stays; undefined when it is anything else. */
-  read(bytes: Buffer): MessageHead | undefined {
-    this.#heads = 0;
-    this.#ends = 0;
-    this.#hasBody = false;
-    const problem = this.#parser.read(bytes);
-    const head = this.#head;
-    this.#head = undefined;
-    const isOne = problem === undefined && this.#heads === 1 && this.#ends === 1 && !this.#hasBody;
-    if (isOne && head !== undefined && this.#isShort(head)) return head;
-    this.#parser.reset();
-    return undefined;
-  }
-
-  #isShort({ headers, minorVersion, isUpgrade, keepAlive }: MessageHead): boolean {
-    if (minorVersion !== 1 || isUpgrade || !keepAlive) return false;
-    if (headers.length > 2 * this.#maxHeaders) return false;
-    for (let at = 0; at < headers.length; at += 2) {
-      const { length } = headers[at] ?? "";
-      if (length !== 6 && length !== 17) continue;
-      const name = headers[at]?.toLowerCase();
-      if (name === "expect" || name === "transfer-encoding") return false;
-    }
-    return true;
-  }
-}
-
-/** Node's parser tells a method by a number, which it alone knows. */
-const methods = new Map<number, string>();
-
-function methodOf({ method = -1 }: MessageHead): string | undefined {
-  if (methods.size === 0) learnMethods();
-  return methods.get(method);
-}
-
-function learnMethods(): void {
-  for (const name of ["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"]) {
-    const onHead = ({ method }: MessageHead): boolean => {
-      if (method !== undefined) methods.set(method, name);
-      return true;
-    };
-    const nothing = (): void => undefined;
-    const parser = new MessageParser("request", 1_024, { onHead, onBody: nothing, onEnd: nothing });
-    parser.read(Buffer.from(`${name} / HTTP/1.1\r\nhost: x\r\n\r\n`, "latin1"));
-    parser.close();
   }
 }
