@@ -182,12 +182,14 @@ export class Http1Connection implements MessageListener {
     this.fail(guestSilent(this.#hasHead));
   }
 
+  /** What nobody has asked for is not waited for: the next request would get it. */
+  onBegin(): void {
+    if (this.#sending === undefined || this.#isRead) this.destroy();
+  }
+
   onHead({ status = 0, statusText = "", headers, isUpgrade, keepAlive }: MessageHead): boolean {
     const sending = this.#sending;
-    if (sending === undefined || this.#isRead) {
-      this.destroy();
-      return true;
-    }
+    if (sending === undefined || this.#isRead) return true;
     this.#isInterim = status < 200 && status !== 101;
     if (this.#isInterim) return false;
     const isOther = isUpgrade || status === 101;

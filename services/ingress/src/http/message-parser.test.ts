@@ -8,6 +8,7 @@ function reader(kind: "request" | "response", isBodiless = false) {
   const bodies: Buffer[] = [];
   const ends: string[][] = [];
   const parser: MessageParser = new MessageParser(kind, 1_024, {
+    onBegin: () => undefined,
     onHead: (head) => {
       heads.push(head);
       return isBodiless;
@@ -71,6 +72,7 @@ test("the answer to HEAD has no body, and one to a request of another protocol i
 
 test("it may be closed while it reads", async () => {
   const parser: MessageParser = new MessageParser("response", 1_024, {
+    onBegin: () => undefined,
     onHead: () => false,
     onBody: () => undefined,
     onEnd: () => {
@@ -80,4 +82,22 @@ test("it may be closed while it reads", async () => {
   });
   parser.read(Buffer.from("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "latin1"));
   await new Promise((resolve) => setImmediate(resolve));
+});
+
+test("a message is told at its first byte, and blank lines before it are none", () => {
+  let begins = 0;
+  const nothing = (): void => undefined;
+  const parser = new MessageParser("request", 1_024, {
+    onBegin: () => {
+      begins += 1;
+    },
+    ...{ onHead: () => false, onBody: nothing, onEnd: nothing },
+  });
+  const read = (text: string): number => {
+    assert.equal(parser.read(Buffer.from(text, "latin1")), undefined);
+    return begins;
+  };
+  assert.equal(read("\r\n"), 0);
+  assert.equal(read("GET / HTTP/1.1\r\nHost: x\r\n\r\n"), 1);
+  assert.equal(read("G"), 2);
 });

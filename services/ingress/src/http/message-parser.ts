@@ -22,6 +22,8 @@ export interface MessageHead {
 }
 
 export interface MessageListener {
+  /** At its first byte. */
+  onBegin(): void;
   /** True where no body follows, whatever the head says, as in the answer to HEAD. */
   onHead(head: MessageHead): boolean;
   onBody(bytes: Buffer): void;
@@ -44,6 +46,7 @@ export class MessageParser {
     this.#kind = kind;
     this.#maxHeaderBytes = maxHeaderBytes;
     const parser = this.#parser;
+    parser[HTTPParser.kOnMessageBegin] = (): void => listener.onBegin();
     parser[HTTPParser.kOnHeaders] = (headers: string[], url: string): void => {
       this.#headers.push(...headers);
       this.#url += url;

@@ -17,6 +17,7 @@ export class WholeRequests {
   readonly #maxHeaders: number;
   readonly #methods = numbersOfMethods();
   #head: MessageHead | undefined;
+  #begins = 0;
   #heads = 0;
   #ends = 0;
   #hasBody = false;
@@ -24,6 +25,9 @@ export class WholeRequests {
   constructor(limits: IngressLimits) {
     this.#maxHeaders = limits.headers;
     this.#parser = new MessageParser("request", limits.headerBytes, {
+      onBegin: () => {
+        this.#begins += 1;
+      },
       onHead: (head) => {
         this.#head = head;
         this.#heads += 1;
@@ -40,13 +44,15 @@ export class WholeRequests {
 
   /** One request without a body, on a connection that stays; undefined when it is anything else. */
   read(bytes: Uint8Array): WholeRequest | undefined {
+    this.#begins = 0;
     this.#heads = 0;
     this.#ends = 0;
     this.#hasBody = false;
     const problem = this.#parser.read(bytes);
     const head = this.#head;
     this.#head = undefined;
-    const isOne = problem === undefined && this.#heads === 1 && this.#ends === 1 && !this.#hasBody;
+    const isOne =
+      problem === undefined && this.#begins === 1 && this.#heads === 1 && this.#ends === 1 && !this.#hasBody;
     const method = this.#methods.get(head?.method ?? -1);
     if (isOne && method !== undefined && head !== undefined && this.#isShort(head))
       return { method, url: head.url ?? "", headers: head.headers };
@@ -76,7 +82,12 @@ function numbersOfMethods(): ReadonlyMap<number, string> {
       if (method !== undefined) found.set(method, name);
       return true;
     };
-    const parser = new MessageParser("request", 1_024, { onHead, onBody: nothing, onEnd: nothing });
+    const parser = new MessageParser("request", 1_024, {
+      onBegin: nothing,
+      onHead,
+      onBody: nothing,
+      onEnd: nothing,
+    });
     parser.read(Buffer.from(`${name} / HTTP/1.1\r\nhost: x\r\n\r\n`, "latin1"));
     parser.close();
   }

@@ -61,6 +61,10 @@ export async function scriptedGuest(
     get open() {
       return sockets.size;
     },
+    /** Ends all connections, and takes new ones. */
+    cut(): void {
+      for (const socket of sockets) socket.destroy();
+    },
     [Symbol.dispose](): void {
       server.close();
       for (const socket of sockets) socket.destroy();
