@@ -61,9 +61,9 @@ export async function scriptedGuest(
     get open() {
       return sockets.size;
     },
-    /** Ends all connections, and takes new ones. */
+    /** Resets all connections, and takes new ones. */
     cut(): void {
-      for (const socket of sockets) socket.destroy();
+      for (const socket of sockets) socket.resetAndDestroy();
     },
     [Symbol.dispose](): void {
       server.close();
