@@ -66,7 +66,8 @@ export class DnsService {
     this.#metricsServer = new MetricsServer({
       metrics: () => renderMetrics(metrics, this.#gauges()),
       health: () => ({
-        ...{ ...this.#gauges(), upstreams: deps.upstreams.length, datagrams: deps.datagrams.way },
+        ...this.#gauges(),
+        ...{ upstreams: deps.upstreams.length, datagrams: deps.datagrams.way },
       }),
     });
     // A node that has said again all that is so has said of what it left out that it is gone.

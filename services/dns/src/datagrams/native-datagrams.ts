@@ -36,7 +36,10 @@ export function openNative(native: NativeDatagrams, options: DatagramOptions): D
   };
   const opened = native.open(address, port, receiveBufferBytes, slots, slotBytes, onBatch);
   const { id, memory } = opened;
-  if (memory.byteLength !== memoryBytes) throw new Error("the native part has another layout of its memory");
+  if (memory.byteLength !== memoryBytes) {
+    native.close(id);
+    throw new Error("the native part has another layout of its memory");
+  }
   let isOpen = true;
   return {
     ...lanesOf(memory),

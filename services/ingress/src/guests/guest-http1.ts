@@ -59,7 +59,7 @@ export class Http1Guest implements Http1Owner {
       if (!connection.isClosed) this.free(connection);
     } catch (error) {
       this.#opening -= 1;
-      this.#next()?.handler.onResponseError(undefined, error as Error);
+      this.#next()?.handler.onResponseError(error as Error);
       this.#openMore();
     }
   }
@@ -72,7 +72,7 @@ export class Http1Guest implements Http1Owner {
       await connection.connect(this.#guest);
       if (connection.isClosed) throw new Error("The connection was given up.");
     } catch (error) {
-      task.handler.onResponseError(undefined, error as Error);
+      task.handler.onResponseError(error as Error);
       return;
     }
     connection.send(task, isLast);
@@ -120,7 +120,7 @@ export class Http1Guest implements Http1Owner {
     this.#isClosed = true;
     const error = new Error("The connection was given up.");
     for (let task = this.#next(); task !== undefined; task = this.#next())
-      task.handler.onResponseError(undefined, error);
+      task.handler.onResponseError(error);
     for (const connection of [...this.#all]) connection.fail(error);
   }
 }

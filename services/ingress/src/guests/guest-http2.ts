@@ -50,7 +50,7 @@ export class Http2Guest {
     const late = (): void => {
       this.#waiting.delete(waiting);
       const error = new Error("Every stream that the guest allows is in use.");
-      handler.onResponseError(undefined, Object.assign(error, { code: "STREAMS_IN_USE" }));
+      handler.onResponseError(Object.assign(error, { code: "STREAMS_IN_USE" }));
     };
     const waiting: Waiting = { request, handler, timer: setTimeout(late, this.#limits.waitMs) };
     this.#waiting.add(waiting);
@@ -197,7 +197,7 @@ export class Http2Guest {
   #failWaiting(error: Error): void {
     for (const { handler, timer } of this.#waiting) {
       clearTimeout(timer);
-      handler.onResponseError(undefined, error);
+      handler.onResponseError(error);
     }
     this.#waiting.clear();
   }

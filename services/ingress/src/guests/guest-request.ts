@@ -25,14 +25,14 @@ export interface GuestControl {
 export interface GuestHandler {
   /** There is a connection, and the request is sent now. What fails before was not seen by the guest. */
   onRequestStart(control: GuestControl): void;
-  onResponseStart(control: GuestControl, status: number, headers: unknown, message?: string): void;
+  onResponseStart(control: GuestControl, status: number, statusText: string): void;
   onResponseData(control: GuestControl, chunk: Buffer): void;
   /** Instead of it: all there is of a short body, of one byte a character; the end is told next. */
   onResponseText(control: GuestControl, text: string): void;
   /** All is told of what was read at once, and the answer goes on. */
   onResponseRead(control: GuestControl): void;
   onResponseEnd(control: GuestControl): void;
-  onResponseError(control: unknown, error: Error): void;
+  onResponseError(error: Error): void;
 }
 
 /** Methods that may be sent again when it is not known whether the guest has acted on them. */

@@ -125,7 +125,7 @@ class GuestStream implements GuestControl {
     this.rawHeaders = withoutPseudo(raw);
     this.#stream?.setTimeout(request.idleMs);
     this.isWhole = (flags & NGHTTP2_FLAG_END_STREAM) !== 0;
-    handler.onResponseStart(this, status, headers);
+    handler.onResponseStart(this, status, "");
     if (this.isWhole) this.#end();
   }
 
@@ -141,7 +141,7 @@ class GuestStream implements GuestControl {
     if (this.#isOver) return;
     this.#isOver = true;
     if (this.#stream?.closed === false) this.#stream.close(NGHTTP2_CANCEL);
-    this.#parts.handler.onResponseError(this, error);
+    this.#parts.handler.onResponseError(error);
   }
 }
 

@@ -203,7 +203,7 @@ export class Http1Connection implements MessageListener {
     this.#keepAlive = keepAlive;
     this.#silent(sending.task.request.idleMs);
     sending.rawHeaders = headers;
-    sending.task.handler.onResponseStart(sending, status, headers, statusText);
+    sending.task.handler.onResponseStart(sending, status, statusText);
     if (sending.task.request.method === "HEAD") return true;
     this.#isText = framing.bytes === this.#restBytes && framing.bytes > 0 && status !== 204 && status !== 304;
     return this.#isText;
@@ -317,7 +317,7 @@ export class Http1Connection implements MessageListener {
     this.destroy();
     if (sending === undefined) return;
     sending.over();
-    sending.task.handler.onResponseError(sending, error);
+    sending.task.handler.onResponseError(error);
   }
 
   destroy(): void {

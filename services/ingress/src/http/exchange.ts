@@ -141,7 +141,7 @@ export class Exchange implements GuestHandler, Seeker {
       else if (idleMs !== limits.idleMs) setIdle(this.#response, idleMs);
       this.#deps.pools.dispatch(place, { method, path, head, body, idleMs }, this);
     } catch (error) {
-      this.onResponseError(undefined, error as Error);
+      this.onResponseError(error as Error);
     }
   }
 
@@ -169,14 +169,14 @@ export class Exchange implements GuestHandler, Seeker {
     if (this.#isOver) controller.abort(clientLeft);
   }
 
-  onResponseStart(controller: GuestControl, status: number, _headers: unknown, message = ""): void {
+  onResponseStart(controller: GuestControl, status: number, statusText: string): void {
     if (status < 200) return;
     this.#answeredMs = performance.now();
     this.#body?.forget();
     setIdle(this.#response, this.#place?.port?.http.idleMs ?? this.#deps.limits.idleMs);
     const { requestId } = this.#facts.head;
     const headers = headersToClient(controller.rawHeaders ?? [], requestId, this.#place?.port?.http);
-    writeHead(this.#response, status, message, headers, controller.isWhole);
+    writeHead(this.#response, status, statusText, headers, controller.isWhole);
   }
 
   onResponseData(controller: GuestControl, chunk: Buffer): void {
@@ -210,7 +210,7 @@ export class Exchange implements GuestHandler, Seeker {
     lingerAfter(this.#request, this.#response, this.#deps.limits.lingerMs);
   }
 
-  onResponseError(_controller: unknown, error: Error): void {
+  onResponseError(error: Error): void {
     if (this.#isOver) return;
     const place = this.#place;
     if (place !== undefined && !this.#sent) this.#deps.balancer.avoid(place, error);

@@ -78,7 +78,8 @@ class TargetPart {
 function ownPart(event: AccessEvent): string {
   const { request_id, attempts, wait_ms, upstream_ms, bytes_in, bytes_out, reason, why } = event;
   let text = "";
-  if (request_id !== undefined) text += `,"request_id":"${request_id}","trace_id":"${event.trace_id}"`;
+  if (request_id !== undefined) text += `,"request_id":"${request_id}"`;
+  if (event.trace_id !== undefined) text += `,"trace_id":"${event.trace_id}"`;
   if (attempts !== undefined) text += `,"attempts":${attempts}`;
   if (wait_ms !== undefined) text += `,"wait_ms":${decimal(wait_ms)}`;
   if (event.why_waited !== undefined) text += `,"why_waited":"${event.why_waited}"`;

@@ -123,19 +123,21 @@ function routeKindOf(route: string | undefined): string {
   return route.includes(":") ? "app" : "machine";
 }
 
-/** Most events are of HTTP; to make their text each time would cost as much as to count them. */
+/** Most events are of a few kinds; to make their text each time would cost as much as to count them. */
 const httpKeys = new Map<string, string[]>();
 
 function keyOf(event: AccessEvent): string {
   const route = routeKindOf(event.route);
-  if (event.event !== "request") return `${kindOf(event)} ${route} ${codeClass(event.status)}`;
   const keys = httpKeys.get(route) ?? [];
-  if (keys.length === 0) {
-    for (let hundreds = 0; hundreds < 10; hundreds += 1)
-      keys.push(`http ${route} ${codeClass(hundreds * 100)}`);
+  const hundreds = Math.floor(event.status / 100);
+  const known = event.event === "request" ? keys[hundreds] : undefined;
+  if (known !== undefined) return known;
+  const key = `${kindOf(event)} ${route} ${codeClass(event.status)}`;
+  if (event.event === "request") {
+    keys[hundreds] = key;
     httpKeys.set(route, keys);
   }
-  return keys[Math.floor(event.status / 100)] ?? "http none none";
+  return key;
 }
 
 /** 0 stands for what got no answer of HTTP. */

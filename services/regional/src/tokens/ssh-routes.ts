@@ -7,30 +7,22 @@ import { parsePublicKeyLine, publicKeyLine, sealToken, signCertificate } from "@
 import Type from "typebox";
 import type { ApiContext } from "../api-context.ts";
 import type { App } from "../http/http-server.ts";
-import { AppName, answers, closed, OrgSlug, opt } from "../http/schemas.ts";
+import { answers, closed } from "../http/schemas.ts";
+import { expiresIn, scopeFields } from "./scope-fields.ts";
 import { orgOf, shortId } from "./token-issue.ts";
 import { clockToleranceMs } from "./token-verify.ts";
 
 export const defaultCertificateSeconds = 8 * 3600;
 export const longestCertificateSeconds = 7 * 86_400;
 
-const limited = <T extends Type.TSchema>(items: T) => opt(Type.Array(items, { minItems: 1, maxItems: 50 }));
 const Wish = Type.Object(
   {
     public_key: Type.String({
       maxLength: 1024,
       description: "An Ed25519 key, as in a .pub file of OpenSSH.",
     }),
-    org: opt(OrgSlug),
-    apps: limited(AppName),
-    machines: limited(Type.String({ pattern: "^[0-9a-f]{14}$" })),
-    expires_in: opt(
-      Type.Integer({
-        minimum: 1,
-        maximum: longestCertificateSeconds,
-        description: `Seconds; ${defaultCertificateSeconds} when absent, or less where the token in use ends before.`,
-      }),
-    ),
+    ...scopeFields,
+    expires_in: expiresIn(longestCertificateSeconds, defaultCertificateSeconds),
   },
   closed,
 );

@@ -5,10 +5,11 @@ import type { FastifyRequest } from "fastify";
 import Type from "typebox";
 import type { ApiContext } from "../api-context.ts";
 import type { App } from "../http/http-server.ts";
-import { AppName, AppParams, answers, closed, OrgSlug, opt } from "../http/schemas.ts";
+import { AppParams, answers, closed, opt } from "../http/schemas.ts";
 import { invalid } from "../http/validation.ts";
 import { writeFact } from "../state/write-fact.ts";
 import type { Caller, Credential } from "./caller.ts";
+import { expiresIn, scopeFields } from "./scope-fields.ts";
 import type { KnownToken } from "./token-index.ts";
 import {
   defaultLifeSeconds,
@@ -24,23 +25,14 @@ const tags = ["tokens"];
 const longestPage = 500;
 const defaultPage = 100;
 
-const limited = <T extends Type.TSchema>(items: T) => opt(Type.Array(items, { minItems: 1, maxItems: 50 }));
 const Verbs = Type.Array(Type.Enum([...tokenVerbs]), { minItems: 1, uniqueItems: true });
 const CreateToken = Type.Object(
   {
     label: opt(Type.String({ maxLength: 255 })),
     level: opt(Type.Enum([...tokenLevelNames], { description: "A set of verbs; `read-only` when absent." })),
     verbs: opt(Verbs),
-    org: opt(OrgSlug),
-    apps: limited(AppName),
-    machines: limited(Type.String({ pattern: "^[0-9a-f]{14}$" })),
-    expires_in: opt(
-      Type.Integer({
-        minimum: 1,
-        maximum: longestLifeSeconds,
-        description: `Seconds; ${defaultLifeSeconds} when absent, or less where the token in use ends before.`,
-      }),
-    ),
+    ...scopeFields,
+    expires_in: expiresIn(longestLifeSeconds, defaultLifeSeconds),
   },
   closed,
 );
