@@ -45,6 +45,8 @@ export interface BusOptions {
   readonly name?: string;
   readonly connectTimeoutMs?: number;
   readonly reconnectWaitMs?: number;
+  /** Never goes to another server that the cluster has. */
+  readonly staysWithServers?: boolean;
   /**
    * Keep trying the first connection until this is aborted, instead of failing at once. A service that
    * must start while the bus is down passes the promise on and goes ahead.
@@ -86,6 +88,7 @@ export class Bus {
   readonly #deadlines = new DeadlineKeeper();
   #isConnected = true;
   #connections = 1;
+  #serverChanges = 0;
 
   constructor(connection: NatsConnection, options: Pick<BusOptions, "identity" | "onRefused"> = {}) {
     this.connection = connection;
@@ -104,9 +107,17 @@ export class Bus {
     return this.#connections;
   }
 
+  /** Grows when the server that this client is with tells that another one has come or gone. */
+  get serverChanges(): number {
+    return this.#serverChanges;
+  }
+
   async #follow(): Promise<void> {
     for await (const status of this.connection.status()) {
-      if (status.type === "update") this.#keepServers(status.deleted ?? []);
+      if (status.type === "update") {
+        this.#serverChanges += 1;
+        this.#keepServers(status.deleted ?? []);
+      }
       if (status.type === "disconnect") this.#isConnected = false;
       if (status.type === "reconnect") {
         this.#isConnected = true;
@@ -267,6 +278,7 @@ export async function connectBus(options: BusOptions): Promise<Bus> {
     maxPingOut: 2,
     ignoreAuthErrorAbort: true,
     ...(options.name === undefined ? {} : { name: options.name }),
+    ...(options.staysWithServers === true ? { ignoreClusterUpdates: true } : {}),
   };
   let told = false;
   for (;;) {

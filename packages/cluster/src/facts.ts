@@ -3,11 +3,19 @@
  *
  * The stream keeps one message a subject, so its sequence is the revision of the key, and one consumer of
  * the stream is a feed of the whole state. Compare-and-set is the server's own check of the last sequence
- * of the subject. A deletion is a message too (a tombstone): a replica that was away must learn of it.
+ * of the subject, and of a message id where that is not enough (conditional-write.ts). A deletion is a message too (a
+ * tombstone): a replica that was away must learn of it.
  */
 import { HearthError } from "@hearth/errors";
-import { JetStreamApiError, type JetStreamClient, jetstream, jetstreamManager } from "@nats-io/jetstream";
+import {
+  JetStreamApiError,
+  type JetStreamClient,
+  type JetStreamManager,
+  jetstream,
+  jetstreamManager,
+} from "@nats-io/jetstream";
 import type { Bus } from "./bus.ts";
+import { writeIf } from "./conditional-write.ts";
 import { type StoredVersion, tombstoneHeader, versionOf, writeHeaders } from "./fact-version.ts";
 import {
   ensureStateStream,
@@ -42,11 +50,14 @@ export interface Written {
   readonly clock: number;
 }
 
+/** So often another writer may be first, before a write without a condition gives up. */
+const mostOvertaken = 5;
+
 /** Writes facts. `start` makes the stream when there is none. Errors: `unavailable`, `deadline_exceeded`. */
 export class FactStore {
   readonly #options: FactStoreOptions;
   readonly #timeoutMs: number;
-  #client: JetStreamClient | undefined;
+  #client: { readonly client: JetStreamClient; readonly manager: JetStreamManager } | undefined;
   #lastPublished: Written | undefined;
   /** The bus's connection on which that was known to be in the stream. */
   #seenOn = 0;
@@ -155,20 +166,45 @@ export class FactStore {
 
   /** The same, and answers by what a replica can wait for; see `Replica.waitForWrite`. */
   async compareAndWrite(key: string, value: unknown, expectedRevision: number): Promise<Written> {
-    const text = value === undefined ? undefined : JSON.stringify(value);
     try {
-      return await this.#write(key, text, { expectedRevision });
+      return await this.#writeIf(key, value, expectedRevision);
     } catch (error) {
-      if (expectedRevision !== 0 || !(error instanceof HearthError) || error.code !== "conflict") throw error;
+      if (expectedRevision !== 0 || !isConflict(error)) throw error;
       const tombstone = await this.#tombstoneOf(key);
       if (tombstone === undefined) throw error;
-      return this.#write(key, text, { expectedRevision: tombstone });
+      return await this.#writeIf(key, value, tombstone);
     }
   }
 
-  /** Sets the key, or deletes it with `undefined`, whatever it is now. */
+  /**
+   * Sets the key, or deletes it with `undefined`, whatever it is now. It is a compare-and-set too: next to one of another
+   * writer that is under way, one without a condition would be lost with an acknowledgement.
+   * @throws HearthError `conflict` when the key never stands still
+   */
   async write(key: string, value: unknown): Promise<Written> {
-    return this.#write(key, value === undefined ? undefined : JSON.stringify(value), {});
+    for (let attempt = 1; ; attempt += 1) {
+      const there = await this.#newest(assertKey(key));
+      if (there !== undefined) this.#options.bus.clock.see(there.clock);
+      try {
+        return await this.#writeIf(key, value, there?.sequence ?? 0);
+      } catch (error) {
+        if (attempt === mostOvertaken || !isConflict(error)) throw error;
+      }
+    }
+  }
+
+  async #writeIf(key: string, value: unknown, expectedRevision: number): Promise<Written> {
+    assertKey(key);
+    const deps = await this.#ready();
+    const clock = this.#options.bus.clock.next();
+    const revision = await writeIf(deps, {
+      key,
+      text: value === undefined ? "" : JSON.stringify(value),
+      headers: writeHeaders(value === undefined, clock),
+      expectedRevision,
+      timeoutMs: this.#timeoutMs,
+    });
+    return { key, revision, clock };
   }
 
   async #publish(key: string, text: string | undefined, options: PublishOptions): Promise<number> {
@@ -204,19 +240,16 @@ export class FactStore {
   async #write(
     key: string,
     text: string | undefined,
-    options: PublishOptions & { readonly expectedRevision?: number },
+    options: PublishOptions,
   ): Promise<Written & { readonly isDuplicate: boolean }> {
     const subject = statePrefix + assertKey(key);
     try {
-      const client = await this.#ready();
+      const { client } = await this.#ready();
       const clock = this.#options.bus.clock.next();
       const ack = await client.publish(subject, text ?? "", {
         timeout: this.#timeoutMs,
         headers: writeHeaders(text === undefined, clock),
         ...(options.messageId === undefined ? {} : { msgID: options.messageId }),
-        ...(options.expectedRevision === undefined
-          ? {}
-          : { expect: { lastSubjectSequence: options.expectedRevision } }),
       });
       return { key, revision: ack.seq, clock, isDuplicate: ack.duplicate };
     } catch (error) {
@@ -236,16 +269,18 @@ export class FactStore {
     }
   }
 
-  async #ready(): Promise<JetStreamClient> {
+  async #ready(): Promise<{ readonly client: JetStreamClient; readonly manager: JetStreamManager }> {
     if (this.#client !== undefined) return this.#client;
     const { connection } = this.#options.bus;
     try {
       const manager = await jetstreamManager(connection, { timeout: this.#timeoutMs });
       await ensureStateStream(manager, this.#options.replicas ?? 1);
-      this.#client = jetstream(connection, { timeout: this.#timeoutMs });
+      this.#client = { client: jetstream(connection, { timeout: this.#timeoutMs }), manager };
       return this.#client;
     } catch (error) {
       throw factError(error);
     }
   }
 }
+
+const isConflict = (error: unknown): boolean => error instanceof HearthError && error.code === "conflict";

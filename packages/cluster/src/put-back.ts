@@ -1,12 +1,14 @@
 /** Puts back into the stream what only a replica still has, by the rules of fact-version.ts. */
 import { HearthError } from "@hearth/errors";
-import { JetStreamApiError, type JetStreamClient, type JetStreamManager } from "@nats-io/jetstream";
+import type { JetStreamClient, JetStreamManager } from "@nats-io/jetstream";
+import { writeIf } from "./conditional-write.ts";
 import { isPutBackOver, putBackHeaders, type StoredVersion, versionOf } from "./fact-version.ts";
 import type { ReplicaFact } from "./replica-store.ts";
-import { messageOf, statePrefix, storedMessage, wrongLastSequence } from "./state-stream.ts";
+import { messageOf, storedMessage } from "./state-stream.ts";
 
 const together = 32;
 const attempts = 20;
+const writeLimitMs = 5_000;
 
 export interface PutBackDeps {
   readonly client: JetStreamClient;
@@ -36,13 +38,16 @@ async function putBackFact(deps: PutBackDeps, fact: ReplicaFact): Promise<boolea
   let there: StoredVersion | undefined;
   for (let attempt = 0; attempt < attempts; attempt += 1) {
     try {
-      await deps.client.publish(statePrefix + fact.key, isDeleted ? "" : JSON.stringify(fact.value), {
+      await writeIf(deps, {
+        key: fact.key,
+        text: isDeleted ? "" : JSON.stringify(fact.value),
         headers: putBackHeaders(isDeleted, fact.origin),
-        expect: { lastSubjectSequence: there?.sequence ?? 0 },
+        expectedRevision: there?.sequence ?? 0,
+        timeoutMs: writeLimitMs,
       });
       return true;
     } catch (error) {
-      if (!(error instanceof JetStreamApiError) || error.code !== wrongLastSequence) throw error;
+      if (HearthError.from(error).code !== "conflict") throw error;
     }
     const message = await messageOf(deps.manager, fact.key);
     there = message === undefined ? undefined : versionOf(storedMessage(message), deps.stream);

@@ -2,12 +2,16 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { StateHealth } from "@hearth/cluster";
 import { createLogger } from "@hearth/telemetry";
-import { BusWrites } from "./bus-writes.ts";
+import { type BusRemedy, BusWrites } from "./bus-writes.ts";
 
 const led: StateHealth = { copies: 3, current: 3, leader: "n2" };
+const lookEveryMs = 2_000;
 
-function setUp() {
-  const host = { nowMs: 0, isAnswered: true, tries: 0 };
+function setUp(version: string | undefined = "2.9.10") {
+  const host = {
+    ...{ nowMs: 0, isAnswered: true, tries: 0, servers: "1" },
+    health: led as StateHealth | undefined,
+  };
   const writes = new BusWrites({
     nodeId: "n1",
     isAnswered: async () => {
@@ -17,35 +21,41 @@ function setUp() {
     nowMs: () => host.nowMs,
     logger: createLogger("test", {}, { destination: { write: () => undefined } }),
   });
-  /** Looks as the agent does, and tells after how long the server was to start again, each time. */
-  const restartsIn = async (forMs: number, health: StateHealth | undefined): Promise<number[]> => {
-    const found: number[] = [];
-    for (const endMs = host.nowMs + forMs; host.nowMs < endMs; host.nowMs += 2_000)
-      if (await writes.look(health)) found.push(host.nowMs);
+  /** Looks as the agent does, does what is to be done, and tells when that was. */
+  const remediesIn = async (forMs: number) => {
+    const found: [BusRemedy, number][] = [];
+    for (const endMs = host.nowMs + forMs; host.nowMs < endMs; host.nowMs += lookEveryMs) {
+      const remedy = await writes.look({ health: host.health, servers: host.servers, version });
+      if (remedy !== undefined) found.push([remedy, host.nowMs]);
+      if (remedy === "reload") writes.noteReload();
+      if (remedy === "restart") writes.noteStart();
+    }
     return found;
   };
-  return { host, restartsIn };
+  const restartsIn = async (forMs: number) =>
+    (await remediesIn(forMs)).flatMap(([remedy, atMs]) => (remedy === "restart" ? [atMs] : []));
+  return { host, writes, remediesIn, restartsIn };
 }
 
 test("a server that answers no write starts again, and not again before it had time", async () => {
   const { host, restartsIn } = setUp();
-  assert.deepEqual(await restartsIn(60_000, led), []);
-  assert.equal(host.tries, 15, "every four seconds");
+  assert.deepEqual(await restartsIn(60_000), []);
+  assert.equal(host.tries, 30, "at each look");
   host.isAnswered = false;
-  const [first = 0, second = 0, ...more] = await restartsIn(100_000, led);
+  const [first = 0, second = 0, ...more] = await restartsIn(100_000);
   assert.ok(first >= 71_000 && first <= 80_000, `${first}`);
   assert.ok(second - first >= 60_000 && second - first <= 64_000, `${second}`);
   assert.deepEqual(more, []);
 });
 
 test("one answer makes up for all that were missed", async () => {
-  const { host, restartsIn } = setUp();
+  const { host, remediesIn } = setUp();
   host.isAnswered = false;
-  assert.deepEqual(await restartsIn(14_000, led), []);
+  assert.deepEqual(await remediesIn(14_000), []);
   host.isAnswered = true;
-  assert.deepEqual(await restartsIn(4_000, led), []);
+  assert.deepEqual(await remediesIn(4_000), []);
   host.isAnswered = false;
-  assert.deepEqual(await restartsIn(14_000, led), []);
+  assert.deepEqual(await remediesIn(14_000), []);
 });
 
 for (const [why, health] of [
@@ -55,8 +65,57 @@ for (const [why, health] of [
   ["the others are no majority", { ...led, current: 2 }],
   ["there are two", { ...led, copies: 2, current: 2 }],
 ] as const)
-  test(`it goes on while ${why}`, async () => {
+  test(`it does not start again while ${why}`, async () => {
     const { host, restartsIn } = setUp();
-    host.isAnswered = false;
-    assert.deepEqual(await restartsIn(60_000, health), []);
+    Object.assign(host, { health, isAnswered: false });
+    assert.deepEqual(await restartsIn(60_000), []);
+  });
+
+test("a server that has read its configuration again tells those that come later where it takes answers", async () => {
+  const { host, writes, remediesIn } = setUp();
+  assert.deepEqual(await remediesIn(10_000), []);
+  host.servers = "2";
+  assert.deepEqual(await remediesIn(10_000), [], "not before it has read it again");
+  writes.noteReload();
+  assert.deepEqual(await remediesIn(10_000), [], "whoever was there has heard");
+  host.servers = "3";
+  assert.deepEqual(await remediesIn(10_000), [["reload", 30_000]]);
+  host.health = { ...led, leader: "n3" };
+  assert.deepEqual(await remediesIn(10_000), [["reload", 40_000]], "one that leads anew");
+  host.servers = "4";
+  writes.noteReload();
+  assert.deepEqual(await remediesIn(10_000), [["reload", 54_000]], "not twice at once");
+});
+
+test("a write that is not answered is reason enough, and what was started anew has nothing to tell", async () => {
+  const { host, writes, remediesIn } = setUp();
+  assert.deepEqual(await remediesIn(2_000), []);
+  writes.noteReload();
+  assert.deepEqual(await remediesIn(6_000), []);
+  host.isAnswered = false;
+  assert.deepEqual(await remediesIn(8_000), [
+    ["reload", 8_000],
+    ["reload", 12_000],
+  ]);
+  host.isAnswered = true;
+  writes.noteStart();
+  host.servers = "2";
+  assert.deepEqual(await remediesIn(10_000), []);
+});
+
+for (const version of ["2.9.17", "2.10.0", "3.0.0"])
+  test(`a server of ${version} tells everybody itself`, async () => {
+    const { host, writes, remediesIn } = setUp(version);
+    writes.noteReload();
+    host.servers = "2";
+    assert.deepEqual(await remediesIn(10_000), []);
+  });
+
+for (const version of ["2.9.16", "2.8.30", "1.99.99", "another", undefined])
+  test(`a server of version ${version} does not`, async () => {
+    const { host, writes, remediesIn } = setUp(version);
+    writes.noteReload();
+    host.nowMs += 10_000;
+    host.servers = "2";
+    assert.equal((await remediesIn(lookEveryMs)).length, 1);
   });

@@ -1,8 +1,13 @@
 /**
  * Whether writes through this host's server of the bus reach whoever leads the state, and whether their answers come
- * back. After faults of the network a server may be led by another and answer what it knows itself, and yet lose the
- * answers to all writes of its clients, old and new, for as long as it runs (nats-server 2.9.10; docs/rfd/0006). Nothing
- * else tells of it, so it is tried: by a write that is refused.
+ * back; and what is done when they do not.
+ *
+ * A server that reads its configuration again, as each does when a host comes or goes, takes answers at a new place, and
+ * tells it to those servers that it is connected with. Before 2.9.17 it does not tell it to one that connects later, so
+ * when that one leads the state, what is written through this server is written and never answered (docs/rfd/0006). A
+ * server that reads its configuration once more takes answers at yet another place and tells everybody. So it is made to
+ * whenever there may be somebody who has not heard, and when a write is not answered. As a server may have other reasons
+ * to answer no write, and nothing else tells of it, each agent tries: by a write that is refused.
  */
 import { type Bus, connectBus, type StateHealth, takesWrites } from "@hearth/cluster";
 import { factKeys } from "@hearth/machine";
@@ -19,36 +24,79 @@ export interface BusWritesDeps {
   readonly logger: Logger;
 }
 
-const tryEveryMs = 4_000;
-const tryLimitMs = 3_000;
+/** The server reads its configuration again, or starts again. */
+export type BusRemedy = "reload" | "restart";
+
+/** What is known of the servers, as heard by who keeps the state. */
+export interface BusView {
+  /** Of the state; undefined when nothing is heard of it. */
+  readonly health: StateHealth | undefined;
+  /** Is another one whenever servers have come or gone. */
+  readonly servers: string;
+  /** Of this host's server, `2.9.10`. */
+  readonly version: string | undefined;
+}
+
+const tryLimitMs = 1_500;
+const betweenReloadsMs = 4_000;
 const silentLimitMs = 15_000;
 /** A server that has just started may have to hear of everything first. */
 const betweenRestartsMs = 60_000;
+/** The first that tells all servers where it takes answers. */
+const tellsAllSince = [2, 9, 17] as const;
 
-/** Judges when this host's server is to start again. */
+/** Judges what this host's server needs, at each look. */
 export class BusWrites {
   readonly #deps: BusWritesDeps;
   #answeredMs: number;
+  #reloadedMs = Number.NEGATIVE_INFINITY;
   #restartedMs = Number.NEGATIVE_INFINITY;
-  #nextMs = Number.NEGATIVE_INFINITY;
+  /** Whether the server has read its configuration again since it started. */
+  #hasReloaded = false;
+  #mayBeUnheard = false;
+  #seen = "";
 
   constructor(deps: BusWritesDeps) {
     this.#deps = deps;
     this.#answeredMs = deps.nowMs();
   }
 
-  /** @param health of the state as it is heard through the same server; undefined when nothing is heard */
-  async look(health: StateHealth | undefined): Promise<boolean> {
-    const { nodeId, isAnswered, nowMs, logger } = this.#deps;
-    if (nowMs() < this.#nextMs) return false;
-    // Without a leader nobody answers anybody, and that is no fault of this server.
-    const isWell = health?.leader === undefined || (await isAnswered());
-    const now = nowMs();
-    this.#nextMs = now + tryEveryMs;
-    if (isWell) {
-      this.#answeredMs = now;
-      return false;
+  noteStart(): void {
+    this.#hasReloaded = false;
+    this.#mayBeUnheard = false;
+  }
+
+  noteReload(): void {
+    this.#hasReloaded = true;
+    this.#mayBeUnheard = false;
+    this.#reloadedMs = this.#deps.nowMs();
+  }
+
+  async look(view: BusView): Promise<BusRemedy | undefined> {
+    const { health, servers } = view;
+    const isTold = tellsAll(view.version);
+    const seen = `${health?.leader} ${servers}`;
+    if (health?.leader !== undefined && this.#seen !== seen) {
+      this.#mayBeUnheard = true;
+      this.#seen = seen;
     }
+    // Without a leader nobody answers anybody, and that is no fault of this server.
+    const isWell = health?.leader === undefined || (await this.#deps.isAnswered());
+    const now = this.#deps.nowMs();
+    if (isWell) this.#answeredMs = now;
+    if (!isWell && this.#isToRestart(health, now)) return "restart";
+    const isDue = !isTold && this.#hasReloaded && now - this.#reloadedMs >= betweenReloadsMs;
+    if (!isDue || health?.leader === undefined || (isWell && !this.#mayBeUnheard)) return undefined;
+    if (!isWell)
+      this.#deps.logger.warn(
+        { leader: health.leader },
+        "a write through this host's server of the bus was not answered: it tells the others again where it takes answers",
+      );
+    return "reload";
+  }
+
+  #isToRestart(health: StateHealth, now: number): boolean {
+    const { nodeId, logger } = this.#deps;
     const silentMs = now - this.#answeredMs;
     if (silentMs < silentLimitMs || now - this.#restartedMs < betweenRestartsMs) return false;
     if (!goesOnWithout(nodeId, health)) return false;
@@ -60,6 +108,18 @@ export class BusWrites {
     this.#answeredMs = now;
     return true;
   }
+}
+
+/** An unknown version is taken for an old one: what is done then does no harm to a new one. */
+function tellsAll(version: string | undefined): boolean {
+  const numbers =
+    /^(\d+)\.(\d+)\.(\d+)/
+      .exec(version ?? "")
+      ?.slice(1)
+      .map(Number) ?? [];
+  for (const [at, since] of tellsAllSince.entries())
+    if (numbers[at] !== since) return (numbers[at] ?? 0) > since;
+  return true;
 }
 
 /** Whether the others can lead and agree while this server is down. */
@@ -87,6 +147,7 @@ export class OwnServerWrites {
       this.#bus ??= await connectBus({
         ...{ servers: server, seedPath: keyPaths(settings.dataDir).node, identity: identity.node_id },
         ...{ name: "host-agent-writes", connectTimeoutMs: tryLimitMs, reconnectWaitMs: 250 },
+        staysWithServers: true,
       });
       return await takesWrites(this.#bus, factKeys.node(identity.node_id), tryLimitMs);
     } catch {

@@ -283,9 +283,20 @@ export class HostBus implements AsyncDisposable {
     if (server !== "member" || bus === undefined || signal.aborted) return;
     await this.#changer.tend(bus);
     await this.#startLast(bus);
-    if (!(await this.#writes.look(this.#keeper.health))) return;
+    const remedy = await this.#writes.look({
+      health: this.#keeper.health,
+      servers: `${bus.connections} ${bus.serverChanges}`,
+      version: bus.connection.info?.version,
+    });
+    if (remedy === "reload") return this.#reload();
+    if (remedy === undefined) return;
     await this.#endServer();
     await this.#bringUp();
+  }
+
+  #reload(): void {
+    this.#deps.services().reloadBus();
+    this.#writes.noteReload();
   }
 
   /** The one that read the new secret starts again when the others have, and lead: then no connection is older. */
@@ -321,7 +332,8 @@ export class HostBus implements AsyncDisposable {
     if (isOther) this.#reloadedSecret = leads;
     if (isLost) this.#reloadedSecret = false;
     services.startBus();
-    if (this.#hasServer && this.#rendered !== text) services.reloadBus();
+    if (!this.#hasServer) this.#writes.noteStart();
+    else if (this.#rendered !== text) this.#reload();
     this.#hasServer = true;
     this.#rendered = text;
     this.#secret = secret;
