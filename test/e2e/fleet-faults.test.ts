@@ -7,7 +7,8 @@ import { execFileSync } from "node:child_process";
 import { readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { type Bus, connectBus } from "@hearth/cluster";
+import { setTimeout as delay } from "node:timers/promises";
+import { type Bus, connectBus, stateHealth } from "@hearth/cluster";
 import {
   type FleetHost,
   demoImage as image,
@@ -120,6 +121,20 @@ describe("a fleet with a clock an hour off", { timeout: 600_000 }, () => {
       });
   });
   after(async () => await fleet?.[Symbol.asyncDispose]());
+
+  test("a server that came back leads the state, and writes through every API are answered", async () => {
+    await using bus = await keeper();
+    const leads = fleet.region.nodeId(two);
+    await until("the one that came back leads", limitMs, async () => {
+      if ((await stateHealth(bus).catch(() => undefined))?.leader === leads) return true;
+      const stepDown = `$JS.API.STREAM.LEADER.STEPDOWN.${stateStream}`;
+      await bus.connection.request(stepDown, "", { timeout: 2_000 }).catch(() => undefined);
+      await delay(1_000);
+      return undefined;
+    });
+    for (const [index, api] of [one, two].entries())
+      await ok(api, "POST", "/v1/apps", { app_name: `answered-${index}`, org_slug: "personal" });
+  });
 
   test("both APIs place machines on all hosts, agree on them and name the clock", async () => {
     const { stdout } = await two.run(["date", "+%s"]);

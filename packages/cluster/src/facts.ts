@@ -135,7 +135,7 @@ export class FactStore {
 
   async #newest(key: string): Promise<StoredVersion | undefined> {
     try {
-      const manager = await jetstreamManager(this.#options.bus.connection, { timeout: this.#timeoutMs });
+      const manager = await this.#manager();
       const message = await messageOf(manager, key);
       return message === undefined ? undefined : versionOf(storedMessage(message), "");
     } catch (error) {
@@ -225,7 +225,7 @@ export class FactStore {
   async read(key: string): Promise<{ readonly value: unknown; readonly revision: number } | undefined> {
     try {
       await this.#ready();
-      const manager = await jetstreamManager(this.#options.bus.connection, { timeout: this.#timeoutMs });
+      const manager = await this.#manager();
       const message = await manager.streams.getMessage(stateStream, {
         last_by_subj: statePrefix + assertKey(key),
       });
@@ -259,7 +259,7 @@ export class FactStore {
 
   async #tombstoneOf(key: string): Promise<number | undefined> {
     try {
-      const manager = await jetstreamManager(this.#options.bus.connection, { timeout: this.#timeoutMs });
+      const manager = await this.#manager();
       const message = await messageOf(manager, key);
       if (message === undefined || !message.header.has(tombstoneHeader)) return undefined;
       this.#options.bus.clock.see(versionOf(storedMessage(message), "").clock);
@@ -267,6 +267,12 @@ export class FactStore {
     } catch (error) {
       throw factError(error);
     }
+  }
+
+  /** Without the question whether there is a JetStream, which would be a second one for each read. */
+  async #manager(): Promise<JetStreamManager> {
+    const { connection } = this.#options.bus;
+    return await jetstreamManager(connection, { timeout: this.#timeoutMs, checkAPI: false });
   }
 
   async #ready(): Promise<{ readonly client: JetStreamClient; readonly manager: JetStreamManager }> {

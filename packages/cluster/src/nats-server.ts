@@ -22,10 +22,13 @@ export interface NatsServerOptions extends NatsServerConfig {
   readonly onLog?: (line: string) => void;
 }
 
+const reloadLimitMs = 5_000;
+
 export class NatsServer {
   readonly #options: NatsServerOptions;
   #child: ChildProcess | undefined;
   #exited: Promise<unknown> | undefined;
+  #reloaded: () => void = () => undefined;
 
   constructor(options: NatsServerOptions) {
     this.#options = options;
@@ -44,10 +47,27 @@ export class NatsServer {
     await this.#exited;
   }
 
-  /** Has the server read its configuration again; it does so without a break for those whose rights stay. */
+  /**
+   * Has the server read its configuration again, and waits until it has; it does so without a break for those whose rights
+   * stay. @throws HearthError `deadline_exceeded`
+   */
   async reload(config: NatsServerConfig): Promise<void> {
     await writeFile(join(config.dir, "nats.conf"), renderNatsConfig(config), { mode: 0o600 });
+    const done = new Promise<void>((resolve, reject) => {
+      const timer = setTimeout(
+        () =>
+          reject(
+            new HearthError("deadline_exceeded", { message: "nats-server did not take its configuration." }),
+          ),
+        reloadLimitMs,
+      );
+      this.#reloaded = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
     this.#child?.kill("SIGHUP");
+    await done;
   }
 
   /** Starts the server and waits until it accepts clients. Throws `unavailable` or `deadline_exceeded`. */
@@ -110,6 +130,7 @@ export class NatsServer {
         for (const line of lines) {
           tail = (tail + line).slice(-2_000);
           this.#options.onLog?.(line);
+          if (line.includes("Reloaded server configuration")) this.#reloaded();
           if (line.includes("Server is ready")) {
             clearTimeout(timer);
             resolve();

@@ -22,6 +22,8 @@ export interface StateHealth {
   readonly copies: number;
   /** How many of them are up to date. */
   readonly current: number;
+  /** The servers, by name, whose copies are not. */
+  readonly behind: readonly string[];
   /** The server, by name, that writes go through; undefined where there is one server. */
   readonly leader?: string;
 }
@@ -31,8 +33,13 @@ export async function stateHealth(bus: Bus): Promise<StateHealth | undefined> {
   const info = await streamInfo(bus);
   if (info === undefined) return undefined;
   const { leader, replicas = [] } = info.cluster ?? {};
-  const current = replicas.filter((peer) => peer.current && peer.offline !== true).length + 1;
-  return { copies: info.config.num_replicas, current, ...(leader === undefined ? {} : { leader }) };
+  const behind = replicas.filter((peer) => !peer.current || peer.offline === true).map(({ name }) => name);
+  return {
+    copies: info.config.num_replicas,
+    current: replicas.length - behind.length + 1,
+    behind,
+    ...(leader === undefined ? {} : { leader }),
+  };
 }
 
 /**

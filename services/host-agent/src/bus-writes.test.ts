@@ -4,7 +4,7 @@ import type { StateHealth } from "@hearth/cluster";
 import { createLogger } from "@hearth/telemetry";
 import { type BusRemedy, BusWrites } from "./bus-writes.ts";
 
-const led: StateHealth = { copies: 3, current: 3, leader: "n2" };
+const led: StateHealth = { copies: 3, current: 3, behind: [], leader: "n2" };
 const lookEveryMs = 2_000;
 
 function setUp(version: string | undefined = "2.9.10") {
@@ -60,9 +60,9 @@ test("one answer makes up for all that were missed", async () => {
 
 for (const [why, health] of [
   ["nothing is heard of the state", undefined],
-  ["nobody leads", { copies: 3, current: 3 }],
+  ["nobody leads", { copies: 3, current: 3, behind: [] }],
   ["it leads itself", { ...led, leader: "n1" }],
-  ["the others are no majority", { ...led, current: 2 }],
+  ["the others are no majority", { ...led, current: 2, behind: ["n3"] }],
   ["there are two", { ...led, copies: 2, current: 2 }],
 ] as const)
   test(`it does not start again while ${why}`, async () => {

@@ -123,8 +123,9 @@ function tellsAll(version: string | undefined): boolean {
 }
 
 /** Whether the others can lead and agree while this server is down. */
-function goesOnWithout(nodeId: string, { leader, copies, current }: StateHealth): boolean {
-  return leader !== nodeId && current - 1 >= Math.floor(copies / 2) + 1;
+export function goesOnWithout(nodeId: string, { leader, copies, current, behind }: StateHealth): boolean {
+  const others = behind.includes(nodeId) ? current : current - 1;
+  return leader !== nodeId && others >= Math.floor(copies / 2) + 1;
 }
 
 export interface OwnServerWritesDeps extends Pick<HostBusDeps, "settings" | "identity"> {

@@ -12,6 +12,7 @@ import { type BusFact, factKeys, factPrefixes, type NodeKeyFact } from "@hearth/
 import type { Logger } from "@hearth/telemetry";
 import { BusChanger, removedNodes } from "./bus-changer.ts";
 import { BusExclusion } from "./bus-exclusion.ts";
+import { BusHearing, stateAsToldBy } from "./bus-hearing.ts";
 import { type BusPlan, planBus } from "./bus-plan.ts";
 import { BusSecrets } from "./bus-secrets.ts";
 import { BusWrites, OwnServerWrites } from "./bus-writes.ts";
@@ -64,6 +65,7 @@ export class HostBus implements AsyncDisposable {
   readonly #secrets: BusSecrets;
   readonly #ownWrites: OwnServerWrites;
   readonly #writes: BusWrites;
+  readonly #hearing: BusHearing;
   #rendered = "";
   #secret: string | undefined;
   #reloadedSecret = false;
@@ -98,12 +100,9 @@ export class HostBus implements AsyncDisposable {
     this.#changer = new BusChanger({ ...deps, replica: this.#replica, cluster: () => this.config().cluster });
     this.#exclusion = new BusExclusion(deps);
     this.#ownWrites = new OwnServerWrites({ ...deps, server: this.#ownServer });
-    this.#writes = new BusWrites({
-      nodeId: deps.identity.node_id,
-      isAnswered: () => this.#ownWrites.areAnswered(),
-      nowMs: () => performance.now(),
-      logger,
-    });
+    const judge = { nodeId: deps.identity.node_id, nowMs: () => performance.now(), logger };
+    this.#writes = new BusWrites({ ...judge, isAnswered: () => this.#ownWrites.areAnswered() });
+    this.#hearing = new BusHearing({ ...judge, ask: stateAsToldBy(deps) });
     this.#secrets = new BusSecrets({ ...deps, nodes: () => this.#nodes() });
   }
 
@@ -278,7 +277,10 @@ export class HostBus implements AsyncDisposable {
     const fact = this.#fact();
     if (fact !== undefined) await this.#secrets.take(fact);
     await this.#bringUp();
-    await this.#keeper.tend(signal);
+    await this.#keeper.tend(signal).catch(async (error: unknown) => {
+      if (server === "member" && !signal.aborted && (await this.#isLeftOut())) await this.#startAgain();
+      throw error;
+    });
     const { bus } = this.#keeper;
     if (server !== "member" || bus === undefined || signal.aborted) return;
     await this.#changer.tend(bus);
@@ -289,7 +291,10 @@ export class HostBus implements AsyncDisposable {
       version: bus.connection.info?.version,
     });
     if (remedy === "reload") return this.#reload();
-    if (remedy === undefined) return;
+    if (remedy === "restart") await this.#startAgain();
+  }
+
+  async #startAgain(): Promise<void> {
     await this.#endServer();
     await this.#bringUp();
   }
@@ -310,9 +315,8 @@ export class HostBus implements AsyncDisposable {
     const { health } = this.#keeper;
     if (health === undefined || health.current < fact.members.length) return;
     if (health.leader === this.#deps.identity.node_id) return await this.#changer.handOver(bus);
-    await this.#endServer();
     this.#reloadedSecret = false;
-    await this.#bringUp();
+    await this.#startAgain();
   }
 
   /**
@@ -366,9 +370,16 @@ export class HostBus implements AsyncDisposable {
   }
 
   async #isExcluded(): Promise<boolean> {
-    const others = this.plan().servers.filter((url) => url !== this.#ownServer);
     const isSilent = this.#keeper.silentMs > lostLimitMs;
-    return await this.#exclusion.look({ servers: others, isSilent });
+    return await this.#exclusion.look({ servers: this.#otherServers, isSilent });
+  }
+
+  async #isLeftOut(): Promise<boolean> {
+    return await this.#hearing.look({ servers: this.#otherServers, silentMs: this.#keeper.silentMs });
+  }
+
+  get #otherServers(): string[] {
+    return this.plan().servers.filter((url) => url !== this.#ownServer);
   }
 
   #refused(error: HearthError): void {
