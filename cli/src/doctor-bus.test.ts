@@ -26,6 +26,18 @@ test("copies that are behind are a warning, and so is a bus that others can list
   );
 });
 
+test("how a server of each version comes by what it confirms", () => {
+  const bus = { ...three, current_copies: 3 };
+  assert.equal(
+    said({ ...bus, server_version: "2.9.10", syncs_always: false })[1],
+    "ok The server is nats-server 2.9.10, which confirms a change before it is on its disk, and has no setting for that; the API waits until it is on its own.",
+  );
+  assert.equal(
+    said({ ...bus, server_version: "2.10.27", syncs_always: true })[1],
+    "ok The server is nats-server 2.10.27, which has each change on disk before it confirms it.",
+  );
+});
+
 test("a host without a server says so, and nothing of copies", () => {
   const lines = said({ server: "none", servers: far.slice(0, 1), members: [] });
   assert.equal(lines[0], "ok This host runs no server of the bus. It uses nats://10.0.0.1:4222.");

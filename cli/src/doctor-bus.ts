@@ -4,7 +4,7 @@ import type { Finding } from "./doctor-finding.ts";
 
 export function busFindings(bus: AgentStatus["bus"]): Finding[] {
   if (bus === null) return [];
-  const { server, servers, members, copies, current_copies = 0 } = bus;
+  const { server, servers, members, copies, current_copies = 0, server_version, syncs_always } = bus;
   const findings: Finding[] = [
     {
       name: "bus",
@@ -12,6 +12,7 @@ export function busFindings(bus: AgentStatus["bus"]): Finding[] {
       message: `${ownServer[server]} It uses ${servers.join(", ")}.`,
     },
   ];
+  if (server_version !== undefined) findings.push(diskFinding(server_version, syncs_always === true));
   if (copies !== undefined) findings.push(copyFinding(copies, current_copies));
   // One server hears no other; whether hosts elsewhere use it is not known here, but its address says whether they can.
   const isOpen = members.length > 1 || servers.some((url) => !/^nats:\/\/(127\.|\[::1\])/.test(url));
@@ -30,6 +31,14 @@ const ownServer = {
   alone: "This host runs the only server of the bus.",
   member: "This host runs one of the servers of the bus.",
 } as const;
+
+/** Either way what is acknowledged is on disk; by whom is what differs. */
+function diskFinding(version: string, syncsAlways: boolean): Finding {
+  const how = syncsAlways
+    ? "has each change on disk before it confirms it"
+    : "confirms a change before it is on its disk, and has no setting for that; the API waits until it is on its own";
+  return { name: "bus", level: "ok", message: `The server is nats-server ${version}, which ${how}.` };
+}
 
 function copyFinding(copies: number, current: number): Finding {
   const name = "bus";

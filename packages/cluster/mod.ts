@@ -36,6 +36,7 @@ export {
   renderNatsConfig,
 } from "./src/nats-config.ts";
 export { NatsServer, type NatsServerOptions } from "./src/nats-server.ts";
+export { type NatsVersion, natsCan, natsServerVersion } from "./src/nats-version.ts";
 export { busLogin, defaultLease, type LeaseLimits, NodeConfig, readNodeConfig } from "./src/node-config.ts";
 export { type OperatorDoor, type OperatorDoorOptions, openOperatorDoor } from "./src/operator-door.ts";
 export { Outbox, type OutboxOptions } from "./src/outbox.ts";

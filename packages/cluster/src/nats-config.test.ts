@@ -18,3 +18,8 @@ test("the door of an operator has that account alone, no store, and names itself
   assert.doesNotMatch(text, /jetstream|STATE|SERVICES|client_advertise/);
   assert.match(text, /no_advertise: true/);
 });
+
+test("only a server that knows the setting is told to sync always", () => {
+  assert.match(renderNatsConfig({ ...base, syncsAlways: true }), /jetstream \{[^}]*sync_interval: "always"/);
+  assert.doesNotMatch(renderNatsConfig(base), /sync/);
+});

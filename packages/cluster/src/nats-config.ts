@@ -12,6 +12,8 @@ export interface NatsServerConfig {
   readonly port: number;
   /** Below `dir`. */
   readonly store?: string;
+  /** Each message is on disk before it is acknowledged; a server before 2.10 takes no such setting. */
+  readonly syncsAlways?: boolean;
   /** Limit of the JetStream store, in bytes. */
   readonly maxFileStoreBytes?: number;
   /** One login that may do everything, for a bus that is not a region's. */
@@ -60,7 +62,7 @@ ${config.operators === undefined ? renderStore(config) : renderOperators(config.
 
 const renderStore = (config: NatsServerConfig): string => `jetstream {
   store_dir: ${quote(join(config.dir, config.store ?? "jetstream"))}
-  max_memory_store: 67108864
+  max_memory_store: 67108864${config.syncsAlways === true ? '\n  sync_interval: "always"' : ""}
   max_file_store: ${config.maxFileStoreBytes ?? 1024 * 1024 * 1024}
 }
 ${config.users === undefined ? renderLogin(config) : renderAccounts(config.users, config.keepers ?? [])}`;

@@ -9,7 +9,7 @@
  * whenever there may be somebody who has not heard, and when a write is not answered. As a server may have other reasons
  * to answer no write, and nothing else tells of it, each agent tries: by a write that is refused.
  */
-import { type Bus, connectBus, type StateHealth, takesWrites } from "@hearth/cluster";
+import { type Bus, connectBus, natsCan, type StateHealth, takesWrites } from "@hearth/cluster";
 import { factKeys } from "@hearth/machine";
 import type { Logger } from "@hearth/telemetry";
 import type { HostBusDeps } from "./host-bus.ts";
@@ -42,8 +42,6 @@ const betweenReloadsMs = 4_000;
 const silentLimitMs = 15_000;
 /** A server that has just started may have to hear of everything first. */
 const betweenRestartsMs = 60_000;
-/** The first that tells all servers where it takes answers. */
-const tellsAllSince = [2, 9, 17] as const;
 
 /** Judges what this host's server needs, at each look. */
 export class BusWrites {
@@ -74,7 +72,7 @@ export class BusWrites {
 
   async look(view: BusView): Promise<BusRemedy | undefined> {
     const { health, servers } = view;
-    const isTold = tellsAll(view.version);
+    const isTold = natsCan("tellsLateServers", view.version);
     const seen = `${health?.leader} ${servers}`;
     if (health?.leader !== undefined && this.#seen !== seen) {
       this.#mayBeUnheard = true;
@@ -108,18 +106,6 @@ export class BusWrites {
     this.#answeredMs = now;
     return true;
   }
-}
-
-/** An unknown version is taken for an old one: what is done then does no harm to a new one. */
-function tellsAll(version: string | undefined): boolean {
-  const numbers =
-    /^(\d+)\.(\d+)\.(\d+)/
-      .exec(version ?? "")
-      ?.slice(1)
-      .map(Number) ?? [];
-  for (const [at, since] of tellsAllSince.entries())
-    if (numbers[at] !== since) return (numbers[at] ?? 0) > since;
-  return true;
 }
 
 /** Whether the others can lead and agree while this server is down. */

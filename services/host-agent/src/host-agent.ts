@@ -8,7 +8,7 @@
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import type { Bus, NodeConfig } from "@hearth/cluster";
+import { type Bus, type NodeConfig, natsServerVersion } from "@hearth/cluster";
 import { HearthError } from "@hearth/errors";
 import { MeshExecutor, NetworkExecutor, parseClusterPrefix, resolverAddress } from "@hearth/network";
 import type { Logger } from "@hearth/telemetry";
@@ -138,6 +138,7 @@ export class HostAgent {
       identity,
       keys,
       port,
+      natsVersion: await natsServerVersion(),
       services: () => services,
       logger: this.#logger,
     });

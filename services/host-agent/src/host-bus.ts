@@ -6,7 +6,15 @@
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { type Bus, connectBus, type NatsServerConfig, Replica, renderNatsConfig } from "@hearth/cluster";
+import {
+  type Bus,
+  connectBus,
+  type NatsServerConfig,
+  type NatsVersion,
+  natsCan,
+  Replica,
+  renderNatsConfig,
+} from "@hearth/cluster";
 import { HearthError } from "@hearth/errors";
 import { type BusFact, factKeys, factPrefixes, type NodeKeyFact } from "@hearth/machine";
 import type { Logger } from "@hearth/telemetry";
@@ -29,6 +37,8 @@ export interface HostBusDeps {
   readonly keys: HostKeys;
   /** Of this host's own server. */
   readonly port: number;
+  /** Of the program that this host's own server would be. */
+  readonly natsVersion: NatsVersion | undefined;
   readonly services: () => Pick<ServiceSet, "startBus" | "stopBus" | "reloadBus">;
   readonly logger: Logger;
 }
@@ -42,6 +52,10 @@ export interface BusStatus {
   /** Of the state; known on a host that runs a server. */
   readonly copies?: number;
   readonly current_copies?: number;
+  /** Of this host's server, `2.9.10`; absent where it runs none. */
+  readonly server_version?: string;
+  /** Whether this host's server has each message on disk before it acknowledges it. */
+  readonly syncs_always?: boolean;
 }
 
 const turnMs = 2_000;
@@ -142,7 +156,7 @@ export class HostBus implements AsyncDisposable {
   }
 
   config(): NatsServerConfig {
-    const { settings, identity, keys, port } = this.#deps;
+    const { settings, identity, keys, port, natsVersion } = this.#deps;
     const { server, users, routes } = this.plan();
     const host = identity.address ?? settings.apiHost;
     const secret = readRouteSecret(settings.dataDir);
@@ -151,6 +165,7 @@ export class HostBus implements AsyncDisposable {
       name: identity.node_id,
       host,
       port,
+      syncsAlways: natsCan("canSyncAlways", natsVersion),
       users,
       keepers: [keys.keeper],
     };
@@ -197,10 +212,14 @@ export class HostBus implements AsyncDisposable {
   status(): BusStatus {
     const { server, servers } = this.plan();
     const health = this.#keeper.health;
+    const { natsVersion } = this.#deps;
     return {
       server,
       servers,
       members: this.#fact()?.members ?? [],
+      ...(server === "none" || natsVersion === undefined
+        ? {}
+        : { server_version: natsVersion, syncs_always: natsCan("canSyncAlways", natsVersion) }),
       ...(health === undefined ? {} : { copies: health.copies, current_copies: health.current }),
     };
   }
