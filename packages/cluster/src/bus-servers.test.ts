@@ -83,7 +83,8 @@ describe("the servers of a cluster", { timeout: 240_000 }, () => {
     assert.deepEqual(group.ids.toSorted(), ["s1", "s2", "s3"].map(serverId).sort());
     const connected = await serverConnections(operator);
     assert.deepEqual([...connected.keys()].sort(), ["s1", "s2", "s3"]);
-    assert.deepEqual(connected.get("s1")?.toSorted(), ["s2", "s3"]);
+    // A newer server has several connections with each.
+    assert.deepEqual([...new Set(connected.get("s1"))].toSorted(), ["s2", "s3"]);
   });
 
   for (const kind of ["leads", "follows"] as const)
@@ -132,7 +133,7 @@ describe("the servers of a cluster", { timeout: 240_000 }, () => {
       assert.deepEqual([...connected.keys()].sort(), rest);
       for (const name of rest)
         assert.deepEqual(
-          connected.get(name),
+          [...new Set(connected.get(name))],
           rest.filter((other) => other !== name),
         );
       assert.deepEqual((await serverGroup(operator))?.ids.toSorted(), rest.map(serverId).sort());

@@ -58,11 +58,12 @@ describe("writes that race in a cluster", { timeout: 120_000 }, () => {
     for (let round = 0; round < rounds; round += 1) {
       const key = `policy.gone-${round}`;
       const revision = (await facts[0]?.compareAndSet(key, {}, 0)) ?? 0;
-      const [changed] = await Promise.allSettled([
-        facts[1]?.compareAndSet(key, { changed: true }, revision),
-        facts[2]?.write(key, undefined),
-      ]);
-      assert.equal(await facts[0]?.read(key), undefined, `round ${round}: ${changed.status}`);
+      const changing = facts[1]?.compareAndSet(key, { changed: true }, revision).catch((error: unknown) => {
+        assert.ok(code("conflict")(error), String(error));
+      });
+      await facts[2]?.write(key, undefined);
+      await changing;
+      assert.equal(await facts[0]?.read(key), undefined, `round ${round}`);
     }
   });
 
@@ -136,7 +137,7 @@ describe("a write without an answer", { timeout: 60_000 }, () => {
   test("was taken all the same, once", async () => {
     await using given = await setUp({ after: lose(2) });
     const revision = await given.write(given.first);
-    assert.equal(given.sent(), 3);
+    assert.ok(given.sent() > 1, "it was sent again");
     assert.deepEqual(await given.facts.read("policy.a"), { value: { n: 2 }, revision });
     assert.equal(revision, given.first + 1);
   });

@@ -15,14 +15,9 @@
 import { randomUUID } from "node:crypto";
 import { setTimeout as delay } from "node:timers/promises";
 import { HearthError } from "@hearth/errors";
-import {
-  JetStreamApiError,
-  type JetStreamClient,
-  type JetStreamManager,
-  PubHeaders,
-} from "@nats-io/jetstream";
+import { type JetStreamClient, type JetStreamManager, PubHeaders } from "@nats-io/jetstream";
 import { type MsgHdrs, RequestError, TimeoutError } from "@nats-io/nats-core";
-import { factError, messageOf, statePrefix, wrongLastSequence } from "./state-stream.ts";
+import { factError, isConflict, isUnderWay, messageOf, statePrefix } from "./state-stream.ts";
 
 export interface ConditionalWrite {
   readonly key: string;
@@ -38,8 +33,8 @@ export interface ConditionalWrite {
 
 /** Far more than an answer takes on a busy host, and less than a third of what a client of the API waits. */
 const defaultAnswerMs = 1_500;
-/** A stream without a leader says so at once. */
-const leaderlessWaitMs = 250;
+/** A stream without a leader says so at once, and so does one with another write under way. */
+const againMs = 250;
 const markHeader = "Hearth-Write";
 
 /**
@@ -71,11 +66,12 @@ export async function writeIf(
       break;
     } catch (error) {
       if (isConflict(error) && unanswered !== undefined) break;
-      const isLeaderless = isNoResponders(error);
-      if (!isLeaderless && !(error instanceof TimeoutError)) throw factError(error);
-      unanswered = error;
-      if (isLeaderless) await delay(leaderlessWaitMs);
-      if (performance.now() >= endMs) throw factError(error);
+      const isAtOnce = isNoResponders(error) || (isUnderWay(error) && unanswered !== undefined);
+      if (!isAtOnce && !(error instanceof TimeoutError)) throw factError(error);
+      // What is under way may be what was sent before; it says nothing of that.
+      if (!isUnderWay(error)) unanswered = error;
+      if (isAtOnce) await delay(againMs);
+      if (performance.now() >= endMs) throw factError(unanswered);
     }
   }
   return await whatBecame({ manager, key, mark, expectedRevision, unanswered });
@@ -99,9 +95,6 @@ async function whatBecame({ manager, key, mark, expectedRevision, unanswered }: 
   if (replaced === String(expectedRevision)) throw new HearthError("conflict");
   throw factError(unanswered);
 }
-
-const isConflict = (error: unknown): boolean =>
-  error instanceof JetStreamApiError && error.code === wrongLastSequence;
 
 /** Which the client of JetStream hands on as the cause of another error. */
 const isNoResponders = (error: unknown): boolean =>

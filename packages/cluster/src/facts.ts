@@ -6,6 +6,7 @@
  * of the subject, and of a message id where that is not enough (conditional-write.ts). A deletion is a message too (a
  * tombstone): a replica that was away must learn of it.
  */
+import { setTimeout as delay } from "node:timers/promises";
 import { HearthError } from "@hearth/errors";
 import {
   JetStreamApiError,
@@ -52,6 +53,7 @@ export interface Written {
 
 /** So often another writer may be first, before a write without a condition gives up. */
 const mostOvertaken = 5;
+const overtakenWaitMs = 5;
 
 /** Writes facts. `start` makes the stream when there is none. Errors: `unavailable`, `deadline_exceeded`. */
 export class FactStore {
@@ -189,6 +191,8 @@ export class FactStore {
         return await this.#writeIf(key, value, there?.sequence ?? 0);
       } catch (error) {
         if (attempt === mostOvertaken || !isConflict(error)) throw error;
+        // A newer server says so before the other write is stored, and a look would not see it yet.
+        await delay(attempt * overtakenWaitMs);
       }
     }
   }

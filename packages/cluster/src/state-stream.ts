@@ -21,7 +21,9 @@ export const stateStream = "HEARTH_STATE";
 export const statePrefix = "state.";
 
 const identityPrefix = "Hearth state ";
-export const wrongLastSequence = 10071;
+const wrongLastSequence = 10071;
+/** Of newer servers, of a write that meets another one which is not stored yet: the revision, or the id, is taken. */
+const takenByOneUnderWay: ReadonlySet<number> = new Set([10164, 10158]);
 /** A limit of the stream (2.9.10 says so of any failure to store), of the account, and of the server. */
 const noRoom: ReadonlySet<number> = new Set([10077, 10023, 10047]);
 export const streamNotFound = 10059;
@@ -70,10 +72,16 @@ export function streamIdentity({ config, created }: Pick<StreamInfo, "config" | 
   return description.startsWith(identityPrefix) ? description.slice(identityPrefix.length) : created;
 }
 
+/** Another write of the key has been stored. */
+export const isConflict = (error: unknown): boolean =>
+  error instanceof JetStreamApiError && error.code === wrongLastSequence;
+
+/** Another write of the key is about to be stored. */
+export const isUnderWay = (error: unknown): boolean =>
+  error instanceof JetStreamApiError && takenByOneUnderWay.has(error.code);
+
 export function factError(error: unknown): HearthError {
-  if (error instanceof JetStreamApiError && error.code === wrongLastSequence) {
-    return new HearthError("conflict", { cause: error });
-  }
+  if (isConflict(error) || isUnderWay(error)) return new HearthError("conflict", { cause: error });
   if (error instanceof JetStreamApiError && noRoom.has(error.code))
     return new HearthError("bus_full", { cause: error });
   return busError(error);
