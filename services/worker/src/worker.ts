@@ -77,7 +77,10 @@ export class Worker {
   readonly #slots: SlotPool;
   readonly #lease: NodeLease;
   readonly #actors = new Map<string, MachineActor>();
-  readonly #services = new HeardServices(() => performance.now());
+  readonly #services = new HeardServices(
+    () => performance.now(),
+    () => this.#nodeFacts.soon(),
+  );
   readonly #watch = new ChangeWatch();
   #serving: Serving[] = [];
   #draining = false;

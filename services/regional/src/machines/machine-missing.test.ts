@@ -1,7 +1,7 @@
 /** What an API says of an app or a machine that it does not know: only one that has heard the newest may deny it. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { factKeys, type MachineId } from "@hearth/machine";
+import { factKeys, factPrefixes, type MachineFact, type MachineId } from "@hearth/machine";
 import { jetstream } from "@nats-io/jetstream";
 import { headers } from "@nats-io/nats-core";
 import { claimKey } from "../http/idempotency.ts";
@@ -93,6 +93,32 @@ test("a promise that is put back, as the stream had lost it, brings no machine b
   });
   await region.replica.waitForRevision(key, seq, { timeoutMs: 5_000 });
   assert.equal((await region.call("GET", unknown)).status, 404);
+});
+
+test("who waits for a machine that was promised waits for its worker's word, and for no other machine", async () => {
+  await using region = await startRegion();
+  await region.createApp("web");
+  await until(() => region.replica.isSettled && region.replica.ageMs < 2_000, "a copy that is the newest");
+  await region.call("POST", "/v1/apps/web/machines", { config: { image: "app:1" } });
+  const [like] = region.replica.list(factPrefixes.machine).map(({ value }) => value as MachineFact);
+  assert.ok(like !== undefined);
+  const id = "0123456789abcd" as MachineId;
+  const promise = { machine_id: id, taken_at_ms: Date.now() };
+  const key = factKeys.machineName("web", "promised");
+  const revision = await region.facts.publish(key, promise);
+  await region.replica.waitForRevision(key, revision, { timeoutMs: 5_000 });
+  const wait = (machineId: string, seconds: number) =>
+    region.call(
+      "GET",
+      `/v1/apps/web/machines/${machineId}/wait?timeout=${seconds}&state=created&state=started`,
+    );
+  assert.equal((await wait("0123456789abce", 60)).status, 404, "another, at once");
+  assert.deepEqual((await wait(id, 1)).json.code, "unavailable", "no longer than it was asked to");
+  const waiting = wait(id, 20);
+  const fact = { ...like, record: { ...like.record, id, state: "started" } };
+  await region.facts.publish(factKeys.machine(like.node_id, id), fact);
+  const waited = await waiting;
+  assert.equal(waited.status, 200, waited.text);
 });
 
 test("a machine that was promised is not denied until its worker has had time to speak of it, nor is its name given away", async () => {

@@ -5,7 +5,7 @@
 import { HearthError } from "@hearth/errors";
 import { type FailedUpdate, isSettled, type MachineFact, type MachineState } from "@hearth/machine";
 import type { ApiContext } from "../api-context.ts";
-import { machineNotFound } from "../state/cluster-view.ts";
+import { type ClusterView, machineNotFound } from "../state/cluster-view.ts";
 import { untilMachine } from "./machine-access.ts";
 
 export type WaitedState = MachineState | "settled";
@@ -43,6 +43,26 @@ export async function waitForMachine(
   if (outcome === undefined) throw timedOut(last, wait);
   if ("error" in outcome) throw outcome.error;
   return outcome.state;
+}
+
+/**
+ * The machine, which may have been made a moment ago through another API: while this one says that it has not heard of it,
+ * it is waited for.
+ * @throws HearthError as `ClusterView.machine`, at the limit too
+ */
+export async function heardMachine(
+  view: ClusterView,
+  { app, id }: { readonly app: string; readonly id: string },
+  limitMs: number,
+  signal: AbortSignal,
+): Promise<MachineFact> {
+  try {
+    return view.machine(app, id);
+  } catch (error) {
+    if (HearthError.from(error).code !== "unavailable") throw error;
+    await untilMachine(view, id, (fact) => fact !== undefined, limitMs, signal);
+    return view.machine(app, id);
+  }
 }
 
 export function outcomeOf({ record, failed_update }: MachineFact, wait: Wait): Outcome {

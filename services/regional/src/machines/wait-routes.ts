@@ -5,7 +5,7 @@ import { closedSignal } from "../http/closed-signal.ts";
 import type { App } from "../http/http-server.ts";
 import { answers, closed, MachineParams, opt } from "../http/schemas.ts";
 import { invalid } from "../http/validation.ts";
-import { type WaitedState, waitForMachine } from "./machine-wait.ts";
+import { heardMachine, type WaitedState, waitForMachine } from "./machine-wait.ts";
 
 const waitable = ["started", "stopped", "suspended", "destroyed", "failed", "created", "settled"] as const;
 const defaultSeconds = 60;
@@ -39,15 +39,17 @@ export function waitRoutes(app: App, context: ApiContext): void {
       },
     },
     async ({ params, query, raw }, reply) => {
-      const fact = context.view.machine(params.app, params.id);
+      const endMs = performance.now() + parseTimeoutSeconds(query.timeout) * 1_000;
+      const signal = closedSignal(raw, reply.raw);
+      const fact = await heardMachine(context.view, params, endMs - performance.now(), signal);
       const states: readonly WaitedState[] = query.state?.length ? query.state : ["started"];
       const wait = {
         states,
-        timeoutMs: parseTimeoutSeconds(query.timeout) * 1000,
+        timeoutMs: Math.max(1, endMs - performance.now()),
         instanceId: query.instance_id || query.version || undefined,
         fromEventId: query.from_event_id || undefined,
       };
-      const state = await waitForMachine(context, fact, wait, closedSignal(raw, reply.raw));
+      const state = await waitForMachine(context, fact, wait, signal);
       return { ok: true, state };
     },
   );

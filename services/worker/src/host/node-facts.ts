@@ -66,6 +66,7 @@ export function loadOf(
 export class NodeFacts {
   readonly #deps: NodeFactsDeps;
   readonly #loop = new BackgroundLoop((signal) => this.#run(signal));
+  #wake: () => void = () => undefined;
 
   constructor(deps: NodeFactsDeps) {
     this.#deps = deps;
@@ -79,9 +80,17 @@ export class NodeFacts {
     await this.#loop.stop();
   }
 
+  /** Something has changed that placement goes by. */
+  soon(): void {
+    this.#wake();
+  }
+
   async #run(signal: AbortSignal): Promise<void> {
     const { facts, clock, everyMs, config, logger, restatement } = this.#deps;
     while (!signal.aborted) {
+      // Made before it is said, so that what changes while it is said is not lost.
+      const woken = new AbortController();
+      this.#wake = () => woken.abort();
       await restatement
         .look()
         .catch((error: unknown) => logger.warn({ err: error }, "the bus does not say what it still has"));
@@ -90,7 +99,7 @@ export class NodeFacts {
       } catch (error) {
         logger.warn({ err: error }, "the node's fact could not be published");
       }
-      await clock.sleep(everyMs, signal).catch(() => undefined);
+      await clock.sleep(everyMs, AbortSignal.any([signal, woken.signal])).catch(() => undefined);
     }
   }
 

@@ -19,10 +19,13 @@ const nothing: ServiceHealth = { problems: [], warnings: [] };
 
 export class HeardServices {
   readonly #monotonicMs: () => number;
+  readonly #onChange: () => void;
   #heard: { readonly health: ServiceHealth; readonly atMs: number } | undefined;
 
-  constructor(monotonicMs: () => number) {
+  /** @param onChange what is wrong is something else than it was */
+  constructor(monotonicMs: () => number, onChange: () => void = () => undefined) {
     this.#monotonicMs = monotonicMs;
+    this.#onChange = onChange;
   }
 
   /** @throws HearthError `invalid_argument` */
@@ -31,7 +34,9 @@ export class HeardServices {
       throw new HearthError("invalid_argument", {
         message: "service-health needs problems and warnings, each a list of sentences.",
       });
+    const before = this.now.problems.join("\n");
     this.#heard = { health: payload, atMs: this.#monotonicMs() };
+    if (payload.problems.join("\n") !== before) this.#onChange();
     return { ok: true };
   }
 
