@@ -11,7 +11,6 @@ export {
   type UpResult,
   up,
 } from "./src/commands.ts";
-export type { BusStatus } from "./src/host-bus.ts";
 export { type BundledService, type BundleInputs, serviceProgram } from "./src/service-program.ts";
 export { nodeArguments } from "./src/service-set.ts";
 export { type AgentOptions, type AgentSettings, readSettings } from "./src/settings.ts";

@@ -17,7 +17,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { HearthError } from "@hearth/errors";
 import { type JetStreamClient, type JetStreamManager, PubHeaders } from "@nats-io/jetstream";
 import { type MsgHdrs, RequestError, TimeoutError } from "@nats-io/nats-core";
-import { factError, isConflict, isUnderWay, messageOf, statePrefix } from "./state-stream.ts";
+import { factError, isOtherRevision, isUnderWay, messageOf, statePrefix } from "./state-stream.ts";
 
 export interface ConditionalWrite {
   readonly key: string;
@@ -65,7 +65,7 @@ export async function writeIf(
       if (unanswered === undefined) throw new HearthError("conflict");
       break;
     } catch (error) {
-      if (isConflict(error) && unanswered !== undefined) break;
+      if (isOtherRevision(error) && unanswered !== undefined) break;
       const isAtOnce = isNoResponders(error) || (isUnderWay(error) && unanswered !== undefined);
       if (!isAtOnce && !(error instanceof TimeoutError)) throw factError(error);
       // What is under way may be what was sent before; it says nothing of that.

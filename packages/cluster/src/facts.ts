@@ -137,7 +137,9 @@ export class FactStore {
 
   async #newest(key: string): Promise<StoredVersion | undefined> {
     try {
-      const manager = await this.#manager();
+      const { connection } = this.#options.bus;
+      // Without the question whether there is a JetStream, which would be a second one for each look.
+      const manager = await jetstreamManager(connection, { timeout: this.#timeoutMs, checkAPI: false });
       const message = await messageOf(manager, key);
       return message === undefined ? undefined : versionOf(storedMessage(message), "");
     } catch (error) {
@@ -228,8 +230,7 @@ export class FactStore {
   /** What the stream has now, not what a replica knows; a deletion and a key that never was are undefined. */
   async read(key: string): Promise<{ readonly value: unknown; readonly revision: number } | undefined> {
     try {
-      await this.#ready();
-      const manager = await this.#manager();
+      const { manager } = await this.#ready();
       const message = await manager.streams.getMessage(stateStream, {
         last_by_subj: statePrefix + assertKey(key),
       });
@@ -263,7 +264,7 @@ export class FactStore {
 
   async #tombstoneOf(key: string): Promise<number | undefined> {
     try {
-      const manager = await this.#manager();
+      const { manager } = await this.#ready();
       const message = await messageOf(manager, key);
       if (message === undefined || !message.header.has(tombstoneHeader)) return undefined;
       this.#options.bus.clock.see(versionOf(storedMessage(message), "").clock);
@@ -271,12 +272,6 @@ export class FactStore {
     } catch (error) {
       throw factError(error);
     }
-  }
-
-  /** Without the question whether there is a JetStream, which would be a second one for each read. */
-  async #manager(): Promise<JetStreamManager> {
-    const { connection } = this.#options.bus;
-    return await jetstreamManager(connection, { timeout: this.#timeoutMs, checkAPI: false });
   }
 
   async #ready(): Promise<{ readonly client: JetStreamClient; readonly manager: JetStreamManager }> {

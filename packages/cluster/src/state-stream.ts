@@ -73,7 +73,7 @@ export function streamIdentity({ config, created }: Pick<StreamInfo, "config" | 
 }
 
 /** Another write of the key has been stored. */
-export const isConflict = (error: unknown): boolean =>
+export const isOtherRevision = (error: unknown): boolean =>
   error instanceof JetStreamApiError && error.code === wrongLastSequence;
 
 /** Another write of the key is about to be stored. */
@@ -81,7 +81,7 @@ export const isUnderWay = (error: unknown): boolean =>
   error instanceof JetStreamApiError && takenByOneUnderWay.has(error.code);
 
 export function factError(error: unknown): HearthError {
-  if (isConflict(error) || isUnderWay(error)) return new HearthError("conflict", { cause: error });
+  if (isOtherRevision(error) || isUnderWay(error)) return new HearthError("conflict", { cause: error });
   if (error instanceof JetStreamApiError && noRoom.has(error.code))
     return new HearthError("bus_full", { cause: error });
   return busError(error);

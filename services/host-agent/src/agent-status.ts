@@ -1,10 +1,25 @@
 /** What the agent says of itself and of its node. */
 import type { MeshNodeStatus, NodeRole } from "@hearth/machine";
-import type { BusStatus } from "./host-bus.ts";
+import type { BusPlan } from "./bus-plan.ts";
 import type { ServiceStatus } from "./supervisor.ts";
 
 /** `degraded`: it was ready, and a part of it does not answer now. */
 export type AgentState = "starting" | "ready" | "degraded" | "stopping";
+
+export interface BusStatus {
+  readonly server: BusPlan["server"];
+  /** What the services of this host were given. */
+  readonly servers: readonly string[];
+  /** Hosts whose servers are the bus, as far as this host has heard. */
+  readonly members: readonly string[];
+  /** Of the state; known on a host that runs a server. */
+  readonly copies?: number;
+  readonly current_copies?: number;
+  /** Of this host's server, `2.9.10`; absent where it runs none. */
+  readonly server_version?: string;
+  /** Whether this host's server has each message on disk before it acknowledges it. */
+  readonly syncs_always?: boolean;
+}
 
 export interface AgentStatus {
   readonly state: AgentState;

@@ -18,6 +18,10 @@ export interface ExclusionLook {
 const lookEveryMs = 10_000;
 const connectLimitMs = 2_000;
 
+/** Of a host that has heard that it was removed. */
+export const removedProblem = (dataDir: string): string =>
+  `This host was removed from the region, so its bus server is stopped and its keys are refused. To let it join again, run \`hearth down\` and remove ${dataDir}: it gets a new identity.`;
+
 export class BusExclusion {
   readonly #deps: Pick<HostBusDeps, "settings" | "identity" | "logger">;
   #isOut = false;

@@ -6,18 +6,13 @@
  * again, and all say anew where they listen.
  */
 import { connectBus, type StateHealth, stateHealth } from "@hearth/cluster";
-import type { Logger } from "@hearth/telemetry";
-import { goesOnWithout } from "./bus-writes.ts";
+import { type BusJudge, betweenRestartsMs, goesOnWithout, silentLimitMs } from "./bus-restart.ts";
 import type { HostBusDeps } from "./host-bus.ts";
 import { keyPaths } from "./host-keys.ts";
 
-export interface BusHearingDeps {
-  readonly nodeId: string;
+export interface BusHearingDeps extends BusJudge {
   /** What another server says of the state; undefined when it does not. */
   readonly ask: (server: string) => Promise<StateHealth | undefined>;
-  /** Monotonic. */
-  readonly nowMs: () => number;
-  readonly logger: Logger;
 }
 
 export interface HearingLook {
@@ -27,10 +22,7 @@ export interface HearingLook {
   readonly silentMs: number;
 }
 
-const silentLimitMs = 15_000;
 const askEveryMs = 5_000;
-/** A server that has just started may have to hear of everything first. */
-const betweenRestartsMs = 60_000;
 const askLimitMs = 2_000;
 
 export class BusHearing {

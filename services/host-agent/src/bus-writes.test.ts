@@ -14,6 +14,7 @@ function setUp(version: string | undefined = "2.9.10") {
   };
   const writes = new BusWrites({
     nodeId: "n1",
+    version,
     isAnswered: async () => {
       host.tries += 1;
       return host.isAnswered;
@@ -25,7 +26,7 @@ function setUp(version: string | undefined = "2.9.10") {
   const remediesIn = async (forMs: number) => {
     const found: [BusRemedy, number][] = [];
     for (const endMs = host.nowMs + forMs; host.nowMs < endMs; host.nowMs += lookEveryMs) {
-      const remedy = await writes.look({ health: host.health, servers: host.servers, version });
+      const remedy = await writes.look({ health: host.health, servers: host.servers });
       if (remedy !== undefined) found.push([remedy, host.nowMs]);
       if (remedy === "reload") writes.noteReload();
       if (remedy === "restart") writes.noteStart();

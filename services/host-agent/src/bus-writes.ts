@@ -9,19 +9,24 @@
  * whenever there may be somebody who has not heard, and when a write is not answered. As a server may have other reasons
  * to answer no write, and nothing else tells of it, each agent tries: by a write that is refused.
  */
-import { type Bus, connectBus, natsCan, type StateHealth, takesWrites } from "@hearth/cluster";
+import {
+  type Bus,
+  connectBus,
+  type NatsVersion,
+  natsCan,
+  type StateHealth,
+  takesWrites,
+} from "@hearth/cluster";
 import { factKeys } from "@hearth/machine";
-import type { Logger } from "@hearth/telemetry";
+import { type BusJudge, betweenRestartsMs, goesOnWithout, silentLimitMs } from "./bus-restart.ts";
 import type { HostBusDeps } from "./host-bus.ts";
 import { keyPaths } from "./host-keys.ts";
 
-export interface BusWritesDeps {
-  readonly nodeId: string;
+export interface BusWritesDeps extends BusJudge {
+  /** Of this host's server. */
+  readonly version: NatsVersion | undefined;
   /** Tries one write. */
   readonly isAnswered: () => Promise<boolean>;
-  /** Monotonic. */
-  readonly nowMs: () => number;
-  readonly logger: Logger;
 }
 
 /** The server reads its configuration again, or starts again. */
@@ -33,15 +38,10 @@ export interface BusView {
   readonly health: StateHealth | undefined;
   /** Is another one whenever servers have come or gone. */
   readonly servers: string;
-  /** Of this host's server, `2.9.10`. */
-  readonly version: string | undefined;
 }
 
 const tryLimitMs = 1_500;
 const betweenReloadsMs = 4_000;
-const silentLimitMs = 15_000;
-/** A server that has just started may have to hear of everything first. */
-const betweenRestartsMs = 60_000;
 
 /** Judges what this host's server needs, at each look. */
 export class BusWrites {
@@ -72,7 +72,7 @@ export class BusWrites {
 
   async look(view: BusView): Promise<BusRemedy | undefined> {
     const { health, servers } = view;
-    const isTold = natsCan("tellsLateServers", view.version);
+    const isTold = natsCan("tellsLateServers", this.#deps.version);
     const seen = `${health?.leader} ${servers}`;
     if (health?.leader !== undefined && this.#seen !== seen) {
       this.#mayBeUnheard = true;
@@ -106,12 +106,6 @@ export class BusWrites {
     this.#answeredMs = now;
     return true;
   }
-}
-
-/** Whether the others can lead and agree while this server is down. */
-export function goesOnWithout(nodeId: string, { leader, copies, current, behind }: StateHealth): boolean {
-  const others = behind.includes(nodeId) ? current : current - 1;
-  return leader !== nodeId && others >= Math.floor(copies / 2) + 1;
 }
 
 export interface OwnServerWritesDeps extends Pick<HostBusDeps, "settings" | "identity"> {

@@ -18,8 +18,9 @@ import {
 import { HearthError } from "@hearth/errors";
 import { type BusFact, factKeys, factPrefixes, type NodeKeyFact } from "@hearth/machine";
 import type { Logger } from "@hearth/telemetry";
+import type { BusStatus } from "./agent-status.ts";
 import { BusChanger, removedNodes } from "./bus-changer.ts";
-import { BusExclusion } from "./bus-exclusion.ts";
+import { BusExclusion, removedProblem } from "./bus-exclusion.ts";
 import { BusHearing, stateAsToldBy } from "./bus-hearing.ts";
 import { type BusPlan, planBus } from "./bus-plan.ts";
 import { BusSecrets } from "./bus-secrets.ts";
@@ -43,28 +44,10 @@ export interface HostBusDeps {
   readonly logger: Logger;
 }
 
-export interface BusStatus {
-  readonly server: BusPlan["server"];
-  /** What the services of this host were given. */
-  readonly servers: readonly string[];
-  /** Hosts whose servers are the bus, as far as this host has heard. */
-  readonly members: readonly string[];
-  /** Of the state; known on a host that runs a server. */
-  readonly copies?: number;
-  readonly current_copies?: number;
-  /** Of this host's server, `2.9.10`; absent where it runs none. */
-  readonly server_version?: string;
-  /** Whether this host's server has each message on disk before it acknowledges it. */
-  readonly syncs_always?: boolean;
-}
-
 const turnMs = 2_000;
 const madeLimitMs = 2_000;
 /** So long a member is without a leader before it is asked whether something is wrong with itself. */
 const lostLimitMs = 12_000;
-
-const removedProblem = (dataDir: string): string =>
-  `This host was removed from the region, so its bus server is stopped and its keys are refused. To let it join again, run \`hearth down\` and remove ${dataDir}: it gets a new identity.`;
 
 export class HostBus implements AsyncDisposable {
   readonly #deps: HostBusDeps;
@@ -115,7 +98,8 @@ export class HostBus implements AsyncDisposable {
     this.#exclusion = new BusExclusion(deps);
     this.#ownWrites = new OwnServerWrites({ ...deps, server: this.#ownServer });
     const judge = { nodeId: deps.identity.node_id, nowMs: () => performance.now(), logger };
-    this.#writes = new BusWrites({ ...judge, isAnswered: () => this.#ownWrites.areAnswered() });
+    const isAnswered = () => this.#ownWrites.areAnswered();
+    this.#writes = new BusWrites({ ...judge, version: deps.natsVersion, isAnswered });
     this.#hearing = new BusHearing({ ...judge, ask: stateAsToldBy(deps) });
     this.#secrets = new BusSecrets({ ...deps, nodes: () => this.#nodes() });
   }
@@ -296,10 +280,14 @@ export class HostBus implements AsyncDisposable {
     const fact = this.#fact();
     if (fact !== undefined) await this.#secrets.take(fact);
     await this.#bringUp();
-    await this.#keeper.tend(signal).catch(async (error: unknown) => {
-      if (server === "member" && !signal.aborted && (await this.#isLeftOut())) await this.#startAgain();
+    try {
+      await this.#keeper.tend(signal);
+    } catch (error) {
+      const look = { servers: this.#otherServers, silentMs: this.#keeper.silentMs };
+      if (server === "member" && !signal.aborted && (await this.#hearing.look(look)))
+        await this.#startAgain();
       throw error;
-    });
+    }
     const { bus } = this.#keeper;
     if (server !== "member" || bus === undefined || signal.aborted) return;
     await this.#changer.tend(bus);
@@ -307,7 +295,6 @@ export class HostBus implements AsyncDisposable {
     const remedy = await this.#writes.look({
       health: this.#keeper.health,
       servers: `${bus.connections} ${bus.serverChanges}`,
-      version: bus.connection.info?.version,
     });
     if (remedy === "reload") return this.#reload();
     if (remedy === "restart") await this.#startAgain();
@@ -391,10 +378,6 @@ export class HostBus implements AsyncDisposable {
   async #isExcluded(): Promise<boolean> {
     const isSilent = this.#keeper.silentMs > lostLimitMs;
     return await this.#exclusion.look({ servers: this.#otherServers, isSilent });
-  }
-
-  async #isLeftOut(): Promise<boolean> {
-    return await this.#hearing.look({ servers: this.#otherServers, silentMs: this.#keeper.silentMs });
   }
 
   get #otherServers(): string[] {

@@ -77,10 +77,7 @@ export class Worker {
   readonly #slots: SlotPool;
   readonly #lease: NodeLease;
   readonly #actors = new Map<string, MachineActor>();
-  readonly #services = new HeardServices(
-    () => performance.now(),
-    () => this.#nodeFacts.soon(),
-  );
+  readonly #services = new HeardServices(() => this.#nodeFacts.soon());
   readonly #watch = new ChangeWatch();
   #serving: Serving[] = [];
   #draining = false;

@@ -4,12 +4,9 @@ import { HeardServices } from "./service-health.ts";
 
 test("what is wrong now is told at once, and not what is as it was", () => {
   let changes = 0;
-  const heard = new HeardServices(
-    () => 0,
-    () => {
-      changes += 1;
-    },
-  );
+  const heard = new HeardServices(() => {
+    changes += 1;
+  });
   heard.take({ problems: [], warnings: ["slow"] });
   assert.equal(changes, 0);
   heard.take({ problems: ["images: it ended"], warnings: [] });
@@ -21,7 +18,10 @@ test("what is wrong now is told at once, and not what is as it was", () => {
 
 test("what the agent says of services counts until it is old, and nonsense is refused by name", () => {
   let nowMs = 0;
-  const heard = new HeardServices(() => nowMs);
+  const heard = new HeardServices(
+    () => undefined,
+    () => nowMs,
+  );
   heard.take({ problems: ["images: it ended"], warnings: [] });
   assert.deepEqual(heard.now.problems, ["images: it ended"]);
   nowMs = 31_000;

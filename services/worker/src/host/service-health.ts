@@ -23,7 +23,7 @@ export class HeardServices {
   #heard: { readonly health: ServiceHealth; readonly atMs: number } | undefined;
 
   /** @param onChange what is wrong is something else than it was */
-  constructor(monotonicMs: () => number, onChange: () => void = () => undefined) {
+  constructor(onChange: () => void, monotonicMs: () => number = () => performance.now()) {
     this.#monotonicMs = monotonicMs;
     this.#onChange = onChange;
   }
